@@ -1,0 +1,18 @@
+"""feature_seed: a Dagster asset graph that gives a real-time fraud scorer its memory.
+
+`defs` is what Dagster loads. It is made on first use, so that a scorer can import `feature_seed.contract` without Dagster.
+"""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name == "defs":
+        from feature_seed.definitions import defs
+
+        return defs
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "defs"]

@@ -1,0 +1,145 @@
+"""The Redis contract: every key that feature_seed writes and a scorer reads, and how values are encoded.
+
+Standard library alone, so that a scorer can import it without Dagster or ClickHouse.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+HISTORY_LENGTH = 10
+
+
+@dataclass(frozen=True)
+class Key:
+    """A family of Redis keys, one per entity.
+
+    `pattern` names the entity in braces; with key tags the braces are written too (`card:{42}:history`), so that
+    Redis Cluster hashes all keys of an entity to one slot.
+    """
+
+    name: str
+    pattern: str
+    type: str
+    fields: tuple[str, ...] = ()
+
+    def template(self, *, tags: bool = False) -> str:
+        """The pattern as a template with one `{}`, as `str.format` and ClickHouse's `format()` both read it."""
+        return re.sub(r"{\w+}", "{{{}}}" if tags else "{}", self.pattern)
+
+    def of(self, entity_id: str, *, tags: bool = False) -> str:
+        return self.template(tags=tags).format(entity_id)
+
+
+CARD_HISTORY = Key(
+    "card_history",
+    "card:{card_id}:history",
+    "LIST",
+    ("transaction_id", "merchant_category", "amount", "timestamp", "location_lat", "location_long"),
+)
+CARD_LOCATION = Key("card_location", "card:{card_id}:loc", "HASH", ("lat", "lon"))
+CARD_LAST_TS = Key("card_last_ts", "card:{card_id}:last_ts", "STRING")
+CARD_SEQ = Key("card_seq", "card:{card_id}:seq", "STRING")
+CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("count", "mean", "M2"))
+
+KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CUSTOMER_STATS)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """One element of a card's history. `timestamp` is ISO 8601 in UTC; coordinates are degrees, None when unknown."""
+
+    transaction_id: str
+    merchant_category: str | None
+    amount: float
+    timestamp: str
+    location_lat: float | None
+    location_long: float | None
+
+    @classmethod
+    def decode(cls, element: str | bytes) -> "Transaction":
+        """Parse one list element; fields that a scorer added are passed over."""
+        members = json.loads(element)
+        return cls(**{name: members[name] for name in CARD_HISTORY.fields})
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromisoformat(self.timestamp)
+
+
+@dataclass(frozen=True)
+class Welford:
+    """Running mean and variance of a customer's amounts; `m2` is the sum of squared deviations from the mean."""
+
+    count: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+
+    def update(self, amount: float) -> "Welford":
+        """The state after one more amount (Welford 1962)."""
+        count = self.count + 1
+        delta = amount - self.mean
+        mean = self.mean + delta / count
+        return Welford(count, mean, self.m2 + delta * (amount - mean))
+
+    @property
+    def variance(self) -> float:
+        """Population variance, 0.0 without amounts."""
+        return self.m2 / self.count if self.count else 0.0
+
+    @classmethod
+    def decode(cls, fields: Mapping[Any, Any]) -> "Welford":
+        values = {_text(name): value for name, value in fields.items()}
+        return cls(int(values["count"]), float(values["mean"]), float(values["M2"]))
+
+    def encode(self) -> dict[str, str]:
+        """The fields for HSET; `repr` of a float parses back to the same double."""
+        return {"count": str(self.count), "mean": repr(self.mean), "M2": repr(self.m2)}
+
+
+@dataclass(frozen=True)
+class Card:
+    """The state of a card: `history` in stored order, `location` as (lat, lon), `last_ts` in Unix seconds."""
+
+    history: tuple[Transaction, ...]
+    location: tuple[float, float] | None
+    last_ts: float
+    seq: int
+
+
+def read_card(redis: Any, card_id: str, *, tags: bool = False) -> Card | None:
+    """Read a card in one round trip and one transaction; None when the store does not know it.
+
+    `redis` is a `redis.Redis`, decoding its responses or not.
+    """
+    with redis.pipeline(transaction=True) as pipeline:
+        pipeline.lrange(CARD_HISTORY.of(card_id, tags=tags), 0, -1)
+        pipeline.hgetall(CARD_LOCATION.of(card_id, tags=tags))
+        pipeline.get(CARD_LAST_TS.of(card_id, tags=tags))
+        pipeline.get(CARD_SEQ.of(card_id, tags=tags))
+        history, location, last_ts, seq = pipeline.execute()
+    if last_ts is None:
+        return None
+    coordinates = {_text(name): float(value) for name, value in location.items()}
+    return Card(
+        history=tuple(Transaction.decode(element) for element in history),
+        location=(coordinates["lat"], coordinates["lon"]) if coordinates else None,
+        last_ts=float(last_ts),
+        seq=int(seq or 0),
+    )
+
+
+def read_customer(redis: Any, customer_id: str, *, tags: bool = False) -> Welford | None:
+    """Read a customer's Welford state; None when the store does not know it."""
+    fields = redis.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags))
+    return Welford.decode(fields) if fields else None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,45 @@
+"""The graph on one screen: assets, jobs, and the resources that the environment asks for."""
+
+import os
+
+import dagster as dg
+
+from feature_seed import environment
+from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions
+from feature_seed.automation import seed_all, seed_shard
+from feature_seed.environment import choice, flag, number, secret
+from feature_seed.io_manager import RedisIOManager
+from feature_seed.online_store import OnlineStore
+from feature_seed.warehouse import Layout, Warehouse
+
+environment.require_whole()
+
+home = os.environ.get("FEATURE_SEED_HOME") or ".feature_seed"
+
+warehouse = Warehouse(
+    host=secret("CLICKHOUSE_HOST"),
+    port=number("CLICKHOUSE_PORT", 0, 0, 65535),
+    user=secret("CLICKHOUSE_USER"),
+    password=secret("CLICKHOUSE_PASSWORD"),
+    database=os.environ.get("CLICKHOUSE_DATABASE") or "default",
+    secure=flag("CLICKHOUSE_SECURE"),
+    gold_table=os.environ.get("FEATURE_SEED_GOLD_TABLE") or "fact_transactions_gold",
+    gold_parquet=os.environ.get("FEATURE_SEED_GOLD_PARQUET") or None,
+    home=home,
+)
+
+store = OnlineStore(url=secret("REDIS_URL"), password=secret("REDIS_PASSWORD"), home=home)
+
+layout = Layout(
+    shard_count=environment.shard_count(),
+    history_length=number("FEATURE_SEED_HISTORY_LENGTH", 10, 1, 1000),
+    newest_first=choice("FEATURE_SEED_HISTORY_ORDER", ("oldest_first", "newest_first")) == "newest_first",
+    key_tags=flag("FEATURE_SEED_KEY_TAGS"),
+    on_conflict=choice("FEATURE_SEED_ON_CONFLICT", ("keep_newer", "overwrite")),
+)
+
+defs = dg.Definitions(
+    assets=[gold_transactions, card_history, card_location, customer_stats],
+    jobs=[seed_all, seed_shard],
+    resources={"warehouse": warehouse, "layout": layout, "redis_io_manager": RedisIOManager(store=store)},
+)

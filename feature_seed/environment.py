@@ -1,0 +1,83 @@
+"""The environment: every variable, checked before anything is connected to."""
+
+import os
+from collections.abc import Sequence
+
+import dagster as dg
+
+from feature_seed.errors import ConfigurationError
+
+# Name, meaning, and what holds when it is unset.
+VARIABLES = {
+    "CLICKHOUSE_HOST": ("the warehouse", "ClickHouse embedded in the process (chdb)"),
+    "CLICKHOUSE_PORT": ("its HTTP port", "8123, with `CLICKHOUSE_SECURE` 8443"),
+    "CLICKHOUSE_USER": ("its user", "`default`"),
+    "CLICKHOUSE_PASSWORD": ("the user's password", "none"),
+    "CLICKHOUSE_DATABASE": ("gold's database", "`default`"),
+    "CLICKHOUSE_SECURE": ("`1`: over TLS", "`0`"),
+    "FEATURE_SEED_GOLD_TABLE": ("gold table", "`fact_transactions_gold`"),
+    "FEATURE_SEED_GOLD_PARQUET": ("gold snapshot (path or glob) for the embedded engine", "a generated sample"),
+    "REDIS_URL": ("the feature store: `redis://`, `rediss://`, `unix://`", "a Redis server of its own under `FEATURE_SEED_HOME`"),
+    "REDIS_PASSWORD": ("its password, kept out of the URL", "none"),
+    "FEATURE_SEED_HOME": ("local files", "`.feature_seed`"),
+    "FEATURE_SEED_SHARDS": ("partitions, 1 to 256", "`16`"),
+    "FEATURE_SEED_HISTORY_LENGTH": ("transactions kept per card, 1 to 1000", "`10`"),
+    "FEATURE_SEED_HISTORY_ORDER": ("`oldest_first`, or `newest_first` for scorers that LPUSH", "`oldest_first`"),
+    "FEATURE_SEED_KEY_TAGS": ("`1`: braces around ids, one Redis Cluster slot per card", "`0`"),
+    "FEATURE_SEED_ON_CONFLICT": ("`keep_newer` or `overwrite`", "`keep_newer`"),
+}
+
+_WAREHOUSE_DETAILS = ("CLICKHOUSE_PORT", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_DATABASE", "CLICKHOUSE_SECURE")
+
+
+def is_set(name: str) -> bool:
+    """Set and not empty: compose files and CI write an unset variable as an empty one."""
+    return bool(os.environ.get(name))
+
+
+def secret(name: str) -> dg.EnvVar | None:
+    """A reference that Dagster resolves when a run starts, so that the value is in no config and no log."""
+    return dg.EnvVar(name) if is_set(name) else None
+
+
+def choice(name: str, accepted: Sequence[str]) -> str:
+    """One of `accepted`, the first when unset."""
+    value = os.environ.get(name) or accepted[0]
+    if value not in accepted:
+        raise ConfigurationError(f"{name} is {value!r}: choose {' or '.join(accepted)}")
+    return value
+
+
+def flag(name: str) -> bool:
+    return choice(name, ("0", "1")) == "1"
+
+
+def number(name: str, default: int, low: int, high: int) -> int:
+    value = os.environ.get(name) or str(default)
+    if not (value.isascii() and value.isdecimal() and low <= int(value) <= high):
+        raise ConfigurationError(f"{name} is {value!r}: give a whole number from {low} to {high}")
+    return int(value)
+
+
+def shard_count() -> int:
+    return number("FEATURE_SEED_SHARDS", 16, 1, 256)  # two hexadecimal digits; an event per shard takes 16–40 ms
+
+
+def require_whole() -> None:
+    """Refuse half a production configuration: nobody should seed a sample into a real store.
+
+    Raises:
+        ConfigurationError: naming the variable that is missing, or that stands without its fellow.
+    """
+    for details, head in ((_WAREHOUSE_DETAILS, "CLICKHOUSE_HOST"), (("REDIS_PASSWORD",), "REDIS_URL")):
+        for name in details:
+            if is_set(name) and not is_set(head):
+                raise ConfigurationError(f"{name} is set and {head} is not: set {head} too, or neither")
+    if is_set("CLICKHOUSE_HOST") and is_set("FEATURE_SEED_GOLD_PARQUET"):
+        raise ConfigurationError("CLICKHOUSE_HOST and FEATURE_SEED_GOLD_PARQUET both name a gold table: unset one of them")
+    if is_set("CLICKHOUSE_HOST") and not is_set("REDIS_URL"):
+        raise ConfigurationError("CLICKHOUSE_HOST is set and REDIS_URL is not: name the store to seed in REDIS_URL")
+    if is_set("REDIS_URL") and not (is_set("CLICKHOUSE_HOST") or is_set("FEATURE_SEED_GOLD_PARQUET")):
+        raise ConfigurationError(
+            "REDIS_URL is set and no gold source is: set CLICKHOUSE_HOST, or FEATURE_SEED_GOLD_PARQUET for a snapshot"
+        )

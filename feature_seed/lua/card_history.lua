@@ -1,0 +1,9 @@
+-- KEYS: history, last_ts   ARGV: last_ts of the history, then its elements in stored order
+-- Returns 1 when written, 0 when a scorer is already past it.
+local live = tonumber(redis.call('GET', KEYS[2]))
+if live and live > tonumber(ARGV[1]) and redis.call('EXISTS', KEYS[1]) == 1 then
+    return 0
+end
+redis.call('DEL', KEYS[1])
+redis.call('RPUSH', KEYS[1], unpack(ARGV, 2))
+return 1

@@ -1,0 +1,156 @@
+"""The online store: Redis, as the scorer knows it, and the connection that loads it in bulk."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import dagster as dg
+import hiredis
+import redis
+from pydantic import Field
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from feature_seed.block import Block
+from feature_seed.errors import StoreError
+from feature_seed.local_redis import LocalRedis
+
+# What to do about the replies that Redis gives when it will not take a write.
+_ADVICE = {
+    "OOM": "Redis is at its maxmemory: raise it, or free memory, and run again",
+    "READONLY": "this is a replica: point REDIS_URL at the primary",
+    "WRONGTYPE": "another program wrote that key with another type: delete it, or move one of the two to another database",
+    "MISCONF": "Redis cannot persist and refuses writes: look into its log",
+    "NOPERM": "the user lacks a right: see the ACL of the seeder",
+    "MOVED": "this is a node of a Redis Cluster",
+    "NOSCRIPT": "the script cache was flushed during the load: run again",
+}
+
+_CONNECT_SECONDS = 10
+_ANSWER_SECONDS = 60
+
+
+class OnlineStore(dg.ConfigurableResource):
+    """The Redis that the scorer reads; without `url` a server of its own under `home`."""
+
+    url: str | None = Field(default=None, repr=False)
+    password: str | None = Field(default=None, repr=False)
+    home: str = ".feature_seed"
+
+    @property
+    def address(self) -> str:
+        """Where the store is, without user and password."""
+        if self.url is None:
+            return str(LocalRedis(self.home).socket)
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @contextmanager
+    def client(self) -> Iterator[redis.Redis]:
+        """A connected client; errors of Redis come out as StoreError with the address."""
+        url = self.url or f"unix://{LocalRedis(self.home).ensure()}"
+        secret = {"password": self.password} if self.password else {}
+        with self.errors():
+            client = redis.Redis.from_url(
+                url,
+                **secret,
+                protocol=2,  # RESP3 may interleave push messages with the acknowledgements
+                socket_connect_timeout=_CONNECT_SECONDS,
+                socket_timeout=_ANSWER_SECONDS,
+                retry=Retry(NoBackoff(), 0),
+            )
+            try:
+                client.ping()
+                yield client
+            finally:
+                client.close()
+
+    @contextmanager
+    def bulk(self, scripts: Sequence[str] = ()) -> Iterator["BulkConnection"]:
+        """A connection for ready commands, on which `scripts` are loaded."""
+        with self.client() as client:
+            for script in scripts:
+                client.script_load(script)
+            connection = client.connection_pool.get_connection()
+            try:
+                yield BulkConnection(connection)
+            finally:
+                connection.disconnect()  # never back to the pool: replies may be outstanding
+                client.connection_pool.release(connection)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.AuthenticationError as e:
+            raise StoreError(f"Redis at {self.address} refuses the login: check REDIS_PASSWORD and REDIS_URL. {e}") from e
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as e:
+            raise StoreError(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
+        except redis.ResponseError as e:
+            raise StoreError(f"Redis at {self.address} refuses: {_advised(str(e))}") from e
+
+
+class BulkConnection:
+    """Sends blocks of ready commands and reads their acknowledgements in bulk, one block behind.
+
+    redis-py's own `read_response` costs microseconds per reply, hiredis alone a tenth. TLS, login and timeouts stay
+    redis-py's: this uses the socket of a connection that it has set up.
+    """
+
+    def __init__(self, connection: redis.Connection) -> None:
+        self._connection = connection
+        self._replies = hiredis.Reader()
+        self._unacknowledged: deque[Block] = deque()
+        self.entities = 0
+        self.kept = 0
+        self.commands = 0
+        self.bytes = 0
+
+    def write(self, block: Block) -> None:
+        """Send a block and acknowledge the one before it, so that Redis always has work."""
+        self._connection.send_packed_command([block.payload], check_health=False)
+        self._unacknowledged.append(block)
+        if len(self._unacknowledged) > 1:
+            self._acknowledge(self._unacknowledged.popleft())
+
+    def drain(self) -> None:
+        """Wait until Redis has acknowledged everything that was sent."""
+        while self._unacknowledged:
+            self._acknowledge(self._unacknowledged.popleft())
+
+    def _acknowledge(self, block: Block) -> None:
+        expected = len(block.keys) * block.commands
+        kept = 0
+        next_reply = self._replies.gets
+        for position in range(expected):
+            while (reply := next_reply()) is False:
+                self._receive()
+            if reply == 0:
+                kept += 1
+            elif error := _refusal(reply):
+                keys = block.keys[position // block.commands].decode(errors="backslashreplace")
+                raise StoreError(f"Redis refused {keys}: {_advised(str(error))}")
+        self.entities += len(block.keys)
+        self.kept += kept if block.guarded else 0
+        self.commands += expected
+        self.bytes += len(block.payload)
+
+    def _receive(self) -> None:
+        received = self._connection._get_socket().recv(65536)
+        if not received:
+            raise redis.ConnectionError("Redis closed the connection before it acknowledged every command")
+        self._replies.feed(received)
+
+
+def _refusal(reply: object) -> hiredis.ReplyError | None:
+    """The error that a reply is, or that EXEC's list of replies holds."""
+    if isinstance(reply, hiredis.ReplyError):
+        return reply
+    if isinstance(reply, list):
+        return next((one for one in reply if isinstance(one, hiredis.ReplyError)), None)
+    return None
+
+
+def _advised(message: str) -> str:
+    return next((f"{message} ({advice})" for code, advice in _ADVICE.items() if code in message), message)

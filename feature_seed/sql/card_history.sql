@@ -1,0 +1,40 @@
+-- One row per card: its newest transactions as JSON objects, ordered by (time, transaction_id).
+WITH
+    -- One array per column. groupArray drops NULLs and would shift an array against the others: none may reach it.
+    collected AS (
+        SELECT
+            card_id,
+            groupArray(time) AS times,
+            groupArray(transaction_id) AS ids,
+            groupArray(toJSONString(merchant_category)) AS categories,
+            groupArray(amount) AS amounts,
+            groupArray(lat) AS lats,
+            groupArray(lon) AS lons
+        FROM recent
+        GROUP BY card_id
+    ),
+    ordered AS (
+        SELECT
+            *,
+            arraySlice(
+                arraySort((i, time, id) -> (time, id), arrayEnumerate(times), times, ids), -{history_length:UInt16}
+            ) AS positions
+        FROM collected
+    )
+-- JSON is written after the cut, and only strings go through toJSONString: a named tuple costs twice as much.
+SELECT
+    card_id,
+    toString(intDiv(times[positions[-1]], 1000) / 1000) AS last_ts,
+    arrayMap(
+        i -> concat(
+            '{"transaction_id":', toJSONString(ids[i]),
+            ',"merchant_category":', categories[i],
+            ',"amount":', toString(amounts[i]),
+            ',"timestamp":"', replaceOne(toString(fromUnixTimestamp64Milli(intDiv(times[i], 1000), 'UTC')), ' ', 'T'),
+            '+00:00","location_lat":', if(isFinite(lats[i]), toString(lats[i]), 'null'),
+            ',"location_long":', if(isFinite(lons[i]), toString(lons[i]), 'null'),
+            '}'
+        ),
+        if({newest_first:Bool}, arrayReverse(positions), positions)
+    ) AS history
+FROM ordered

@@ -1,0 +1,23 @@
+-- One row per customer: the Welford state of its amounts.
+-- Sorted before they are summed: threads collect them in any order, and a second run must give the same bytes.
+-- Two passes over the array (mean, then deviations) keep the digits of M2 that varPop cancels, at the cost of varPopStable.
+WITH
+    collected AS (
+        SELECT customer_id, arraySort(groupArray(amount)) AS amounts
+        FROM transactions
+        GROUP BY customer_id
+    ),
+    summed AS (
+        SELECT
+            customer_id,
+            length(amounts) AS transactions,
+            arrayReduce('sumKahan', amounts) / transactions AS average,
+            arrayReduce('sumKahan', arrayMap(amount -> (amount - average) * (amount - average), amounts)) AS squares
+        FROM collected
+    )
+SELECT
+    customer_id,
+    toString(transactions) AS count,
+    toString(average) AS mean,
+    toString(squares) AS m2
+FROM summed

@@ -1,0 +1,12 @@
+-- The valid transactions of the chosen shards. `time` is in microseconds, so that order within a millisecond is kept.
+SELECT
+    assumeNotNull(transaction_id) AS transaction_id,
+    assumeNotNull(card_id) AS card_id,
+    assumeNotNull(customer_id) AS customer_id,
+    merchant_category,
+    assumeNotNull(amount) AS amount,
+    toUnixTimestamp64Micro(assumeNotNull(timestamp)) AS time,
+    lat,
+    lon
+FROM gold
+WHERE valid AND sipHash64(assumeNotNull({entity:Identifier})) % {shard_count:UInt16} IN {shards:Array(UInt16)}

@@ -1,6 +1,6 @@
 """feature_seed: a Dagster asset graph that gives a real-time fraud scorer its memory.
 
-`defs` is what Dagster loads. It is made on first use, so that a scorer can import `feature_seed.contract` without Dagster.
+`defs` is what Dagster loads. It is made on first use: a scorer can import `feature_seed.contract` without Dagster.
 """
 
 from typing import Any

@@ -26,12 +26,13 @@ class Key:
     type: str
     fields: tuple[str, ...] = ()
 
-    def template(self, *, tags: bool = False) -> str:
-        """The pattern as a template with one `{}`, as `str.format` and ClickHouse's `format()` both read it."""
-        return re.sub(r"{\w+}", "{{{}}}" if tags else "{}", self.pattern)
+    @property
+    def template(self) -> str:
+        """The pattern with `{}` for the id, as `str.format` and ClickHouse's `format()` both read it."""
+        return re.sub(r"{\w+}", "{}", self.pattern)
 
     def of(self, entity_id: str, *, tags: bool = False) -> str:
-        return self.template(tags=tags).format(entity_id)
+        return self.template.format(f"{{{entity_id}}}" if tags else entity_id)
 
 
 CARD_HISTORY = Key(
@@ -98,7 +99,7 @@ class Welford:
         values = {_text(name): value for name, value in fields.items()}
         return cls(int(values["count"]), float(values["mean"]), float(values["M2"]))
 
-    def encode(self) -> dict[str, str]:
+    def encode(self) -> dict[Any, Any]:
         """The fields for HSET; `repr` of a float parses back to the same double."""
         return {"count": str(self.count), "mean": repr(self.mean), "M2": repr(self.m2)}
 

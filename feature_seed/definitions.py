@@ -10,7 +10,8 @@ from feature_seed.automation import seed_all, seed_shard
 from feature_seed.environment import choice, flag, number, secret
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import Layout, Warehouse
+from feature_seed.stream import Layout
+from feature_seed.warehouse import Warehouse
 
 environment.require_whole()
 

@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Sequence
+from typing import TypeVar
 
 import dagster as dg
 
 from feature_seed.errors import ConfigurationError
+
+Choice = TypeVar("Choice", bound=str)
 
 # Name, meaning, and what holds when it is unset.
 VARIABLES = {
@@ -17,7 +20,10 @@ VARIABLES = {
     "CLICKHOUSE_SECURE": ("`1`: over TLS", "`0`"),
     "FEATURE_SEED_GOLD_TABLE": ("gold table", "`fact_transactions_gold`"),
     "FEATURE_SEED_GOLD_PARQUET": ("gold snapshot (path or glob) for the embedded engine", "a generated sample"),
-    "REDIS_URL": ("the feature store: `redis://`, `rediss://`, `unix://`", "a Redis server of its own under `FEATURE_SEED_HOME`"),
+    "REDIS_URL": (
+        "the feature store: `redis://`, `rediss://`, `unix://`",
+        "a Redis server of its own under `FEATURE_SEED_HOME`",
+    ),
     "REDIS_PASSWORD": ("its password, kept out of the URL", "none"),
     "FEATURE_SEED_HOME": ("local files", "`.feature_seed`"),
     "FEATURE_SEED_SHARDS": ("partitions, 1 to 256", "`16`"),
@@ -27,7 +33,13 @@ VARIABLES = {
     "FEATURE_SEED_ON_CONFLICT": ("`keep_newer` or `overwrite`", "`keep_newer`"),
 }
 
-_WAREHOUSE_DETAILS = ("CLICKHOUSE_PORT", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_DATABASE", "CLICKHOUSE_SECURE")
+_WAREHOUSE_DETAILS = (
+    "CLICKHOUSE_PORT",
+    "CLICKHOUSE_USER",
+    "CLICKHOUSE_PASSWORD",
+    "CLICKHOUSE_DATABASE",
+    "CLICKHOUSE_SECURE",
+)
 
 
 def is_set(name: str) -> bool:
@@ -40,12 +52,13 @@ def secret(name: str) -> dg.EnvVar | None:
     return dg.EnvVar(name) if is_set(name) else None
 
 
-def choice(name: str, accepted: Sequence[str]) -> str:
+def choice(name: str, accepted: Sequence[Choice]) -> Choice:
     """One of `accepted`, the first when unset."""
     value = os.environ.get(name) or accepted[0]
-    if value not in accepted:
-        raise ConfigurationError(f"{name} is {value!r}: choose {' or '.join(accepted)}")
-    return value
+    for one in accepted:
+        if one == value:
+            return one
+    raise ConfigurationError(f"{name} is {value!r}: choose {' or '.join(accepted)}")
 
 
 def flag(name: str) -> bool:
@@ -74,7 +87,9 @@ def require_whole() -> None:
             if is_set(name) and not is_set(head):
                 raise ConfigurationError(f"{name} is set and {head} is not: set {head} too, or neither")
     if is_set("CLICKHOUSE_HOST") and is_set("FEATURE_SEED_GOLD_PARQUET"):
-        raise ConfigurationError("CLICKHOUSE_HOST and FEATURE_SEED_GOLD_PARQUET both name a gold table: unset one of them")
+        raise ConfigurationError(
+            "CLICKHOUSE_HOST and FEATURE_SEED_GOLD_PARQUET both name a gold table: unset one of them"
+        )
     if is_set("CLICKHOUSE_HOST") and not is_set("REDIS_URL"):
         raise ConfigurationError("CLICKHOUSE_HOST is set and REDIS_URL is not: name the store to seed in REDIS_URL")
     if is_set("REDIS_URL") and not (is_set("CLICKHOUSE_HOST") or is_set("FEATURE_SEED_GOLD_PARQUET")):

@@ -12,13 +12,18 @@ OnConflict = Literal["keep_newer", "overwrite"]
 
 _PACKAGE = files("feature_seed")
 
-# Length and text, as RESP writes every argument of a command. Inlined where it is used: no call per value.
-_BULK = r"(text -> concat('$', toString(length(text)), '\r\n', text, '\r\n')) AS bulk"
+# What the SQL under commands/ is written in; lambdas are inlined where they are used, no call per value.
+# `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
+# cannot take the braces itself, it stumbles over `{{{}}}`.
+_DIALECT = r"""
+    (text -> concat('$', toString(length(text)), '\r\n', text, '\r\n')) AS bulk,
+    (id -> if({key_tags:Bool}, concat('{', id, '}'), id)) AS tagged
+"""
 
 
 def sql(name: str) -> str:
     """The text of `sql/{name}.sql`."""
-    return _PACKAGE.joinpath("sql", f"{name}.sql").read_text()
+    return (_PACKAGE / "sql" / f"{name}.sql").read_text()
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Feature:
 
     Attributes:
         name: of its asset, its SELECT and its guard.
+        description: what it tells a scorer.
         entity: gold's id column of the entity.
         keys: what is written per entity, the asset's own.
         reads: further keys that the guard looks at.
@@ -36,6 +42,7 @@ class Feature:
     """
 
     name: str
+    description: str
     entity: str
     keys: tuple[Key, ...]
     replies: int
@@ -46,7 +53,7 @@ class Feature:
     @cached_property
     def guard(self) -> str:
         """The Lua script of `keep_newer`: writes an entity unless the store is already past it."""
-        return _PACKAGE.joinpath("lua", f"{self.name}.lua").read_text()
+        return (_PACKAGE / "lua" / f"{self.name}.lua").read_text()
 
     @cached_property
     def guard_sha(self) -> str:
@@ -62,20 +69,39 @@ class Feature:
             self.name: sql(self.name),
         }
         definitions = ",\n".join(f"{name} AS (\n{select})" for name, select in relations.items())
-        return f"WITH {_BULK},\n{definitions}\n{sql(f'commands/{self.name}.{on_conflict}')}"
+        return f"WITH {_DIALECT.strip()},\n{definitions}\n{sql(f'commands/{self.name}.{on_conflict}')}"
 
-    def parameters(self, *, key_tags: bool) -> dict[str, str]:
+    def parameters(self) -> dict[str, str]:
         """Key templates under the names the SQL knows them by, the entity column and the guard."""
-        templates = {key.name: key.template(tags=key_tags) for key in self.keys + self.reads}
+        templates = {key.name: key.template for key in self.keys + self.reads}
         return {**templates, "entity": self.entity, "script": self.guard_sha}
 
 
 HISTORY = Feature(
-    "card_history", "card_id", (CARD_HISTORY,), replies=4, entity_bytes=200, row_bytes=100, reads=(CARD_LAST_TS,)
+    "card_history",
+    "The latest transactions of every card, as a list.",
+    "card_id",
+    keys=(CARD_HISTORY,),
+    reads=(CARD_LAST_TS,),
+    replies=4,
+    entity_bytes=200,
+    row_bytes=100,
 )
 LOCATION = Feature(
-    "card_location", "card_id", (CARD_LOCATION, CARD_LAST_TS, CARD_SEQ), replies=5, entity_bytes=300, row_bytes=0
+    "card_location",
+    "Where and when every card was last used, and how many transactions it has made.",
+    "card_id",
+    keys=(CARD_LOCATION, CARD_LAST_TS, CARD_SEQ),
+    replies=5,
+    entity_bytes=300,
+    row_bytes=0,
 )
-STATS = Feature("customer_stats", "customer_id", (CUSTOMER_STATS,), replies=1, entity_bytes=100, row_bytes=16)
-
-FEATURES = (HISTORY, LOCATION, STATS)
+STATS = Feature(
+    "customer_stats",
+    "The running mean and variance of every customer's amounts, as Welford's algorithm continues them.",
+    "customer_id",
+    keys=(CUSTOMER_STATS,),
+    replies=1,
+    entity_bytes=100,
+    row_bytes=16,
+)

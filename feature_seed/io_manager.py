@@ -6,7 +6,7 @@ import dagster as dg
 
 from feature_seed.online_store import BulkConnection, OnlineStore
 from feature_seed.prefetch import prefetch
-from feature_seed.warehouse import FeatureStream
+from feature_seed.stream import FeatureStream
 
 # Blocks read ahead of the store, some 7 MB each.
 _BLOCKS_AHEAD = 4
@@ -25,13 +25,17 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 redis.write(block)
             redis.drain()
         seconds = time.perf_counter() - started
-        context.log.info(f"{obj.feature.name}: {redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer")
-        context.add_output_metadata({
-            **_written(redis, seconds),
-            "rejected_rows": profile.rejected,
-            "shards": len(obj.shards),
-            "gold_version": profile.version,
-        })
+        context.log.info(
+            f"{obj.feature.name}: {redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer"
+        )
+        context.add_output_metadata(
+            {
+                **_written(redis, seconds),
+                "rejected_rows": profile.rejected,
+                "shards": len(obj.shards),
+                "gold_version": profile.version,
+            }
+        )
 
     def load_input(self, context: dg.InputContext) -> None:
         raise NotImplementedError("Features are read from Redis through feature_seed.contract, not loaded as an input")

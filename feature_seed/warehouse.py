@@ -1,13 +1,11 @@
-"""The warehouse: ClickHouse, as a server or embedded in the process, and the stream of ready commands it gives."""
+"""The warehouse: ClickHouse, as a server or embedded in the process, and what its gold table holds."""
 
 import hashlib
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
-from typing import Any
 
 import clickhouse_connect
 import dagster as dg
@@ -16,10 +14,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 from pydantic import Field, PrivateAttr
 
-from feature_seed.block import Block
-from feature_seed.contract import HISTORY_LENGTH
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
-from feature_seed.feature import Feature, OnConflict, sql
+from feature_seed.feature import sql
 from feature_seed.sample import sample_gold
 
 _ID = r"(String|FixedString\(\d+\)|UUID|U?Int\d+)"
@@ -37,27 +33,6 @@ GOLD_COLUMNS = {
     "location_lat": _NUMBER,
     "location_long": _NUMBER,
 }
-
-# What one pass over gold may collect. A pass reads all of gold again (1.5 CPU-seconds for 10 M rows of Parquet), so few
-# are fast; 256 MB keep 1 M cards of 10 M rows at about 1 GB for the whole process, chdb's own 0.5 GB included.
-PASS_BYTES = 256_000_000
-
-# Entities per block: with histories of ten about 7 MB. Smaller blocks cost ClickHouse, larger ones memory.
-BLOCK_ENTITIES = 4096
-
-# From here on ranking times first beats collecting everything: 3 s instead of 6 s at 500 transactions a card, 25 % slower
-# at 10 a card.
-DEEP = 4
-
-
-class Layout(dg.ConfigurableResource):
-    """How features are laid out in the store; part of the contract with its readers."""
-
-    shard_count: int = 16
-    history_length: int = HISTORY_LENGTH
-    newest_first: bool = False
-    key_tags: bool = False
-    on_conflict: OnConflict = "keep_newer"
 
 
 @dataclass(frozen=True)
@@ -112,14 +87,18 @@ class Warehouse(dg.ConfigurableResource):
             client = clickhouse_connect.get_client(interface="chdb")
         except ImportError as e:
             raise ConfigurationError(
-                "ClickHouse embedded in the process needs chdb: pip install 'feature_seed[local]', or set CLICKHOUSE_HOST"
+                "ClickHouse embedded in the process needs chdb: "
+                "pip install 'feature_seed[local]', or set CLICKHOUSE_HOST for a server"
             ) from e
-        snapshot = self.gold_parquet or sample_gold(client, Path(self.home))
+        view = quote_identifier(self.gold_table)
         client.command(  # bound by the client: a view's definition takes no server-side parameters
-            f"CREATE OR REPLACE VIEW {quote_identifier(self.gold_table)} AS SELECT * FROM file(%(snapshot)s, 'Parquet')",
-            parameters={"snapshot": str(snapshot)},
+            f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM file(%(snapshot)s, 'Parquet')",
+            parameters={"snapshot": self._snapshot(client)},
         )
         return client
+
+    def _snapshot(self, client: Client) -> str:
+        return self.gold_parquet or str(sample_gold(client, Path(self.home)))
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -141,9 +120,13 @@ class Warehouse(dg.ConfigurableResource):
         if error.name in ("CANNOT_STAT", "FILE_DOESNT_EXIST", "CANNOT_EXTRACT_TABLE_STRUCTURE"):
             return GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.gold_parquet!r}: {error}")
         if error.name in ("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"):
-            return WarehouseError(f"ClickHouse at {where} refuses user {self.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD")
+            return WarehouseError(
+                f"ClickHouse at {where} refuses user {self.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
+            )
         if error.code is None:
-            return WarehouseError(f"ClickHouse at {where} cannot be reached: check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}")
+            return WarehouseError(
+                f"ClickHouse at {where} cannot be reached: check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
+            )
         return WarehouseError(f"ClickHouse at {where} failed on gold table {self.gold_table!r}: {error}")
 
     def profile(self) -> Profile:
@@ -161,7 +144,7 @@ class Warehouse(dg.ConfigurableResource):
         gold = {"gold": self.gold_table}
         described = client.query("DESCRIBE TABLE {gold:Identifier}", parameters=gold).result_rows
         self._require({column[0]: column[1] for column in described})
-        counts = client.query(f"WITH gold AS ({sql('gold')}) {sql('profile')}", parameters=gold).first_item
+        counts = next(client.query(f"WITH gold AS ({sql('gold')}) {sql('profile')}", parameters=gold).named_results())
         if counts["rows"] == counts["rejected"]:
             found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
@@ -179,69 +162,12 @@ class Warehouse(dg.ConfigurableResource):
             raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
 
     def _version(self, client: Client) -> str:
-        """A cheap identity of gold: changes when the table is rebuilt or grows, or a file of the snapshot is written."""
-        name = "version" if self.host else "version_parquet"
-        snapshot = {"gold": self.gold_table, "snapshot": self.gold_parquet or str(sample_gold(client, Path(self.home)))}
-        identity = client.query(sql(name), parameters=snapshot).result_rows
-        return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class FeatureStream:
-    """A feature's blocks of ready commands for some shards, read from the warehouse while it is iterated.
-
-    Yields blocks of at most BLOCK_ENTITIES entities; memory is bounded by PASS_BYTES in ClickHouse and one block here.
-    """
-
-    warehouse: Warehouse
-    layout: Layout
-    feature: Feature
-    shards: tuple[str, ...]
-
-    def __iter__(self) -> Generator[Block, None, None]:
-        profile = self.warehouse.profile()
-        deep = profile.rows > DEEP * self.layout.history_length * profile.cards
-        query = self.feature.commands(self.layout.on_conflict, deep=deep)
-        parameters = self._parameters()
-        with self.warehouse.client() as client, self.warehouse.errors():
-            for shards in self._passes(profile, deep=deep):
-                yield from self._blocks(client, query, {**parameters, "shards": shards})
-
-    def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
-        guarded = self.layout.on_conflict == "keep_newer"
-        commands = 1 if guarded else self.feature.replies
-        settings = {"max_block_size": BLOCK_ENTITIES, "output_format_json_escape_forward_slashes": 0}
-        with client.query_column_block_stream(
-            query, parameters, settings=settings, query_formats={"String": "bytes"}
-        ) as blocks:
-            for block in blocks:
-                keys, payloads = block[-2:]
-                yield Block(keys, b"".join(payloads), commands, guarded)
-
-    def _parameters(self) -> dict[str, Any]:
-        return {
-            **self.feature.parameters(key_tags=self.layout.key_tags),
-            "gold": self.warehouse.gold_table,
-            "shard_count": self.layout.shard_count,
-            "history_length": self.layout.history_length,
-            "newest_first": self.layout.newest_first,
-        }
-
-    def _passes(self, profile: Profile, *, deep: bool) -> Iterator[list[int]]:
-        """The shards in as few groups as memory allows: each group is one more scan of gold."""
-        shards = sorted(int(shard, 16) for shard in self.shards)
-        rows = profile.cards * self.layout.history_length if deep else profile.rows
-        entities = profile.cards if self.feature.entity == "card_id" else profile.customers
-        collected = rows * self.feature.row_bytes + entities * self.feature.entity_bytes
-        passes = ceil(collected / PASS_BYTES * len(shards) / self.layout.shard_count)
-        size = ceil(len(shards) / min(passes, len(shards)))
-        for first in range(0, len(shards), size):
-            yield shards[first : first + size]
-
-
-def shard_names(count: int) -> list[str]:
-    """The partition keys of `count` shards: two hexadecimal digits (`00`, `01`, … `0f`)."""
-    return [f"{shard:02x}" for shard in range(count)]
+        """A cheap identity of gold: another after a rebuild or an insert, or when a file of the snapshot is written."""
+        if self.host:
+            identity = client.query(sql("version"), parameters={"gold": self.gold_table})
+        else:
+            identity = client.query(sql("version_parquet"), parameters={"snapshot": self._snapshot(client)})
+        return hashlib.sha256(repr(identity.result_rows).encode()).hexdigest()[:16]
 
 
 def _unwrap(type_: str) -> str:

@@ -6,7 +6,7 @@ WITH
             card_id,
             groupArray(time) AS times,
             groupArray(transaction_id) AS ids,
-            groupArray(toJSONString(merchant_category)) AS categories,
+            groupArray(ifNull(toJSONString(merchant_category), 'null')) AS categories,
             groupArray(amount) AS amounts,
             groupArray(lat) AS lats,
             groupArray(lon) AS lons

@@ -1,6 +1,6 @@
 -- MULTI, DEL, RPUSH, EXEC: a reader never meets a list without its elements.
 SELECT
-    format({card_history:String}, card_id) AS history_key,
+    format({card_history:String}, tagged(card_id)) AS history_key,
     history_key AS keys,
     concat(
         '*1\r\n$5\r\nMULTI\r\n',

@@ -1,8 +1,8 @@
 -- EVALSHA script 3 loc last_ts seq  <last_ts> <seq> [<lat> <lon>]
 SELECT
-    format({card_location:String}, card_id) AS location_key,
-    format({card_last_ts:String}, card_id) AS last_ts_key,
-    format({card_seq:String}, card_id) AS seq_key,
+    format({card_location:String}, tagged(card_id)) AS location_key,
+    format({card_last_ts:String}, tagged(card_id)) AS last_ts_key,
+    format({card_seq:String}, tagged(card_id)) AS seq_key,
     concat(location_key, ', ', last_ts_key, ', ', seq_key) AS keys,
     concat(
         if(located, '*10', '*8'), '\r\n$7\r\nEVALSHA\r\n', bulk({script:String}), '$1\r\n3\r\n',

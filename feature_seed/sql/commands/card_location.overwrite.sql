@@ -1,8 +1,8 @@
 -- MULTI, HSET or DEL, SET, SET, EXEC: a reader never meets a location without its time.
 SELECT
-    format({card_location:String}, card_id) AS location_key,
-    format({card_last_ts:String}, card_id) AS last_ts_key,
-    format({card_seq:String}, card_id) AS seq_key,
+    format({card_location:String}, tagged(card_id)) AS location_key,
+    format({card_last_ts:String}, tagged(card_id)) AS last_ts_key,
+    format({card_seq:String}, tagged(card_id)) AS seq_key,
     concat(location_key, ', ', last_ts_key, ', ', seq_key) AS keys,
     concat(
         '*1\r\n$5\r\nMULTI\r\n',

@@ -1,5 +1,5 @@
 SELECT
-    format({customer_stats:String}, customer_id) AS keys,
+    format({customer_stats:String}, tagged(customer_id)) AS keys,
     concat(
         '*8\r\n$4\r\nHSET\r\n', bulk(keys),
         '$5\r\ncount\r\n', bulk(count), '$4\r\nmean\r\n', bulk(mean), '$2\r\nM2\r\n', bulk(m2)

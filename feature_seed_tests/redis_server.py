@@ -1,0 +1,48 @@
+"""A real Redis server of a test's own, on a free loopback port."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from feature_seed.local_redis import server_binary
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def redis_server(*options: str, password: str | None = None) -> Iterator[int]:
+    """Start a server with these command-line options and give its port; it is gone afterwards."""
+    port = free_port()
+    config = f"port {port}\nbind 127.0.0.1\nsave ''\n" + (f"requirepass {password}\n" if password else "")
+    server = subprocess.Popen([server_binary(), "-", *options], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert server.stdin
+    server.stdin.write(config.encode())
+    server.stdin.close()
+    try:
+        _wait(redis.Redis(port=port, password=password))
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait(client: redis.Redis) -> None:
+    deadline = time.monotonic() + 10
+    while not _answers(client):
+        assert time.monotonic() < deadline, "redis-server did not start"
+        time.sleep(0.01)
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except (redis.ConnectionError, redis.BusyLoadingError):
+        return False

@@ -1,0 +1,37 @@
+"""Running the real jobs in this process, against any warehouse and store."""
+
+from typing import Any
+
+import dagster as dg
+
+from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions
+from feature_seed.automation import seed_all, seed_shard
+from feature_seed.io_manager import RedisIOManager
+from feature_seed.online_store import OnlineStore
+from feature_seed.stream import Layout
+from feature_seed.warehouse import Warehouse
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+def seed(
+    warehouse: Warehouse, store: OnlineStore, *, shard: str | None = None, **layout: Any
+) -> dg.ExecuteInProcessResult:
+    """Run `seed_all`, or `seed_shard` for one shard; an error of a step is raised."""
+    definitions = dg.Definitions(
+        assets=[gold_transactions, card_history, card_location, customer_stats],
+        jobs=[seed_all, seed_shard],
+        resources={
+            "warehouse": warehouse,
+            "layout": Layout(**layout),
+            "redis_io_manager": RedisIOManager(store=store),
+        },
+    )
+    job = definitions.resolve_job_def("seed_shard" if shard else "seed_all")
+    return job.execute_in_process(run_config=QUIET, partition_key=shard)
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """The metadata of an asset's materialisation."""
+    materialised = result.asset_materializations_for_node(asset)[0]
+    return {name: value.value for name, value in materialised.metadata.items()}

@@ -1,0 +1,48 @@
+"""Looking at a store from outside: every key's bytes, and its comparison with what is expected."""
+
+import math
+
+import redis
+
+from feature_seed.contract import KEYS, Key, read_card, read_customer
+from feature_seed_tests.expected import Expected
+
+
+def dump(client: redis.Redis) -> dict[bytes, object]:
+    """Every key with its type and bytes."""
+    keys = sorted(client.scan_iter(count=10_000))
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.type(key)
+        types = pipeline.execute()
+        for key, type_ in zip(keys, types, strict=True):
+            {b"list": lambda k: pipeline.lrange(k, 0, -1), b"hash": pipeline.hgetall, b"string": pipeline.get}[type_](
+                key
+            )
+        return dict(zip(keys, zip(types, pipeline.execute(), strict=True), strict=True))
+
+
+def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
+    """Every key of every entity is right, and there is no other key."""
+    for card_id, card in expected.cards.items():
+        assert read_card(client, card_id, tags=tags) == card, card_id
+    for customer_id, welford in expected.customers.items():
+        seeded = read_customer(client, customer_id, tags=tags)
+        assert seeded is not None, customer_id
+        assert seeded.count == welford.count, customer_id
+        assert math.isclose(seeded.mean, welford.mean, rel_tol=1e-14), customer_id
+        assert math.isclose(seeded.m2, welford.m2, rel_tol=1e-11, abs_tol=1e-20), customer_id
+    assert {key.decode() for key in client.scan_iter(count=10_000)} == _keys(expected, tags)
+
+
+def _keys(expected: Expected, tags: bool) -> set[str]:
+    def names(entity: str, entity_ids: list[str]) -> set[str]:
+        kinds: list[Key] = [key for key in KEYS if f"{{{entity}}}" in key.pattern]
+        return {key.of(entity_id, tags=tags) for key in kinds for entity_id in entity_ids}
+
+    unlocated = {
+        f"card:{{{card_id}}}:loc" if tags else f"card:{card_id}:loc"
+        for card_id, card in expected.cards.items()
+        if card.location is None
+    }
+    return (names("card_id", list(expected.cards)) - unlocated) | names("customer_id", list(expected.customers))

@@ -45,8 +45,14 @@ CARD_LOCATION = Key("card_location", "card:{card_id}:loc", "HASH", ("lat", "lon"
 CARD_LAST_TS = Key("card_last_ts", "card:{card_id}:last_ts", "STRING")
 CARD_SEQ = Key("card_seq", "card:{card_id}:seq", "STRING")
 CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("count", "mean", "M2"))
+READY = Key(
+    "ready",
+    "feature_seed:ready",
+    "HASH",
+    ("state", "gold_version", "watermark", "cards", "customers", "finished_at", "run_id"),
+)
 
-KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CUSTOMER_STATS)
+KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CUSTOMER_STATS, READY)
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,38 @@ class Card:
     location: tuple[float, float] | None
     last_ts: float
     seq: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a scorer waits for. Times are ISO 8601 in UTC.
+
+    `state` is `seeding` from the first write of the first load until all of it is verified, then `ready`. `watermark` is
+    the time of gold's newest transaction: a stream that starts after it misses nothing and repeats nothing.
+    """
+
+    state: str
+    gold_version: str = ""
+    watermark: str = ""
+    cards: int = 0
+    customers: int = 0
+    finished_at: str = ""
+    run_id: str = ""
+
+    @classmethod
+    def decode(cls, fields: Mapping[Any, Any]) -> "Ready":
+        values = {_text(name): _text(value) for name, value in fields.items()}
+        counts = {name: int(values[name]) for name in ("cards", "customers") if name in values}
+        return cls(**{**values, **counts})
+
+    def encode(self) -> dict[Any, Any]:
+        return {name: str(value) for name, value in asdict(self).items()}
+
+
+def read_ready(redis: Any) -> Ready | None:
+    """Whether the store is ready; None before the first load."""
+    fields = redis.hgetall(READY.pattern)
+    return Ready.decode(fields) if fields else None
 
 
 def read_card(redis: Any, card_id: str, *, tags: bool = False) -> Card | None:

@@ -30,6 +30,8 @@ VARIABLES = {
     "FEATURE_SEED_HISTORY_LENGTH": ("transactions kept per card, 1 to 1000", "`10`"),
     "FEATURE_SEED_HISTORY_ORDER": ("`oldest_first`, or `newest_first` for scorers that LPUSH", "`oldest_first`"),
     "FEATURE_SEED_KEY_TAGS": ("`1`: braces around ids, one Redis Cluster slot per card", "`0`"),
+    "FEATURE_SEED_MAX_REJECTED": ("share of gold rows, 0 to 1, that may be rejected before the run is blocked", "`0`"),
+    "FEATURE_SEED_MAX_AGE_HOURS": ("age of the newest transaction at which the run is blocked", "age is reported only"),
     "FEATURE_SEED_ON_CONFLICT": ("`keep_newer` or `overwrite`", "`keep_newer`"),
 }
 

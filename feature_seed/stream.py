@@ -71,7 +71,7 @@ class FeatureStream:
         return {
             **self.feature.parameters(),
             "key_tags": self.layout.key_tags,
-            "gold": self.warehouse.gold_table,
+            **self.warehouse.table,
             "shard_count": self.layout.shard_count,
             "history_length": self.layout.history_length,
             "newest_first": self.layout.newest_first,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import clickhouse_connect
@@ -37,12 +38,21 @@ GOLD_COLUMNS = {
 
 @dataclass(frozen=True)
 class Profile:
-    """What gold holds: `rows` in all, `rejected` unusable ones, entities by estimate (2 %), and its `version`."""
+    """What gold holds.
+
+    Attributes:
+        rows: in all.
+        rejected: of them, those that cannot be used.
+        cards, customers: estimates, within 2 %.
+        watermark: time of the newest usable transaction, in UTC.
+        version: a cheap identity, see `Warehouse.version`.
+    """
 
     rows: int
     rejected: int
     cards: int
     customers: int
+    watermark: datetime
     version: str
 
 
@@ -53,13 +63,18 @@ class Warehouse(dg.ConfigurableResource):
     port: int | None = None
     user: str | None = None
     password: str | None = Field(default=None, repr=False)
-    database: str | None = None
+    database: str = "default"
     secure: bool = False
     gold_table: str = "fact_transactions_gold"
     gold_parquet: str | None = None
     home: str = ".feature_seed"
 
     _profile: Profile | None = PrivateAttr(default=None)
+
+    @property
+    def table(self) -> dict[str, str]:
+        """Gold's name, as the SQL's parameters."""
+        return {"database": self.database, "gold": self.gold_table}
 
     @contextmanager
     def client(self) -> Iterator[Client]:
@@ -77,7 +92,7 @@ class Warehouse(dg.ConfigurableResource):
             port=self.port or 0,
             username=self.user,
             password=self.password or "",
-            database=self.database or "default",
+            database=self.database,
             secure=self.secure,
             autogenerate_session_id=False,  # a session pins the queries of a run to one another, and runs one at a time
         )
@@ -92,7 +107,7 @@ class Warehouse(dg.ConfigurableResource):
             ) from e
         view = quote_identifier(self.gold_table)
         client.command(  # bound by the client: a view's definition takes no server-side parameters
-            f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM file(%(snapshot)s, 'Parquet')",
+            f"CREATE OR REPLACE VIEW default.{view} AS SELECT * FROM file(%(snapshot)s, 'Parquet')",
             parameters={"snapshot": self._snapshot(client)},
         )
         return client
@@ -112,7 +127,7 @@ class Warehouse(dg.ConfigurableResource):
         where = f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
         if error.name == "UNKNOWN_TABLE":
             return GoldError(
-                f"There is no gold table {self.gold_table!r} in database {self.database or 'default'!r} of {where}: "
+                f"There is no gold table {self.gold_table!r} in database {self.database!r} of {where}: "
                 f"build it, or name the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE"
             )
         if error.name == "UNKNOWN_DATABASE":
@@ -141,33 +156,38 @@ class Warehouse(dg.ConfigurableResource):
         return self._profile
 
     def _examine(self, client: Client) -> Profile:
-        gold = {"gold": self.gold_table}
-        described = client.query("DESCRIBE TABLE {gold:Identifier}", parameters=gold).result_rows
-        self._require({column[0]: column[1] for column in described})
-        counts = next(client.query(f"WITH gold AS ({sql('gold')}) {sql('profile')}", parameters=gold).named_results())
+        columns = self.columns(client)
+        if wrong := wrong_columns(columns):
+            there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
+            raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+        query = f"WITH gold AS ({sql('gold')}) {sql('profile')}"
+        counts = next(client.query(query, parameters=self.table, query_tz="UTC", tz_mode="aware").named_results())
         if counts["rows"] == counts["rejected"]:
             found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
-        return Profile(**counts, version=self._version(client))
+        return Profile(**counts, version=self.version(client))
 
-    def _require(self, found: dict[str, str]) -> None:
-        """Name every column that is missing or of a type that cannot be used, in one message."""
-        wrong = [
-            f"{name} is missing" if name not in found else f"{name} is {found[name]}"
-            for name, accepted in GOLD_COLUMNS.items()
-            if not re.fullmatch(accepted, _unwrap(found.get(name, "")))
-        ]
-        if wrong:
-            there = ", ".join(f"{name} {type_}" for name, type_ in found.items())
-            raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+    def columns(self, client: Client) -> dict[str, str]:
+        """Gold's columns and their types, as ClickHouse names them."""
+        described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
+        return {column["name"]: column["type"] for column in described.named_results()}
 
-    def _version(self, client: Client) -> str:
+    def version(self, client: Client) -> str:
         """A cheap identity of gold: another after a rebuild or an insert, or when a file of the snapshot is written."""
         if self.host:
-            identity = client.query(sql("version"), parameters={"gold": self.gold_table})
+            identity = client.query(sql("version"), parameters=self.table)
         else:
             identity = client.query(sql("version_parquet"), parameters={"snapshot": self._snapshot(client)})
         return hashlib.sha256(repr(identity.result_rows).encode()).hexdigest()[:16]
+
+
+def wrong_columns(found: dict[str, str]) -> list[str]:
+    """Every column that is missing, or of a type that cannot be used."""
+    return [
+        f"{name} is {found[name]}" if name in found else f"{name} is missing"
+        for name, accepted in GOLD_COLUMNS.items()
+        if not re.fullmatch(accepted, _unwrap(found.get(name, "")))
+    ]
 
 
 def _unwrap(type_: str) -> str:

@@ -244,3 +244,11 @@ def test_live_updates_continue_the_seeded_state(
     assert state and state.count == whole.count
     assert state.mean == pytest.approx(whole.mean, rel=1e-9)
     assert state.m2 == pytest.approx(whole.m2, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["gold", "transactions", "card_history", "order", 'with "quotes"; and `ticks`', "a.b"])
+def test_names_of_gold(make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore, name: str) -> None:
+    """A table may be called like one of our relations, or like nothing that fits into SQL unquoted."""
+    rows = [transaction(i, f"c{i}") for i in range(3)]
+    seed(make_warehouse(rows).model_copy(update={"gold_table": name}), store)
+    assert_holds(online, expect(rows))

@@ -10,4 +10,5 @@ SELECT
     ifNull(toFloat64(gold.location_long), nan) AS lon,
     ifNull(transaction_id != '' AND card_id != '' AND customer_id != '', false)
         AND isNotNull(timestamp) AND ifNull(isFinite(amount), false) AS valid
-FROM {gold:Identifier} AS gold
+-- With its database: a table that is called like one of our relations must not be taken for it.
+FROM {database:Identifier}.{gold:Identifier} AS gold

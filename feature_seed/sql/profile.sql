@@ -3,5 +3,6 @@ SELECT
     count() AS rows,
     countIf(NOT valid) AS rejected,
     uniqIf(card_id, valid) AS cards,
-    uniqIf(customer_id, valid) AS customers
+    uniqIf(customer_id, valid) AS customers,
+    assumeNotNull(maxIf(timestamp, valid)) AS watermark
 FROM gold

@@ -6,7 +6,7 @@ SELECT
     (
         SELECT toString(max(modification_time))
         FROM system.parts
-        WHERE active AND database = currentDatabase() AND table = {gold:String}
+        WHERE active AND database = {database:String} AND table = {gold:String}
     )
 FROM system.tables AS tables
-WHERE database = currentDatabase() AND name = {gold:String}
+WHERE database = {database:String} AND name = {gold:String}

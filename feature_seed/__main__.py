@@ -1,34 +1,61 @@
-"""`python -m feature_seed`: look at what was seeded, and empty the local store."""
+"""`python -m feature_seed`: look at what was seeded, wait until it is, and empty the local store."""
 
 import argparse
 import sys
+import time
 from dataclasses import asdict
 from json import dumps
 
-from feature_seed.contract import read_card, read_customer
-from feature_seed.errors import FeatureSeedError
+from feature_seed.contract import read_card, read_customer, read_ready
+from feature_seed.errors import FeatureSeedError, StoreError
 from feature_seed.local_redis import LocalRedis
 from feature_seed.online_store import OnlineStore
+
+_POLL_SECONDS = 1.0
 
 
 def show(kind: str, entity_id: str) -> int:
     """Print an entity's state as the scorer reads it; 1 when the store does not know it."""
-    from feature_seed.definitions import layout, store
+    from feature_seed.definitions import layout
 
     read = {"card": read_card, "customer": read_customer}[kind]
-    with store.process_config_and_initialize().client() as redis:
+    store = _store()
+    with store.client() as redis:
         state = read(redis, entity_id, tags=layout.key_tags)
     if state is None:
-        print(f"{kind} {entity_id!r} is not in the store at {_address(store)}: has it been seeded?", file=sys.stderr)
+        print(f"{kind} {entity_id!r} is not in the store at {store.address}: has it been seeded?", file=sys.stderr)
         return 1
     print(dumps(asdict(state), indent=2, ensure_ascii=False))
     return 0
 
 
+def wait(timeout: float) -> int:
+    """Return 0 once the store is ready, 1 when it is not within `timeout` seconds; one that starts up is waited for."""
+    store = _store()
+    deadline = time.monotonic() + timeout
+    while reason := _not_ready(store):
+        if time.monotonic() + _POLL_SECONDS > deadline:
+            print(f"{store.address} is not ready after {timeout:g} s: {reason}", file=sys.stderr)
+            return 1
+        time.sleep(_POLL_SECONDS)
+    return 0
+
+
+def _not_ready(store: OnlineStore) -> str:
+    """Why not, or nothing when it is."""
+    try:
+        with store.client() as redis:
+            ready = read_ready(redis)
+    except StoreError as e:
+        return str(e)
+    if ready is None:
+        return "nothing has been seeded"
+    return "" if ready.state == "ready" else f"its state is {ready.state!r}"
+
+
 def empty() -> int:
     """Stop the local Redis and forget what it held; a store that REDIS_URL names is never emptied."""
-    from feature_seed.definitions import store
-
+    store = _store()
     if store.url is not None:
         print("REDIS_URL names a store of yours: empty it yourself", file=sys.stderr)
         return 1
@@ -36,20 +63,30 @@ def empty() -> int:
     return 0
 
 
-def _address(store: OnlineStore) -> str:
-    return store.process_config_and_initialize().address
+def _store() -> OnlineStore:
+    from feature_seed.definitions import store
+
+    return store.process_config_and_initialize()
 
 
-def main() -> int:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m feature_seed", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     show_parser = commands.add_parser("show", help="print the seeded state of a card or a customer")
     show_parser.add_argument("kind", choices=["card", "customer"])
     show_parser.add_argument("id")
+    wait_parser = commands.add_parser("wait", help="return when the store is ready for a scorer")
+    wait_parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
     commands.add_parser("empty", help="stop the local Redis and forget what it held")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = _arguments()
     try:
-        return show(arguments.kind, arguments.id) if arguments.command == "show" else empty()
+        if arguments.command == "show":
+            return show(arguments.kind, arguments.id)
+        return wait(arguments.timeout) if arguments.command == "wait" else empty()
     except FeatureSeedError as e:
         print(e, file=sys.stderr)
         return 1

@@ -1,11 +1,15 @@
 """The assets: gold, and one per feature."""
 
 import warnings
+from dataclasses import asdict
 
 import dagster as dg
 
+from feature_seed.contract import READY
 from feature_seed.environment import shard_count
-from feature_seed.feature import HISTORY, LOCATION, STATS, Feature
+from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
+from feature_seed.online_store import OnlineStore
+from feature_seed.readiness import latest, ready_when_whole
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
 
@@ -43,3 +47,21 @@ def _feature_asset(feature: Feature) -> dg.AssetsDefinition:
 card_history = _feature_asset(HISTORY)
 card_location = _feature_asset(LOCATION)
 customer_stats = _feature_asset(STATS)
+
+
+@dg.asset(
+    deps=[card_history, card_location, customer_stats],
+    group_name="features",
+    kinds={"redis"},
+    metadata={"keys": READY.pattern},
+)
+def warm_start(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
+) -> dg.MaterializeResult:
+    """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
+    shards = shard_names(layout.shard_count)
+    loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
+    ready = ready_when_whole(loads, shards, warehouse, context.run_id)
+    with store.client() as client:
+        client.hset(READY.pattern, mapping=ready.encode())
+    return dg.MaterializeResult(metadata=asdict(ready))

@@ -9,12 +9,14 @@ class Block:
     """Ready commands of some entities.
 
     Attributes:
+        shards: the shard of each entity.
         keys: the keys written, one text per entity, for error messages.
         payload: RESP, one entity after another.
         commands: how many Redis commands that is, per entity.
         guarded: whether a reply of 0 means that the store's newer state was kept.
     """
 
+    shards: Sequence[int]
     keys: Sequence[bytes]
     payload: bytes
     commands: int

@@ -124,8 +124,8 @@ class Card:
 class Ready:
     """What a scorer waits for. Times are ISO 8601 in UTC.
 
-    `state` is `seeding` from the first write of the first load until all of it is verified, then `ready`. `watermark` is
-    the time of gold's newest transaction: a stream that starts after it misses nothing and repeats nothing.
+    `state` is `seeding` from the first write of the first load until all of it is verified, then `ready`. `watermark`
+    is the time of gold's newest transaction: a stream that starts after it misses nothing and repeats nothing.
     """
 
     state: str

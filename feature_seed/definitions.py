@@ -5,7 +5,7 @@ import os
 import dagster as dg
 
 from feature_seed import environment
-from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions
+from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.environment import choice, flag, number, secret
 from feature_seed.io_manager import RedisIOManager
@@ -40,7 +40,12 @@ layout = Layout(
 )
 
 defs = dg.Definitions(
-    assets=[gold_transactions, card_history, card_location, customer_stats],
+    assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
     jobs=[seed_all, seed_shard],
-    resources={"warehouse": warehouse, "layout": layout, "redis_io_manager": RedisIOManager(store=store)},
+    resources={
+        "warehouse": warehouse,
+        "layout": layout,
+        "store": store,
+        "redis_io_manager": RedisIOManager(store=store),
+    },
 )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from math import nan
 from typing import TypeVar
 
 import dagster as dg
@@ -72,6 +73,20 @@ def number(name: str, default: int, low: int, high: int) -> int:
     if not (value.isascii() and value.isdecimal() and low <= int(value) <= high):
         raise ConfigurationError(f"{name} is {value!r}: give a whole number from {low} to {high}")
     return int(value)
+
+
+def decimal(name: str, low: float, high: float) -> float | None:
+    """A number that may have decimals, None when unset."""
+    value = os.environ.get(name)
+    if not value:
+        return None
+    try:
+        parsed = float(value)
+    except ValueError:
+        parsed = nan
+    if not low <= parsed <= high:
+        raise ConfigurationError(f"{name} is {value!r}: give a number from {low:g} to {high:g}")
+    return parsed
 
 
 def shard_count() -> int:

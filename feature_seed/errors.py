@@ -2,6 +2,7 @@
 
 FeatureSeedError
 ├── ConfigurationError   the environment is incomplete or has a value that cannot be used
+├── ReadinessError       warm_start was asked for before every shard was seeded from one gold version
 ├── WarehouseError       ClickHouse cannot be reached, refuses, or stops in mid-stream
 │   └── GoldError        the gold table is missing, empty or has the wrong columns
 └── StoreError           Redis cannot be reached, refuses a command or loses the connection
@@ -26,3 +27,7 @@ class GoldError(WarehouseError):
 
 class StoreError(FeatureSeedError):
     """Redis cannot be reached, refuses a command, or loses the connection."""
+
+
+class ReadinessError(FeatureSeedError):
+    """Not every shard has been seeded from one and the same gold version."""

@@ -1,6 +1,7 @@
 """What a feature is: its SELECT over gold, its keys in Redis, and the script that guards them."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -12,18 +13,25 @@ OnConflict = Literal["keep_newer", "overwrite"]
 
 _PACKAGE = files("feature_seed")
 
-# What the SQL under commands/ is written in; lambdas are inlined where they are used, no call per value.
+# What the SQL is written in; lambdas are inlined where they are used, no call per value.
 # `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
 # cannot take the braces itself, it stumbles over `{{{}}}`.
 _DIALECT = r"""
     (text -> concat('$', toString(length(text)), '\r\n', text, '\r\n')) AS bulk,
-    (id -> if({key_tags:Bool}, concat('{', id, '}'), id)) AS tagged
+    (id -> if({key_tags:Bool}, concat('{', id, '}'), id)) AS tagged,
+    (id -> toUInt16(sipHash64(id) % {shard_count:UInt16})) AS shard_of
 """
 
 
 def sql(name: str) -> str:
     """The text of `sql/{name}.sql`."""
     return (_PACKAGE / "sql" / f"{name}.sql").read_text()
+
+
+def over(relations: Mapping[str, str], select: str) -> str:
+    """A query over named relations, each of which may read the ones before it."""
+    definitions = ",\n".join(f"{name} AS (\n{text})" for name, text in relations.items())
+    return f"WITH {_DIALECT.strip()},\n{definitions}\n{select}"
 
 
 @dataclass(frozen=True)
@@ -61,15 +69,15 @@ class Feature:
         return hashlib.sha1(self.guard.encode(), usedforsecurity=False).hexdigest()
 
     def commands(self, on_conflict: OnConflict, *, deep: bool) -> str:
-        """The query whose rows are an entity's keys and its ready commands. `deep`: cut histories before collecting."""
+        """The query whose rows are an entity's shard, keys and ready commands; `deep` cuts before it collects."""
         relations = {
             "gold": sql("gold"),
             "transactions": sql("transactions"),
             "recent": sql("recent") if deep else "SELECT * FROM transactions",
             self.name: sql(self.name),
         }
-        definitions = ",\n".join(f"{name} AS (\n{select})" for name, select in relations.items())
-        return f"WITH {_DIALECT.strip()},\n{definitions}\n{sql(f'commands/{self.name}.{on_conflict}')}"
+        commands = sql(f"commands/{self.name}.{on_conflict}")
+        return over(relations, f"SELECT shard, keys, commands FROM (\n{commands})")
 
     def parameters(self) -> dict[str, str]:
         """Key templates under the names the SQL knows them by, the entity column and the guard."""
@@ -105,3 +113,5 @@ STATS = Feature(
     entity_bytes=100,
     row_bytes=16,
 )
+
+FEATURES = (HISTORY, LOCATION, STATS)

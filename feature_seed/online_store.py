@@ -1,6 +1,6 @@
 """The online store: Redis, as the scorer knows it, and the connection that loads it in bulk."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -16,10 +16,10 @@ from feature_seed.block import Block
 from feature_seed.errors import StoreError
 from feature_seed.local_redis import LocalRedis
 
-# What to do about the replies that Redis gives when it will not take a write.
+# What to do about the replies that Redis gives when it will not take a write, by a part of their text.
 _ADVICE = {
-    "OOM": "Redis is at its maxmemory: raise it, or free memory, and run again",
-    "READONLY": "this is a replica: point REDIS_URL at the primary",
+    "'maxmemory'": "raise maxmemory, or free memory, and run again",
+    "read only replica": "point REDIS_URL at the primary",
     "WRONGTYPE": "another program keeps something else there: delete it, or use another database",
     "MISCONF": "Redis cannot persist and refuses writes: look into its log",
     "NOPERM": "the user lacks a right: see the ACL of the seeder",
@@ -107,10 +107,15 @@ class BulkConnection:
         self._socket = socket
         self._replies = hiredis.Reader()
         self._unacknowledged: deque[Block] = deque()
-        self.entities = 0
+        self.shards: Counter[int] = Counter()
         self.kept = 0
         self.commands = 0
         self.bytes = 0
+
+    @property
+    def entities(self) -> int:
+        """How many entities Redis has acknowledged, written or kept."""
+        return self.shards.total()
 
     def write(self, block: Block) -> None:
         """Send a block and acknowledge the one before it, so that Redis always has work."""
@@ -136,7 +141,7 @@ class BulkConnection:
             elif error := _refusal(reply):
                 keys = block.keys[position // block.commands].decode(errors="backslashreplace")
                 raise StoreError(f"Redis refused {keys}: {_advised(str(error))}")
-        self.entities += len(block.keys)
+        self.shards.update(block.shards)
         self.kept += kept if block.guarded else 0
         self.commands += expected
         self.bytes += len(block.payload)
@@ -158,4 +163,4 @@ def _refusal(reply: object) -> hiredis.ReplyError | None:
 
 
 def _advised(message: str) -> str:
-    return next((f"{message} ({advice})" for code, advice in _ADVICE.items() if code in message), message)
+    return next((f"{message} ({advice})" for text, advice in _ADVICE.items() if text in message), message)

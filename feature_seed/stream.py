@@ -47,6 +47,13 @@ class FeatureStream:
     feature: Feature
     shards: tuple[str, ...]
 
+    @property
+    def expected(self) -> int:
+        """About how many entities there are, for progress."""
+        profile = self.warehouse.profile()
+        entities = profile.cards if self.feature.entity == "card_id" else profile.customers
+        return entities * len(self.shards) // self.layout.shard_count
+
     def __iter__(self) -> Generator[Block, None, None]:
         profile = self.warehouse.profile()
         deep = profile.rows > DEEP * self.layout.history_length * profile.cards
@@ -64,8 +71,8 @@ class FeatureStream:
             query, parameters, settings=settings, query_formats={"String": "bytes"}
         ) as blocks:
             for block in blocks:
-                keys, payloads = block[-2:]
-                yield Block(keys, b"".join(payloads), commands, guarded)
+                shards, keys, payloads = block
+                yield Block(shards, keys, b"".join(payloads), commands, guarded)
 
     def _parameters(self) -> dict[str, Any]:
         return {

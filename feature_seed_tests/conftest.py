@@ -1,20 +1,29 @@
 """The real parts that tests run against: embedded ClickHouse, ClickHouse over HTTP, and a Redis server."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import clickhouse_connect
 import pytest
 import redis
+from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.environment import VARIABLES
 from feature_seed.online_store import OnlineStore
 from feature_seed.warehouse import Warehouse
-from feature_seed_tests.gold import Row, write_parquet
+from feature_seed_tests.clickhouse_http import clickhouse_server
+from feature_seed_tests.gold import Row, create_table, write_parquet
 from feature_seed_tests.redis_server import redis_server
 
 MakeWarehouse = Callable[..., Warehouse]
+
+# Read before any test clears them.
+_HOST = os.environ.get("CLICKHOUSE_HOST")
+_PORT = os.environ.get("CLICKHOUSE_PORT") or "0"
+_USER = os.environ.get("CLICKHOUSE_USER")
+_PASSWORD = os.environ.get("CLICKHOUSE_PASSWORD")
 
 PASSWORD = "a-password-of-tests"
 
@@ -54,21 +63,47 @@ def store(redis_port: int, online: redis.Redis) -> OnlineStore:
     return OnlineStore(url=f"redis://127.0.0.1:{redis_port}", password=PASSWORD)
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Warehouse]:
+    """ClickHouse over HTTP: the server that CLICKHOUSE_HOST names, else the real engine behind its HTTP interface."""
+    if _HOST:
+        yield Warehouse(host=_HOST, port=int(_PORT), user=_USER, password=_PASSWORD)
+        return
+    with clickhouse_server(user="seeder", password=PASSWORD) as endpoint:
+        yield Warehouse(host=endpoint.host, port=endpoint.port, user=endpoint.user, password=endpoint.password)
+
+
+@pytest.fixture
+def make_table(server: Warehouse) -> Iterator[MakeWarehouse]:
+    """Gold as a MergeTree table of given rows in the server; gone after the test."""
+    made: list[str] = []
+
+    def make(rows: Sequence[Row], gold_table: str = "gold_of_a_test", **types: str) -> Warehouse:
+        with server.client() as client:
+            create_table(client, quote_identifier(gold_table), rows, **types)
+        made.append(quote_identifier(gold_table))
+        return Warehouse(
+            host=server.host, port=server.port, user=server.user, password=server.password, gold_table=gold_table
+        )
+
+    yield make
+    with server.client() as client:
+        for table in made:
+            client.command(f"DROP TABLE IF EXISTS {table}")
+
+
 @pytest.fixture
 def make_parquet(chdb: Client, tmp_path: Path) -> MakeWarehouse:
     """Gold as a Parquet snapshot of given rows, for the embedded engine."""
 
-    def make(rows: Sequence[Row], **types: str) -> Warehouse:
-        return Warehouse(gold_parquet=str(write_parquet(chdb, tmp_path / "gold.parquet", rows, **types)))
+    def make(rows: Sequence[Row], gold_table: str = "fact_transactions_gold", **types: str) -> Warehouse:
+        path = write_parquet(chdb, tmp_path / "gold.parquet", rows, **types)
+        return Warehouse(gold_parquet=str(path), gold_table=gold_table)
 
     return make
 
 
-@pytest.fixture
-def make_warehouse(make_parquet: MakeWarehouse) -> MakeWarehouse:
-    return make_parquet
-
-
-@pytest.fixture
-def make_table(make_parquet: MakeWarehouse) -> MakeWarehouse:
-    return make_parquet
+@pytest.fixture(params=["embedded", "server"])
+def make_warehouse(request: pytest.FixtureRequest) -> MakeWarehouse:
+    """Gold of given rows, once for the embedded engine and once over HTTP."""
+    return request.getfixturevalue({"embedded": "make_parquet", "server": "make_table"}[request.param])

@@ -46,7 +46,7 @@ def transaction(number: int, card: str = "c1", seconds: float = 0, **changes: ob
 
 
 def create_table(client: Client, table: str, rows: Sequence[Row], **types: str) -> None:
-    """A MergeTree table of these rows; `types` replaces the types of columns."""
+    """A MergeTree table (quoted name) of these rows; `types` replaces the types of columns."""
     columns = ", ".join(f"{name} {type_}" for name, type_ in {**TYPES, **types}.items())
     client.command(f"CREATE OR REPLACE TABLE {table} ({columns}) ENGINE = MergeTree ORDER BY tuple()")
     if rows:

@@ -9,4 +9,4 @@ SELECT
     lat,
     lon
 FROM gold
-WHERE valid AND sipHash64(assumeNotNull({entity:Identifier})) % {shard_count:UInt16} IN {shards:Array(UInt16)}
+WHERE valid AND shard_of(assumeNotNull({entity:Identifier})) IN {shards:Array(UInt16)}

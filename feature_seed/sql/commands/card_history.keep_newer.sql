@@ -1,5 +1,6 @@
 -- EVALSHA script 2 history last_ts  <last_ts> <element>…
 SELECT
+    shard_of(card_id) AS shard,
     format({card_history:String}, tagged(card_id)) AS history_key,
     format({card_last_ts:String}, tagged(card_id)) AS last_ts_key,
     concat(history_key, ', ', last_ts_key) AS keys,

@@ -1,5 +1,6 @@
 -- MULTI, DEL, RPUSH, EXEC: a reader never meets a list without its elements.
 SELECT
+    shard_of(card_id) AS shard,
     format({card_history:String}, tagged(card_id)) AS history_key,
     history_key AS keys,
     concat(

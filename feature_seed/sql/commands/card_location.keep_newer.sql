@@ -1,5 +1,6 @@
 -- EVALSHA script 3 loc last_ts seq  <last_ts> <seq> [<lat> <lon>]
 SELECT
+    shard_of(card_id) AS shard,
     format({card_location:String}, tagged(card_id)) AS location_key,
     format({card_last_ts:String}, tagged(card_id)) AS last_ts_key,
     format({card_seq:String}, tagged(card_id)) AS seq_key,

@@ -1,5 +1,6 @@
 -- MULTI, HSET or DEL, SET, SET, EXEC: a reader never meets a location without its time.
 SELECT
+    shard_of(card_id) AS shard,
     format({card_location:String}, tagged(card_id)) AS location_key,
     format({card_last_ts:String}, tagged(card_id)) AS last_ts_key,
     format({card_seq:String}, tagged(card_id)) AS seq_key,

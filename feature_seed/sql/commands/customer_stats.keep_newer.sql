@@ -1,5 +1,6 @@
 -- EVALSHA script 1 stats  <count> <mean> <M2>
 SELECT
+    shard_of(customer_id) AS shard,
     format({customer_stats:String}, tagged(customer_id)) AS keys,
     concat(
         '*7\r\n$7\r\nEVALSHA\r\n', bulk({script:String}), '$1\r\n1\r\n', bulk(keys), bulk(count), bulk(mean), bulk(m2)

@@ -1,4 +1,5 @@
 SELECT
+    shard_of(customer_id) AS shard,
     format({customer_stats:String}, tagged(customer_id)) AS keys,
     concat(
         '*8\r\n$4\r\nHSET\r\n', bulk(keys),

@@ -1,0 +1,39 @@
+"""Progress of a load, for those who watch: throttled log lines and observations."""
+
+import time
+
+import dagster as dg
+
+# Often enough to see it move, rarely enough that a day's load leaves no more events than shards do.
+_EVERY_SECONDS = 5.0
+
+
+class Progress:
+    """Reports how much of an asset's load is done, at most every few seconds."""
+
+    def __init__(self, context: dg.OutputContext, expected: int) -> None:
+        self._context = context
+        self._expected = max(expected, 1)
+        self._started = self._reported = time.monotonic()
+
+    def done(self, entities: int) -> None:
+        now = time.monotonic()
+        if now - self._reported < _EVERY_SECONDS:
+            return
+        self._reported = now
+        rate = entities / (now - self._started)
+        share = min(entities / self._expected, 1.0)
+        left = max(self._expected - entities, 0) / rate if rate else float("inf")
+        name = self._context.asset_key.to_user_string()
+        self._context.log.info(f"{name}: {entities:,} entities, {share:.0%}, {rate:,.0f} per second, {left:.0f} s left")
+        self._context.log_event(
+            dg.AssetObservation(
+                self._context.asset_key,
+                metadata={
+                    "entities_done": entities,
+                    "share_done": round(share, 3),
+                    "entities_per_second": round(rate, 1),
+                    "seconds_left": round(left, 1),
+                },
+            )
+        )

@@ -2,6 +2,8 @@
 
 import warnings
 from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -11,19 +13,52 @@ from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import latest, ready_when_whole
 from feature_seed.stream import FeatureStream, Layout, shard_names
-from feature_seed.warehouse import Warehouse
+from feature_seed.warehouse import GOLD_COLUMNS, Warehouse
 
-# Beta in name only: one run over many partitions needs it, and a warning per asset is noise in every command.
-warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
+# Beta in name only, and without a stable twin: a warning for each in every command would be noise.
+warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
+
+# Gold is rebuilt nightly; half a day's delay is a reason to look.
+_DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 
 SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
 
 gold_transactions = dg.AssetSpec(
     "gold_transactions",
-    description="The warehouse's gold table of card transactions, rebuilt by the ETL.",
+    description="The warehouse's gold table of card transactions, rebuilt by the ETL. "
+    "Report its materialisation when the ETL is done, and `etl_completed` seeds the store.",
     group_name="warehouse",
     kinds={"clickhouse"},
+    owners=["team:data-platform"],
+    freshness_policy=_DAILY,
+    metadata={
+        "dagster/column_schema": dg.TableSchema(
+            [dg.TableColumn(name, column.type, column.description) for name, column in GOLD_COLUMNS.items()]
+        )
+    },
 )
+
+
+def _page(feature: Feature) -> dict[str, Any]:
+    """What a feature's page shows beside its runs: keys, columns with their lineage, and the SQL behind them."""
+    lineage = {name: [dg.TableColumnDep(gold_transactions.key, column)] for name, column in feature.lineage.items()}
+    return {
+        "keys": dg.TableMetadataValue(
+            [
+                dg.TableRecord({"key": key.pattern, "type": key.type, "fields": ", ".join(key.fields)})
+                for key in feature.keys
+            ],
+            dg.TableSchema([dg.TableColumn("key"), dg.TableColumn("type"), dg.TableColumn("fields")]),
+        ),
+        "dagster/column_schema": dg.TableSchema([dg.TableColumn(name) for name in lineage]),
+        "dagster/column_lineage": dg.TableColumnLineage(lineage),
+        "dagster/code_references": dg.CodeReferencesMetadataValue(
+            code_references=[
+                dg.LocalFileCodeReference(file_path=str(path), line_number=1, label=path.name)
+                for path in feature.sources
+            ]
+        ),
+    }
 
 
 def _feature_asset(feature: Feature) -> dg.AssetsDefinition:
@@ -36,7 +71,8 @@ def _feature_asset(feature: Feature) -> dg.AssetsDefinition:
         io_manager_key="redis_io_manager",
         group_name="features",
         kinds={"clickhouse", "redis"},
-        metadata={"keys": ", ".join(key.pattern for key in feature.keys)},
+        owners=["team:fraud"],
+        metadata=_page(feature),
     )
     def stream(context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout) -> FeatureStream:
         return FeatureStream(warehouse, layout, feature, tuple(context.partition_keys))
@@ -53,7 +89,9 @@ customer_stats = _feature_asset(STATS)
     deps=[card_history, card_location, customer_stats],
     group_name="features",
     kinds={"redis"},
-    metadata={"keys": READY.pattern},
+    owners=["team:fraud"],
+    freshness_policy=_DAILY,
+    metadata={"key": READY.pattern},
 )
 def warm_start(
     context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from feature_seed.contract import CARD_HISTORY, CARD_LAST_TS, CARD_LOCATION, CARD_SEQ, CUSTOMER_STATS, Key
 
@@ -43,6 +44,7 @@ class Feature:
         description: what it tells a scorer.
         entity: gold's id column of the entity.
         keys: what is written per entity, the asset's own.
+        lineage: the gold column behind every field or value that is written.
         reads: further keys that the guard looks at.
         replies: Redis replies to one entity's commands without a guard.
         entity_bytes: ClickHouse's memory per entity while it groups, measured with 10 transactions per card.
@@ -56,6 +58,7 @@ class Feature:
     replies: int
     entity_bytes: int
     row_bytes: int
+    lineage: Mapping[str, str]
     reads: tuple[Key, ...] = ()
 
     @cached_property
@@ -67,6 +70,12 @@ class Feature:
     def guard_sha(self) -> str:
         """What EVALSHA calls the guard by."""
         return hashlib.sha1(self.guard.encode(), usedforsecurity=False).hexdigest()
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files that decide what is written."""
+        names = (f"sql/{self.name}.sql", *(f"sql/commands/{self.name}.{mode}.sql" for mode in get_args(OnConflict)))
+        return tuple(Path(str(_PACKAGE / name)) for name in (*names, f"lua/{self.name}.lua"))
 
     def commands(self, on_conflict: OnConflict, *, deep: bool) -> str:
         """The query whose rows are an entity's shard, keys and ready commands; `deep` cuts before it collects."""
@@ -94,6 +103,7 @@ HISTORY = Feature(
     replies=4,
     entity_bytes=200,
     row_bytes=100,
+    lineage={field: field for field in CARD_HISTORY.fields},
 )
 LOCATION = Feature(
     "card_location",
@@ -103,6 +113,7 @@ LOCATION = Feature(
     replies=5,
     entity_bytes=300,
     row_bytes=0,
+    lineage={"lat": "location_lat", "lon": "location_long", "last_ts": "timestamp", "seq": "transaction_id"},
 )
 STATS = Feature(
     "customer_stats",
@@ -112,6 +123,7 @@ STATS = Feature(
     replies=1,
     entity_bytes=100,
     row_bytes=16,
+    lineage=dict.fromkeys(CUSTOMER_STATS.fields, "amount"),
 )
 
 FEATURES = (HISTORY, LOCATION, STATS)

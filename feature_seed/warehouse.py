@@ -19,20 +19,38 @@ from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.feature import sql
 from feature_seed.sample import sample_gold
 
-_ID = r"(String|FixedString\(\d+\)|UUID|U?Int\d+)"
-_NUMBER = r"(Float(32|64)|Decimal\(.+\)|U?Int\d+)"
-_TEXT = r"(String|FixedString\(\d+\)|Enum(8|16)\(.+\))"
-_TIME = r"DateTime(64)?(\(.+\))?"
 
+@dataclass(frozen=True)
+class Column:
+    """A column that gold must have: `type` in words, `accepted` as a pattern of ClickHouse's type names."""
+
+    type: str
+    accepted: str
+    description: str
+
+
+def _id(description: str) -> Column:
+    return Column("String, FixedString, UUID or integer", r"(String|FixedString\(\d+\)|UUID|U?Int\d+)", description)
+
+
+def _number(description: str) -> Column:
+    return Column("Float, Decimal or integer", r"(Float(32|64)|Decimal\(.+\)|U?Int\d+)", description)
+
+
+# Nullable and LowCardinality are accepted around any of them.
 GOLD_COLUMNS = {
-    "transaction_id": _ID,
-    "card_id": _ID,
-    "customer_id": _ID,
-    "merchant_category": _TEXT,
-    "amount": _NUMBER,
-    "timestamp": _TIME,
-    "location_lat": _NUMBER,
-    "location_long": _NUMBER,
+    "transaction_id": _id("Identifies the transaction; settles ties in time."),
+    "card_id": _id("The card that paid."),
+    "customer_id": _id("The customer who holds the card."),
+    "merchant_category": Column(
+        "String, FixedString or Enum",
+        r"(String|FixedString\(\d+\)|Enum(8|16)\(.+\))",
+        "What kind of merchant was paid; may be missing.",
+    ),
+    "amount": _number("The amount paid; rows without a finite one are rejected."),
+    "timestamp": Column("DateTime or DateTime64", r"DateTime(64)?(\(.+\))?", "When it was paid."),
+    "location_lat": _number("Latitude in degrees; may be missing."),
+    "location_long": _number("Longitude in degrees; may be missing."),
 }
 
 
@@ -185,8 +203,8 @@ def wrong_columns(found: dict[str, str]) -> list[str]:
     """Every column that is missing, or of a type that cannot be used."""
     return [
         f"{name} is {found[name]}" if name in found else f"{name} is missing"
-        for name, accepted in GOLD_COLUMNS.items()
-        if not re.fullmatch(accepted, _unwrap(found.get(name, "")))
+        for name, column in GOLD_COLUMNS.items()
+        if not re.fullmatch(column.accepted, _unwrap(found.get(name, "")))
     ]
 
 

@@ -18,6 +18,9 @@ from feature_seed.warehouse import GOLD_COLUMNS, Warehouse
 # Beta in name only, and without a stable twin: a warning for each in every command would be noise.
 warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
 
+# With a limit of 1 in dagster.yaml, one run at a time seeds the store.
+_POOL = "online_store"
+
 # Gold is rebuilt nightly; half a day's delay is a reason to look.
 _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 
@@ -69,6 +72,7 @@ def _feature_asset(feature: Feature) -> dg.AssetsDefinition:
         partitions_def=SHARDS,
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key="redis_io_manager",
+        pool=_POOL,
         group_name="features",
         kinds={"clickhouse", "redis"},
         owners=["team:fraud"],
@@ -87,6 +91,7 @@ customer_stats = _feature_asset(STATS)
 
 @dg.asset(
     deps=[card_history, card_location, customer_stats],
+    pool=_POOL,
     group_name="features",
     kinds={"redis"},
     owners=["team:fraud"],

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from feature_seed.contract import KEYS
 from feature_seed.environment import VARIABLES
@@ -65,3 +66,20 @@ def test_the_jobs_exist(name: str) -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_instance_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster itself accepts the dagster.yaml that the README gives."""
+    from dagster._config import process_config, resolve_to_config_type
+    from dagster._core.instance.config import dagster_instance_config_schema
+
+    instance, values = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
+    for name in re.findall(r"env: (\w+)", README):
+        monkeypatch.setenv(name, "x")
+    checked = process_config(resolve_to_config_type(dagster_instance_config_schema()), instance)
+    assert checked.success, checked.errors
+    assert not process_config(
+        resolve_to_config_type(dagster_instance_config_schema()), {**instance, "pools": 1}
+    ).success
+    assert instance["concurrency"]["pools"]["default_limit"] == 1
+    assert values["runLauncher"]["type"] == "K8sRunLauncher"

@@ -22,6 +22,13 @@ def dump(client: redis.Redis) -> dict[bytes, object]:
         return dict(zip(keys, zip(types, pipeline.execute(), strict=True), strict=True))
 
 
+def features(client: redis.Redis) -> dict[bytes, object]:
+    """The same of all entities, without the ready key, which names each run."""
+    everything = dump(client)
+    everything.pop(READY.pattern.encode(), None)
+    return everything
+
+
 def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
     """Every key of every entity is right, and there is no other key."""
     for card_id, card in expected.cards.items():

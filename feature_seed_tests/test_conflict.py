@@ -10,7 +10,7 @@ from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.expected import expect
 from feature_seed_tests.gold import START, transaction
 from feature_seed_tests.run import metadata, seed
-from feature_seed_tests.store import assert_holds, dump
+from feature_seed_tests.store import assert_holds, features
 
 GOLD = [transaction(i, card, seconds=i) for i in range(12) for card in ("hot", "cold")]
 NEWEST = START.timestamp() + 11
@@ -40,9 +40,9 @@ def test_keep_newer_never_takes_back_a_live_event(
     """Before: seeded, then one live event on the hot card. After a rerun: not a byte changed, and it is counted."""
     seed(warehouse, store)
     event = live_transaction(online, "hot", NEWEST + 0.5)
-    live = dump(online)
+    live = features(online)
     result = seed(warehouse, store)
-    assert dump(online) == live
+    assert features(online) == live
     hot = read_card(online, "hot")
     assert hot and hot.history[-1] == event and hot.location == (9.0, 8.0) and hot.seq == 13
     for asset in ("card_history", "card_location", "customer_stats"):

@@ -9,7 +9,7 @@ import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.contract import CARD_HISTORY, CUSTOMER_STATS, READY, read_customer
+from feature_seed.contract import CARD_HISTORY, CUSTOMER_STATS, read_customer
 from feature_seed.online_store import OnlineStore
 from feature_seed.sample import sample_gold
 from feature_seed.stream import shard_names
@@ -18,7 +18,7 @@ from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.expected import Expected, expect, welford
 from feature_seed_tests.gold import Row, read_parquet, transaction
 from feature_seed_tests.run import metadata, seed
-from feature_seed_tests.store import assert_holds, dump
+from feature_seed_tests.store import assert_holds, features
 
 
 @pytest.fixture(scope="session")
@@ -119,9 +119,9 @@ def test_the_sample_has_what_makes_seeding_hard(sample_rows: Sequence[Row], samp
 def test_a_second_run_changes_nothing(sample: Path, online: redis.Redis, store: OnlineStore, on_conflict: str) -> None:
     """Before: a seeded store. After seeding again, also in other passes: the same bytes under the same keys."""
     seed(Warehouse(gold_parquet=str(sample)), store, on_conflict=on_conflict)
-    first = dump(online)
+    first = features(online)
     result = seed(Warehouse(gold_parquet=str(sample)), store, on_conflict=on_conflict)
-    assert dump(online) == first
+    assert features(online) == first
     assert metadata(result, "card_history")["kept_newer"] == 0
 
 
@@ -132,15 +132,13 @@ def test_all_shards_one_by_one_equal_one_run(sample: Path, online: redis.Redis, 
     for shard in shard_names(16):
         online.flushall()
         seed(warehouse, store, shard=shard)
-        online.delete(READY.pattern)  # says that seeding has begun, whatever the shard
-        keys = dump(online)
+        keys = features(online)
         assert keys, shard
         assert not keys.keys() & seen.keys(), shard
         seen |= keys
     online.flushall()
     seed(warehouse, store)
-    online.delete(READY.pattern)
-    assert dump(online) == seen
+    assert features(online) == seen
 
 
 @pytest.mark.parametrize("newest_first", [False, True])

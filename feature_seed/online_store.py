@@ -136,6 +136,8 @@ class BulkConnection:
         for position in range(expected):
             while (reply := next_reply()) is False:
                 self._receive()
+            if type(reply) is bytes:  # OK or QUEUED, four of five replies
+                continue
             if reply == 0:
                 kept += 1
             elif error := _refusal(reply):

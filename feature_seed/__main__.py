@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import asdict
 from json import dumps
+from typing import Any
 
 from feature_seed.contract import read_card, read_customer, read_ready
 from feature_seed.errors import FeatureSeedError, StoreError
@@ -25,8 +26,20 @@ def show(kind: str, entity_id: str) -> int:
     if state is None:
         print(f"{kind} {entity_id!r} is not in the store at {store.address}: has it been seeded?", file=sys.stderr)
         return 1
-    print(dumps(asdict(state), indent=2, ensure_ascii=False))
+    print(_pretty(asdict(state)))
     return 0
+
+
+def _pretty(fields: dict[str, Any]) -> str:
+    """JSON with a line per field, and one per transaction."""
+    lines = [f"  {dumps(name)}: {_rows(value)}" for name, value in fields.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def _rows(value: Any) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], dict):
+        return "[\n    " + ",\n    ".join(dumps(one, ensure_ascii=False) for one in value) + "\n  ]"
+    return dumps(value, ensure_ascii=False)
 
 
 def wait(timeout: float) -> int:

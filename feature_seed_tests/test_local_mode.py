@@ -42,6 +42,8 @@ def test_seed_show_empty(home: Path) -> None:
     assert every.returncode == 0, every.stderr
     assert "card_history: 5,000 entities" in every.stderr
 
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert run(*FEATURE_SEED, "show", "card", "card-4987").stdout in readme
     card = json.loads(run(*FEATURE_SEED, "show", "card", "card-0042").stdout)
     assert len(card["history"]) == 10
     assert card["seq"] >= 10

@@ -11,8 +11,9 @@ from feature_seed.progress import Progress
 from feature_seed.readiness import mark_seeding
 from feature_seed.stream import FeatureStream
 
-# Blocks read ahead of the store, some 7 MB each.
-_BLOCKS_AHEAD = 4
+# Half a pass, some 2 MB a block: while Redis takes them, ClickHouse already groups the next pass. 4 blocks cost 12 %
+# of the time.
+_BLOCKS_AHEAD = 128
 
 
 class RedisIOManager(dg.ConfigurableIOManager):

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from feature_seed.errors import ConfigurationError, StoreError
 
@@ -70,7 +72,7 @@ class LocalRedis:
             time.sleep(0.01)
 
     def _client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket))
+        return redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -13,12 +13,13 @@ from feature_seed.contract import HISTORY_LENGTH
 from feature_seed.feature import Feature, OnConflict
 from feature_seed.warehouse import Profile, Warehouse
 
-# What one pass over gold may collect. A pass reads all of gold again (1.5 CPU-seconds for 10 M rows of Parquet), so few
-# are fast; 256 MB keep 1 M cards of 10 M rows at about 1 GB for the whole process, chdb's own 0.5 GB included.
-PASS_BYTES = 256_000_000
+# What one pass over gold may collect. A pass reads all of gold again (1.8 CPU-seconds for 10 M rows of Parquet), so few
+# are fast: 1 M cards of 10 M rows take 31 CPU-seconds and 1.43 GB at 256 MB, 29.5 and 1.65 GB at 400 MB (three passes).
+PASS_BYTES = 400_000_000
 
-# Entities per block: with histories of ten about 7 MB. Smaller blocks cost ClickHouse, larger ones memory.
-BLOCK_ENTITIES = 4096
+# Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in three passes,
+# 1,500 cards and 2.4 MB. A small max_block_size instead takes a core away from the query.
+SETTINGS = {"group_by_two_level_threshold": 10_000, "output_format_json_escape_forward_slashes": 0}
 
 # From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500
 # transactions a card, a quarter slower at 10.
@@ -39,7 +40,7 @@ class Layout(dg.ConfigurableResource):
 class FeatureStream:
     """A feature's blocks of ready commands for some shards, read from the warehouse while it is iterated.
 
-    Yields blocks of at most BLOCK_ENTITIES entities; memory is bounded by PASS_BYTES in ClickHouse and one block here.
+    Yields blocks of a few thousand entities; memory is bounded by PASS_BYTES in ClickHouse and one block here.
     """
 
     warehouse: Warehouse
@@ -66,9 +67,8 @@ class FeatureStream:
     def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
         guarded = self.layout.on_conflict == "keep_newer"
         commands = 1 if guarded else self.feature.replies
-        settings = {"max_block_size": BLOCK_ENTITIES, "output_format_json_escape_forward_slashes": 0}
         with client.query_column_block_stream(
-            query, parameters, settings=settings, query_formats={"String": "bytes"}
+            query, parameters, settings=SETTINGS, query_formats={"String": "bytes"}
         ) as blocks:
             for block in blocks:
                 shards, keys, payloads = block

@@ -1,0 +1,72 @@
+"""The two halves of seeding, each alone: ClickHouse without Redis, and Redis without ClickHouse."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.block import Block
+from feature_seed.local_redis import LocalRedis
+from feature_seed.online_store import OnlineStore
+from feature_seed.stream import SETTINGS, FeatureStream
+
+_CLI = shutil.which("redis-cli")
+
+LOADER = "redis-cli --pipe" if _CLI else "bulk connection"
+
+
+class _DiscardedStream(FeatureStream):
+    """The same passes and the same queries, whose results never leave ClickHouse."""
+
+    def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
+        client.command(f"{query}\nFORMAT Null", parameters, settings=SETTINGS)
+        yield from ()
+
+
+def query_seconds(stream: FeatureStream) -> float:
+    """How long ClickHouse alone takes over the stream's queries."""
+    started = time.perf_counter()
+    for _ in _DiscardedStream(stream.warehouse, stream.layout, stream.feature, stream.shards):
+        pass
+    return time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Every command of some streams in one file.
+
+    `blocks` are the blocks that were sent, each with its size in the file in place of its payload; `guards` are the
+    scripts that the commands may call.
+    """
+
+    path: Path
+    blocks: Sequence[tuple[int, Block]]
+    guards: Sequence[str]
+
+    @classmethod
+    def of(cls, streams: Sequence[FeatureStream], path: Path) -> "Recording":
+        with path.open("wb") as file:
+            blocks = [
+                (file.write(block.payload), replace(block, keys=[b"recorded"] * len(block.keys), payload=b""))
+                for stream in streams
+                for block in stream
+            ]
+            os.fsync(file.fileno())  # or the disk is still busy with it while the first load is timed
+        return cls(path, blocks, [stream.feature.guard for stream in streams])
+
+    def load(self, home: Path) -> None:
+        """Send everything to the server under `home`, until that has acknowledged every command."""
+        with OnlineStore(home=str(home)).bulk(self.guards) as redis, self.path.open("rb") as file:
+            if _CLI:
+                pipe = [_CLI, "-s", str(LocalRedis(home).socket), "--pipe"]
+                subprocess.run(pipe, stdin=file, stdout=subprocess.DEVNULL, check=True)
+                return
+            for size, block in self.blocks:
+                redis.write(replace(block, payload=file.read(size)))
+            redis.drain()

@@ -1,0 +1,78 @@
+"""The seeding process that is timed: `dagster job execute`, as anyone runs it, followed by a report of what it used.
+
+`python -m feature_seed_tests.benchmarks.job REPORT` is that process, and `run` starts it.
+"""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TypedDict
+
+from feature_seed.environment import VARIABLES
+from feature_seed.feature import HISTORY, LOCATION, STATS
+from feature_seed.local_redis import LocalRedis
+
+COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
+
+
+class Report(TypedDict):
+    """What the process used, and the `seconds` that the materialisation of each asset states."""
+
+    cpu_seconds: float
+    peak_bytes: int
+    seconds: dict[str, float]
+
+
+def run(gold: Path, home: Path, on_conflict: str) -> Report:
+    """Seed the server under `home` from a snapshot, in a process of its own."""
+    report, log = home / "report.json", home / "job.log"
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | {
+        "FEATURE_SEED_GOLD_PARQUET": str(gold),
+        "FEATURE_SEED_ON_CONFLICT": on_conflict,
+        "FEATURE_SEED_HOME": str(home),
+        "REDIS_URL": f"unix://{LocalRedis(home).socket}",
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
+    with log.open("w") as output:
+        command = [sys.executable, "-m", __name__, str(report)]
+        job = subprocess.run(command, env=environment, stdout=output, stderr=output)
+    if job.returncode:
+        raise SystemExit(f"{log.read_text()}\n{' '.join(COMMAND)} failed")
+    return json.loads(report.read_text())
+
+
+def main(report: Path) -> None:
+    sys.argv = COMMAND
+    try:
+        runpy.run_module("dagster", run_name="__main__", alter_sys=True)
+    except SystemExit as e:
+        if e.code:
+            raise
+    used = Report(cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={})
+    used["seconds"] = {feature.name: _seconds(feature.name) for feature in (HISTORY, LOCATION, STATS)}
+    report.write_text(json.dumps(used))
+
+
+def _peak_bytes() -> int:
+    """VmHWM, since ru_maxrss begins with the size of the process that forked."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
+
+
+def _seconds(asset: str) -> float:
+    from dagster import AssetKey, DagsterInstance
+
+    event = DagsterInstance.get().get_latest_materialization_event(AssetKey(asset))
+    assert event and event.asset_materialization
+    seconds = event.asset_materialization.metadata["seconds"].value
+    assert isinstance(seconds, float)
+    return seconds
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

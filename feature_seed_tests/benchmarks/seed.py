@@ -1,0 +1,198 @@
+"""Seeding, beside its floor, its halves and what it replaces: all in one run, since only ratios outlive a machine.
+
+    $ python -m feature_seed_tests.benchmarks.seed --cards 1000000 --transactions 10000000
+
+A generated gold snapshot is seeded by the real job into a Redis server of its own, over a unix socket. `--rounds 3`
+does everything three times in turns and shows medians, `--on-conflict keep_newer` seeds through the Lua guards, `--dir`
+keeps gold for the next run (the disk needs some 3 GB more for a while).
+
+- end to end: wall clock of `dagster job execute`, its start included; CPU seconds of that process, of Redis, and of all
+  other processes meanwhile. A core or more of others' makes the ratios useless: the floor needs one core, seeding all.
+- seeding: what the assets' materialisations state in `seconds`.
+- floor: the same commands, recorded in a file before, loaded by `redis-cli --pipe` (without one on the PATH by
+  BulkConnection). Both loads must leave the same number of keys and the same cards.
+- ClickHouse alone: the same queries in the same passes, FORMAT Null.
+- straightforward: a row at a time, a round trip for each command; extrapolated from 2,000 cards, which must come out as
+  seeding left them. Round trips take 0.07 to 0.16 ms from run to run.
+
+Measured with Redis 7.0 on two cores, one round each; seeding is 2.1 floors in `overwrite`, 1.5 in `keep_newer`:
+
+    cards  transactions  on conflict   end to end  seeding  floor  ClickHouse  straightforward     peak
+    1 M    10 M          overwrite           26 s     23 s   11 s        14 s            814 s  1.43 GB
+    1 M    10 M          keep_newer          37 s     33 s   22 s        17 s            787 s  1.39 GB
+    20 k   10 M          overwrite            8 s      5 s  0.2 s         4 s             39 s  0.91 GB
+
+The last is ClickHouse's work almost alone: 500 transactions a card, of which ten are kept.
+
+What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
+
+    Redis idle while a pass is grouped (4 blocks ahead)                          26.3
+    128 blocks ahead: the next pass is grouped meanwhile                         -3
+    location by argMax of a tuple, by time and id as one string                  5.3 CPU-s a pass
+    location by max of one string that ends in the coordinates                   2.9 CPU-s a pass
+    max_block_size of 4,096 instead of grouping in buckets                       no gain in time, a core less at times
+    three passes (400 MB) instead of four (256 MB)                               -1.5 CPU-s, +0.2 GB
+    spilling to disk (max_bytes_before_external_group_by) instead of passes      twice the CPU, 1.6 GB
+    cutting by time first, at 10 transactions a card                             +25 % CPU, so only for deep histories
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import get_args
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.feature import HISTORY, LOCATION, STATS, OnConflict
+from feature_seed.stream import FeatureStream, Layout, shard_names
+from feature_seed.warehouse import Warehouse
+from feature_seed_tests.benchmarks import job, straightforward
+from feature_seed_tests.benchmarks.halves import LOADER, Recording, query_seconds
+from feature_seed_tests.benchmarks.stage import (
+    Contents,
+    busy_seconds,
+    cpu_seconds,
+    empty_store,
+    write_gold,
+    write_subset,
+)
+
+FEATURES = (HISTORY, LOCATION, STATS)
+
+FLOOR_GOAL = 2.2
+PEAK_GOAL = 2.0
+
+# How many cards the straightforward seeder is given; its time for the others is extrapolated.
+SUBSET_CARDS = 2_000
+
+# Seconds, GB and ratios, by name.
+Figures = dict[str, float]
+
+
+def seed(gold: Path, home: Path, on_conflict: str, witnesses: list[str]) -> tuple[Figures, Contents]:
+    """The real job against an empty store."""
+    with empty_store(home) as redis:
+        busy, started = busy_seconds(), time.perf_counter()
+        report = job.run(gold, home, on_conflict)
+        seconds, busy, served = time.perf_counter() - started, busy_seconds() - busy, cpu_seconds(redis)
+        figures = {
+            "end to end": seconds,
+            "cpu": report["cpu_seconds"],
+            "redis": served,
+            "others": busy - served - report["cpu_seconds"],
+            "peak": report["peak_bytes"] / 1e9,
+            "seeding": sum(report["seconds"].values()),
+            **report["seconds"],
+        }
+        return figures, Contents.of(redis, witnesses)
+
+
+def replay(recording: Recording, home: Path, witnesses: list[str]) -> tuple[float, Contents]:
+    """Seconds of the floor: the same commands against an empty store."""
+    with empty_store(home) as redis:
+        started = time.perf_counter()
+        recording.load(home)
+        return time.perf_counter() - started, Contents.of(redis, witnesses)
+
+
+def seed_straightforwardly(client: Client, subset: Path, home: Path, witnesses: list[str]) -> tuple[float, Contents]:
+    """Seconds per card of what the seeder replaces."""
+    with empty_store(home) as redis:
+        started = time.perf_counter()
+        cards = straightforward.seed(client, subset, redis)
+        return (time.perf_counter() - started) / cards, Contents.of(redis, witnesses)
+
+
+def rounds(gold: Path, home: Path, on_conflict: OnConflict) -> Iterator[Figures]:
+    """Everything measured, in turns, again and again.
+
+    Raises:
+        SystemExit: two loads left different things in the store, so that their times say nothing.
+    """
+    warehouse, layout = Warehouse(gold_parquet=str(gold)), Layout(on_conflict=on_conflict)
+    shards = tuple(shard_names(layout.shard_count))
+    streams = [FeatureStream(warehouse, layout, feature, shards) for feature in FEATURES]
+    recording = Recording.of(streams, home / "commands.resp")
+    subset = home / "subset.parquet"
+    with clickhouse_connect.get_client(interface="chdb") as client:
+        witnesses = write_subset(client, gold, subset, SUBSET_CARDS)
+        while True:
+            seeding, seeded = seed(gold, home, on_conflict, witnesses)
+            floor, replayed = replay(recording, home, witnesses)
+            per_card, expected = seed_straightforwardly(client, subset, home, witnesses)
+            if seeded != replayed:
+                raise SystemExit(f"Seeding and floor differ: {seeded.difference(replayed)}")
+            if seeded.cards != expected.cards:
+                raise SystemExit(f"Seeding and the straightforward seeder differ: {seeded.difference(expected)}")
+            alone = {f"{stream.feature.name} alone": query_seconds(stream) for stream in streams}
+            straight = per_card * warehouse.profile().cards
+            yield seeding | alone | _compared(seeding, floor, straight)
+
+
+def _compared(seeding: Figures, floor: float, straight: float) -> Figures:
+    return {
+        "floor": floor,
+        "straightforward": straight,
+        "end to end / floor": seeding["end to end"] / floor,
+        "seeding / floor": seeding["seeding"] / floor,
+        "straightforward / end to end": straight / seeding["end to end"],
+    }
+
+
+def show(figures: Figures) -> None:
+    def row(title: str, *values: float) -> None:
+        print(f"{title:36}" + "".join(f"{value:10.1f}" for value in values))
+
+    columns = ("end to end", "cpu", "redis", "others")
+    print(f"{'':36}{'seconds':>10}{'CPU s':>10}{'Redis s':>10}{'others s':>10}")
+    row("end to end", *(figures[name] for name in columns))
+    row("  of it seeding", figures["seeding"])
+    for feature in FEATURES:
+        row(f"    {feature.name}", figures[feature.name])
+    row(f"floor: {LOADER}", figures["floor"])
+    row("ClickHouse alone", sum(figures[f"{feature.name} alone"] for feature in FEATURES))
+    for feature in FEATURES:
+        row(f"    {feature.name}", figures[f"{feature.name} alone"])
+    row(f"straightforward, from {SUBSET_CARDS:,} cards", figures["straightforward"])
+    print(f"\nend to end / floor            {figures['end to end / floor']:8.2f}   goal: at most {FLOOR_GOAL}")
+    print(f"seeding / floor               {figures['seeding / floor']:8.2f}")
+    print(f"straightforward / end to end  {figures['straightforward / end to end']:8.1f}")
+    print(f"peak memory, GB               {figures['peak']:8.2f}   goal: below {PEAK_GOAL}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m feature_seed_tests.benchmarks.seed")
+    parser.add_argument("--cards", type=int, default=1_000_000)
+    parser.add_argument("--transactions", type=int, default=10_000_000)
+    parser.add_argument("--on-conflict", choices=get_args(OnConflict), default="overwrite")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--dir", type=Path, help="where gold is kept for the next run (default: removed afterwards)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
+    if arguments.dir:
+        arguments.dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="seed-", dir=arguments.dir) as home:
+        with clickhouse_connect.get_client(interface="chdb") as client:
+            gold = write_gold(client, arguments.cards, arguments.transactions, arguments.dir or Path(home))
+        measured = list(islice(rounds(gold, Path(home), arguments.on_conflict), arguments.rounds))
+    print(
+        f"\n{arguments.cards:,} cards, {arguments.transactions:,} transactions, {arguments.on_conflict}, "
+        f"{os.cpu_count()} cores, median of {arguments.rounds}\n"
+    )
+    show({name: median(figures[name] for figures in measured) for name in measured[0]})
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ from feature_seed.automation import seed_all, seed_shard
 from feature_seed.environment import choice, flag, number, secret
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
+from feature_seed.sensors import SENSORS
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
 
@@ -42,6 +43,7 @@ layout = Layout(
 defs = dg.Definitions(
     assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
     jobs=[seed_all, seed_shard],
+    sensors=SENSORS,
     resources={
         "warehouse": warehouse,
         "layout": layout,

@@ -104,7 +104,7 @@ def warm_start(
     """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
-    ready = ready_when_whole(loads, shards, warehouse, context.run_id)
+    ready = ready_when_whole(loads, shards, warehouse, context.run.run_id)
     with store.client() as client:
         client.hset(READY.pattern, mapping=ready.encode())
     return dg.MaterializeResult(metadata=asdict(ready))

@@ -14,11 +14,11 @@ from feature_seed.feature import Feature, OnConflict
 from feature_seed.warehouse import Profile, Warehouse
 
 # What one pass over gold may collect. A pass reads all of gold again (1.8 CPU-seconds for 10 M rows of Parquet), so few
-# are fast: 1 M cards of 10 M rows take 31 CPU-seconds and 1.43 GB at 256 MB, 29.5 and 1.65 GB at 400 MB (three passes).
-PASS_BYTES = 400_000_000
+# are fast: 1 M cards of 10 M rows take 31 CPU-seconds and 1.43 GB at 256 MB, 29.5 and 1.7 GB, but no less time, at 400.
+PASS_BYTES = 256_000_000
 
-# Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in three passes,
-# 1,500 cards and 2.4 MB. A small max_block_size instead takes a core away from the query.
+# Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in four passes,
+# 1,000 cards and 1.6 MB. A small max_block_size instead takes a core away from the query.
 SETTINGS = {"group_by_two_level_threshold": 10_000, "output_format_json_escape_forward_slashes": 0}
 
 # From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500

@@ -2,11 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import clickhouse_connect
 import dagster as dg
@@ -191,12 +192,24 @@ class Warehouse(dg.ConfigurableResource):
         return {column["name"]: column["type"] for column in described.named_results()}
 
     def version(self, client: Client) -> str:
-        """A cheap identity of gold: another after a rebuild or an insert, or when a file of the snapshot is written."""
-        if self.host:
-            identity = client.query(sql("version"), parameters=self.table)
-        else:
-            identity = client.query(sql("version_parquet"), parameters={"snapshot": self._snapshot(client)})
-        return hashlib.sha256(repr(identity.result_rows).encode()).hexdigest()[:16]
+        """A cheap identity of gold: another after a rebuild or an insert, or when a file of the snapshot is written.
+
+        Gold that has no parts, as a view, is read whole for it.
+        """
+        if not self.host:
+            snapshot = {"snapshot": self._snapshot(client)}
+            return _digest(client.query(sql("version_parquet"), parameters=snapshot).result_rows)
+        identity = client.query(sql("version"), parameters=self.table).result_rows
+        if not identity:
+            raise GoldError(f"There is no gold table {self.gold_table!r} in database {self.database!r}")
+        if not any(blocks for _, _, blocks in identity):
+            content = f"WITH gold AS ({sql('gold')}) {sql('version_content')}"
+            identity = [*identity, *client.query(content, parameters=self.table).result_rows]
+        return _digest(identity)
+
+
+def _digest(identity: Sequence[Any]) -> str:
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
 
 
 def wrong_columns(found: dict[str, str]) -> list[str]:

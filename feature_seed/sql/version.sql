@@ -1,12 +1,18 @@
--- A server table's identity. A rebuild changes the uuid, an insert the parts; a view has neither, but a row count.
+-- A server table's identity: another after a rebuild (uuid) or a write (block numbers, mutations), the same after a
+-- background merge and on every replica. A table without parts, as a view, is known by its content instead.
 SELECT
-    toString(tables.uuid),
-    toString(tables.metadata_modification_time),
+    -- Databases without UUIDs start a rebuilt table's block numbers again, so there its time stands in.
+    if(tables.uuid = toUUIDOrZero(''), toString(tables.metadata_modification_time), toString(tables.uuid)),
     tables.total_rows,
     (
-        SELECT toString(max(modification_time))
-        FROM system.parts
-        WHERE active AND database = {database:String} AND table = {gold:String}
-    )
+        SELECT groupArray((partition_id, block))
+        FROM (
+            SELECT partition_id, max(greatest(max_block_number, toInt64(data_version))) AS block
+            FROM system.parts
+            WHERE active AND database = {database:String} AND table = {gold:String}
+            GROUP BY partition_id
+            ORDER BY partition_id
+        )
+    ) AS blocks
 FROM system.tables AS tables
 WHERE database = {database:String} AND name = {gold:String}

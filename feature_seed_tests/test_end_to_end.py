@@ -1,0 +1,93 @@
+"""From the ETL's last step to the keys in Redis, through a real webserver and daemon."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import redis
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.contract import read_card, read_ready
+from feature_seed.sample import sample_gold
+from feature_seed_tests.conftest import PASSWORD
+from feature_seed_tests.deployment import daemon, query, wait_for, webserver
+
+PATIENCE_SECONDS = 240
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+RUNS = "{ runsOrError { ... on Runs { results { id status jobName tags { key value } } } } }"
+
+TICKS = """
+query ($sensor: SensorSelector!) {
+  sensorOrError(sensorSelector: $sensor) {
+    ... on Sensor { sensorState { ticks { status skipReason runIds error { message } } } }
+  }
+}"""
+
+ETL_COMPLETED = {
+    "repositoryLocationName": "feature_seed",
+    "repositoryName": "__repository__",
+    "sensorName": "etl_completed",
+}
+
+
+def report(port: int) -> None:
+    """The README's line, against this deployment."""
+    line = re.search(r"curl .*/report_asset_materialization/.*", README)
+    assert line
+    command = shlex.split(line[0].replace("dagster.internal:3000", f"127.0.0.1:{port}"))
+    done = subprocess.run([*command, "--noproxy", "*", "-sS", "--fail"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "{}"), done
+
+
+def runs(port: int) -> list[dict[str, Any]]:
+    return query(port, RUNS)["runsOrError"]["results"]
+
+
+def finished(port: int) -> dict[str, Any] | None:
+    """The only run, once it is through."""
+    found = runs(port)
+    assert len(found) <= 1, found
+    assert all(run["status"] not in ("FAILURE", "CANCELED") for run in found), found
+    return found[0] if found and found[0]["status"] == "SUCCESS" else None
+
+
+def skipped(port: int, reason: str) -> bool:
+    """Whether a tick of etl_completed saw a report and found a reason not to run."""
+    ticks = query(port, TICKS, sensor=ETL_COMPLETED)["sensorOrError"]["sensorState"]["ticks"]
+    assert all(tick["status"] != "FAILURE" for tick in ticks), ticks
+    return any(re.search(reason, tick["skipReason"] or "") for tick in ticks)
+
+
+def test_the_etl_reports_and_the_store_is_seeded(
+    chdb: Client, tmp_path: Path, redis_port: int, online: redis.Redis
+) -> None:
+    """Before: an empty store. A report, made while the daemon is down: one run, of every shard. A second report of the
+    same gold, with the daemon restarted in between: no second run.
+    """
+    env = {
+        "FEATURE_SEED_GOLD_PARQUET": str(sample_gold(chdb, tmp_path)),
+        "REDIS_URL": f"redis://127.0.0.1:{redis_port}",
+        "REDIS_PASSWORD": PASSWORD,
+    }
+    home = tmp_path / "dagster"
+    with webserver(home, env) as port:
+        report(port)
+        with daemon(home, env):
+            run = wait_for(lambda: finished(port), PATIENCE_SECONDS, "the run succeeds")
+        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+        ready, card = read_ready(online), read_card(online, "card-4987")
+        assert run["jobName"] == "seed_all" and tags["dagster/sensor_name"] == "etl_completed"
+        assert ready and (ready.state, ready.run_id, ready.cards, ready.customers) == ("ready", run["id"], 5000, 2500)
+        assert ready.gold_version == tags["feature_seed/gold_version"]
+        assert card and card.seq == 13 and len(card.history) == 10
+
+        report(port)
+        with daemon(home, env):
+            wait_for(lambda: skipped(port, "already"), PATIENCE_SECONDS, "the second report is seen")
+        assert [one["id"] for one in runs(port)] == [run["id"]]
+    for log in home.glob("*.log"):
+        assert PASSWORD not in log.read_text(errors="replace")

@@ -1,8 +1,16 @@
 -- A server table's identity: another after a rebuild (uuid) or a write (block numbers, mutations), the same after a
 -- background merge and on every replica. A table without parts, as a view, is known by its content instead.
 SELECT
-    -- Databases without UUIDs start a rebuilt table's block numbers again, so there its time stands in.
-    if(tables.uuid = toUUIDOrZero(''), toString(tables.metadata_modification_time), toString(tables.uuid)),
+    -- Databases without UUIDs start a rebuilt table's block numbers again, so there its parts' time stands in.
+    if(
+        tables.uuid = toUUIDOrZero(''),
+        (
+            SELECT toString(max(modification_time))
+            FROM system.parts
+            WHERE active AND database = {database:String} AND table = {gold:String}
+        ),
+        toString(tables.uuid)
+    ),
     tables.total_rows,
     (
         SELECT groupArray((partition_id, block))

@@ -7,7 +7,8 @@ import dagster as dg
 from feature_seed import environment
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
-from feature_seed.environment import choice, flag, number, secret
+from feature_seed.checks import ALL_CHECKS, GoldLimits
+from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
 from feature_seed.sensors import SENSORS
@@ -40,14 +41,21 @@ layout = Layout(
     on_conflict=choice("FEATURE_SEED_ON_CONFLICT", ("keep_newer", "overwrite")),
 )
 
+limits = GoldLimits(
+    max_rejected=decimal("FEATURE_SEED_MAX_REJECTED", 0, 1) or 0,
+    max_age_hours=decimal("FEATURE_SEED_MAX_AGE_HOURS", 0, 1e6),
+)
+
 defs = dg.Definitions(
     assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
+    asset_checks=ALL_CHECKS,
     jobs=[seed_all, seed_shard],
     sensors=SENSORS,
     resources={
         "warehouse": warehouse,
         "layout": layout,
         "store": store,
+        "limits": limits,
         "redis_io_manager": RedisIOManager(store=store),
     },
 )

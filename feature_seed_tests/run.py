@@ -1,4 +1,4 @@
-"""Running the real jobs in this process, against any warehouse and store."""
+"""Running the real assets and jobs in this process, against any warehouse and store."""
 
 from typing import Any
 
@@ -6,12 +6,35 @@ import dagster as dg
 
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
+from feature_seed.checks import ALL_CHECKS, GoldLimits
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+_features = dg.AssetSelection.assets(card_history, card_location, customer_stats)
+
+# The assets of the two jobs without their checks, for tests of what the assets do by themselves.
+_JOBS = [
+    seed_all,
+    seed_shard,
+    dg.define_asset_job(
+        "load",
+        (_features | dg.AssetSelection.assets(warm_start)).without_checks(),
+        tags=seed_all.tags,
+        executor_def=dg.in_process_executor,
+    ),
+    dg.define_asset_job("load_shard", _features.without_checks(), executor_def=dg.in_process_executor),
+    dg.define_asset_job("warm_start", dg.AssetSelection.assets(warm_start).without_checks()),
+    dg.define_asset_job(
+        "checks_alone",
+        dg.AssetSelection.checks(*ALL_CHECKS),
+        tags=seed_all.tags,
+        executor_def=dg.in_process_executor,
+    ),
+]
 
 
 def seed(
@@ -21,22 +44,26 @@ def seed(
     shard: str | None = None,
     job: str | None = None,
     instance: dg.DagsterInstance | None = None,
+    raise_on_error: bool = True,
+    limits: GoldLimits | None = None,
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
-    """Run `seed_all`, `seed_shard` for one shard, or the job that is named; an error of a step is raised."""
+    """Load every shard or one, without checks, or run the job that is named; an error of a step is raised."""
     definitions = dg.Definitions(
         assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
-        jobs=[seed_all, seed_shard, dg.define_asset_job("warm_start", [warm_start])],
+        asset_checks=ALL_CHECKS,
+        jobs=_JOBS,
         resources={
             "warehouse": warehouse,
             "layout": Layout(**layout),
             "store": store,
+            "limits": limits or GoldLimits(),
             "redis_io_manager": RedisIOManager(store=store),
         },
     )
-    name = job or ("seed_shard" if shard else "seed_all")
+    name = job or ("load_shard" if shard else "load")
     return definitions.resolve_job_def(name).execute_in_process(
-        run_config=QUIET, partition_key=shard, instance=instance
+        run_config=QUIET, partition_key=shard, instance=instance, raise_on_error=raise_on_error
     )
 
 
@@ -44,3 +71,9 @@ def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     """The metadata of an asset's materialisation."""
     materialised = result.asset_materializations_for_node(asset)[0]
     return {name: value.value for name, value in materialised.metadata.items()}
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    """Every evaluated check, as `asset.check`."""
+    evaluations = result.get_asset_check_evaluations()
+    return {f"{one.asset_key.to_user_string()}.{one.check_name}": one for one in evaluations}

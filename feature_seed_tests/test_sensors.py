@@ -16,6 +16,7 @@ from dagster import DagsterRunStatus
 
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
+from feature_seed.checks import ALL_CHECKS, GoldLimits
 from feature_seed.errors import FeatureSeedError, GoldError, WarehouseError
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
@@ -80,12 +81,14 @@ class Deployment:
     def definitions(self, store: OnlineStore) -> dg.Definitions:
         return dg.Definitions(
             assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
+            asset_checks=ALL_CHECKS,
             jobs=[seed_all, seed_shard],
             sensors=SENSORS,
             resources={
                 "warehouse": Warehouse(gold_parquet=self.warehouse.gold_parquet),  # one run knows one profile of gold
                 "layout": Layout(),
                 "store": store,
+                "limits": GoldLimits(),
                 "redis_io_manager": RedisIOManager(store=store),
             },
         )

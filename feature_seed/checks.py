@@ -263,7 +263,7 @@ def _ahead(gold: State, store: State, key: Key) -> bool:
 def _difference(gold: Mapping[str, Any], store: Mapping[str, Any]) -> str:
     """The first value of a key that is not the same on both sides, '' if all are."""
     if "" in store:
-        return f"cannot be read: {store['']!r}"
+        return f"cannot be read: {type(store['']).__name__} {store['']}"
     for field in [*gold, *store]:
         if field not in store or field not in gold or gold[field] != store[field]:
             ours, theirs = (repr(side[field]) if field in side else "nothing" for side in (gold, store))

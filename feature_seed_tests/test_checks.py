@@ -1,21 +1,31 @@
 """The checks: bad gold stops a run before it writes, and a store that is not gold's is never called ready."""
 
+import random
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import dagster as dg
 import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.checks import GoldLimits
+from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions
+from feature_seed.checks import ALL_CHECKS, GoldLimits
 from feature_seed.contract import read_ready
+from feature_seed.errors import WarehouseError
+from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
+from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.gold import Row, transaction
-from feature_seed_tests.run import checks, seed
+from feature_seed_tests.redis_server import free_port, redis_server
+from feature_seed_tests.run import QUIET, checks, seed
 from feature_seed_tests.store import dump
 
 ROWS = [transaction(i, f"c{i % 40}", seconds=i) for i in range(400)]
@@ -96,42 +106,6 @@ def test_limits_let_through_what_they_allow(
     assert ready and ready.state == "ready"
 
 
-@pytest.mark.parametrize(
-    ("damage", "check", "says"),
-    [
-        (lambda r: r.delete("card:c7:history"), "card_history.parity", "card:c7:history"),
-        (lambda r: r.lpop("card:c7:history"), "card_history.parity", "card:c7:history"),
-        (lambda r: r.lset("card:c7:history", 3, b"no json"), "card_history.parity", "card:c7:history"),
-        (lambda r: r.hset("card:c7:loc", "lat", "1.4999"), "card_location.parity", "card:c7:loc"),
-        (lambda r: r.delete("card:c7:loc"), "card_location.parity", "card:c7:loc"),
-        (lambda r: r.decr("card:c7:seq"), "card_location.parity", "card:c7:seq"),
-        (lambda r: r.delete("card:c7:last_ts"), "card_location.parity", "card:c7:last_ts"),
-        (lambda r: r.hset("cust:of c7:stats", "M2", "0.5"), "customer_stats.parity", "cust:of c7:stats"),
-        (lambda r: r.delete("cust:of c7:stats"), "customer_stats.parity", "cust:of c7:stats"),
-        (lambda r: r.rpush("card:new:history", "x"), "card_history.unknown_entities", "card:new:history"),
-        (lambda r: r.set("card:new:seq", 1), "card_location.unknown_entities", "card:new:seq"),
-        (lambda r: r.hset("cust:new:stats", "count", 1), "customer_stats.unknown_entities", "cust:new:stats"),
-    ],
-)
-def test_damage_is_found(
-    make_parquet: MakeWarehouse,
-    online: redis.Redis,
-    store: OnlineStore,
-    damage: Callable[[redis.Redis], object],
-    check: str,
-    says: str,
-) -> None:
-    """Before: a seeded store that passes. After one key is deleted, altered or invented: exactly that is reported."""
-    warehouse = make_parquet(ROWS)
-    with dg.DagsterInstance.ephemeral() as instance:
-        seed(warehouse, store, job="seed_all", instance=instance)
-        damage(online)
-        found = checks(seed(warehouse, store, job="checks_alone", instance=instance, raise_on_error=False))
-    failed = {name: one for name, one in found.items() if not one.passed}
-    assert list(failed) == [check]
-    assert says in str(failed[check].description)
-
-
 def test_what_a_scorer_moved_on_is_no_damage(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
@@ -151,3 +125,321 @@ def test_what_a_scorer_moved_on_is_no_damage(
 def test_a_shard_is_checked_by_itself(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
     result = seed(make_parquet(ROWS), store, job="seed_shard", shard="05")
     assert all(one.passed for one in checks(result).values())
+
+
+def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """The description of every check that did not pass."""
+    return {name: str(one.description) for name, one in checks(result).items() if not one.passed}
+
+
+def numbers(result: dg.ExecuteInProcessResult, check: str) -> dict[str, Any]:
+    return {name: value.value for name, value in checks(result)[check].metadata.items()}
+
+
+def test_every_reason_for_rejection_is_named(make_warehouse: MakeWarehouse, store: OnlineStore) -> None:
+    odd: list[tuple[str, dict[str, Any]]] = [
+        ("no transaction id", {"transaction_id": ""}),
+        ("no card", {"card_id": None}),
+        ("no customer", {"customer_id": None}),
+        ("no timestamp", {"timestamp": None}),
+        ("amount missing", {"amount": None}),
+        ("amount not finite", {"amount": float("nan")}),
+    ]
+    rows = [*ROWS, *(transaction(900 + i, **change) for i, (_, change) in enumerate(odd)), transaction(999, card_id="")]
+    result = seed(make_warehouse(rows), store, job="seed_all", raise_on_error=False)
+    described = failures(result)["gold_transactions.rejected_rows"]
+    assert described.startswith("7 of 407 rows (1.72%) are rejected, 0.00% may be; ")
+    assert '"transaction_id":"t902","card_id":"c1","customer_id":null' in described
+    assert '"amount":"nan"' in described
+    counts = numbers(result, "gold_transactions.rejected_rows")
+    assert {reason: counts[reason] for reason, _ in odd} == {**dict.fromkeys([one for one, _ in odd], 1), "no card": 2}
+
+
+@pytest.mark.parametrize(("hours", "ready"), [(1.5, False), (2.5, True), (None, True)])
+def test_the_age_of_gold(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, hours: float | None, ready: bool
+) -> None:
+    warehouse = make_parquet([transaction(1, timestamp=datetime.now(timezone.utc) - timedelta(hours=2))])
+    result = seed(warehouse, store, job="seed_all", limits=GoldLimits(max_age_hours=hours), raise_on_error=False)
+    assert (result.success, bool(online.dbsize())) == (ready, ready)
+    assert set(failures(result)) == (set() if ready else {"gold_transactions.freshness"})
+    assert numbers(result, "gold_transactions.freshness")["age_hours"] == pytest.approx(2, abs=0.05)
+
+
+def test_no_gold_table(server: Warehouse, tmp_path: Path, online: redis.Redis, store: OnlineStore) -> None:
+    """The checks after schema are not evaluated, and say so."""
+    place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+    missing = Warehouse(**place, gold_table="gone")
+    failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
+    assert "no gold table 'gone'" in failed.pop("gold_transactions.schema")
+    assert len(failed) == 4
+    assert all(text.startswith("not evaluated: ") for text in failed.values())
+    missing = Warehouse(gold_parquet=str(tmp_path / "gone.parquet"))
+    failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
+    assert "gone.parquet" in failed["gold_transactions.schema"]
+    assert dump(online) == {}
+
+
+def test_a_warehouse_out_of_reach_is_an_error_of_the_run(online: redis.Redis, store: OnlineStore) -> None:
+    with pytest.raises(WarehouseError, match="cannot be reached"):
+        seed(Warehouse(host="127.0.0.1", port=free_port()), store, job="seed_all")
+    assert dump(online) == {}
+
+
+def test_duplicates_that_disagree_do_not_block(make_parquet: MakeWarehouse, store: OnlineStore) -> None:
+    """Two transactions of one id and time have no order, so that parity cannot say which of them is the latest."""
+    twice = [transaction(7, "twice", seconds=9, amount=amount, location_lat=amount) for amount in (1.0, 2.0)]
+    rows = [replace(row, transaction_id=f"{row.card_id} {row.transaction_id}") for row in [*ROWS, *ROWS[:5], *twice]]
+    result = seed(make_parquet(rows), store, job="seed_all")
+    assert list(failures(result)) == ["gold_transactions.duplicate_transactions"]
+    assert "6 rows repeat a transaction id" in failures(result)["gold_transactions.duplicate_transactions"]
+    assert numbers(result, "card_history.parity")["sampled"] == 40
+    assert numbers(result, "customer_stats.parity")["sampled"] == 41
+
+
+def hard_rows() -> list[Row]:
+    """What encoders, orders and sums get wrong."""
+    texts = ['"quoted"', "back\\slash", "café ☕ 漢字", "tab\tand\nnewline", "{braces}", "a:b:loc", "''", "{}"]
+    rows = [transaction(i, "ties", seconds=i // 8) for i in random.Random(7).sample(range(40), 40)]
+    rows += [transaction(i, "same second", seconds=1, location_lat=float(i)) for i in (3, 9, 5)]
+    rows += [transaction(i, text, merchant_category=text) for i in range(2) for text in texts]
+    rows += [transaction(1, "nowhere", location_lat=None, merchant_category=None)]
+    rows += [transaction(1, "half", seconds=1), transaction(2, "half", seconds=2, location_long=float("nan"))]
+    rows += [transaction(1, "milliseconds", seconds=0.123), transaction(2, "milliseconds", seconds=0.122)]
+    sums = {"cancel": [5.1, -5.1, 1e-9], "equal": [0.1] * 7, "far": [1e9 + 0.1, 1e9 + 0.2, 1e9 + 0.4], "zero": [0.0]}
+    rows += [transaction(i, name, amount=one) for name, amounts in sums.items() for i, one in enumerate(amounts)]
+    return [replace(row, transaction_id=f"{row.card_id} {row.transaction_id}") for row in rows]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [{}, {"key_tags": True, "newest_first": True, "history_length": 3}, {"on_conflict": "overwrite"}],
+)
+def test_hard_rows_pass_in_every_layout(
+    make_warehouse: MakeWarehouse, store: OnlineStore, layout: dict[str, Any]
+) -> None:
+    rows = hard_rows()
+    result = seed(make_warehouse(rows), store, job="seed_all", **layout)
+    assert failures(result) == {}
+    entities = len({row.card_id for row in rows})
+    assert numbers(result, "card_history.parity")["sampled"] == entities
+    assert numbers(result, "card_location.entity_count")["entities"] == entities
+    assert numbers(result, "customer_stats.unknown_entities")["looked_at"] == entities
+
+
+@pytest.mark.parametrize(
+    ("type_", "ids"),
+    [
+        ("UInt64", [1, 2**64 - 1]),
+        ("UUID", [UUID(int=1), UUID(int=2**128 - 1)]),
+        ("LowCardinality(Nullable(String))", ["a", "b"]),
+        ("FixedString(3)", ["abc", "z"]),
+    ],
+)
+def test_types_of_columns(make_table: MakeWarehouse, store: OnlineStore, type_: str, ids: list[object]) -> None:
+    rows = [transaction(i, card_id=one, customer_id=one, transaction_id=one) for i, one in enumerate(ids)]
+    types = {"amount": "Decimal(18, 4)", "timestamp": "DateTime('America/New_York')"}
+    warehouse = make_table(rows, transaction_id=type_, card_id=type_, customer_id=type_, **types)
+    result = seed(warehouse, store, job="seed_all")
+    assert failures(result) == {}
+    assert numbers(result, "card_location.parity")["sampled"] == 2
+
+
+C1 = "card:c1:history"
+LOC = "card:c1:loc"
+TIME = "card:c1:last_ts"
+SEQ = "card:c1:seq"
+STATS = "cust:of c1:stats"
+
+DAMAGE: list[tuple[str, str, Callable[[redis.Redis], object], str]] = [
+    ("card_history.parity", C1, lambda r: r.delete(C1), "[0].transaction_id: gold has 't001', the store nothing"),
+    ("card_history.parity", C1, lambda r: r.lpop(C1), "[0].transaction_id: gold has 't001', the store 't041'"),
+    ("card_history.parity", C1, lambda r: r.rpush(C1, r.lindex(C1, 0) or ""), "[10].transaction_id: gold has nothing"),
+    ("card_history.parity", C1, lambda r: alter(r, 3, ":121.5", ":121.50000000000001"), "[3].amount: gold has 121.5,"),
+    ("card_history.parity", C1, lambda r: alter(r, 0, '"food"', "null"), "[0].merchant_category: gold has 'food',"),
+    ("card_history.parity", C1, lambda r: alter(r, 9, "+00:00", "Z"), "[9].timestamp: gold has '2026-01-01T00:06:01.0"),
+    ("card_history.parity", C1, lambda r: alter(r, 9, ":1.5", ":0"), "[9].location_lat: gold has 1.5, the store 0"),
+    ("card_history.parity", C1, lambda r: r.lset(C1, 9, "no json"), "cannot be read: JSONDecodeError"),
+    ("card_history.parity", C1, lambda r: r.set(C1, "x"), "cannot be read: ResponseError WRONGTYPE"),
+    ("card_location.parity", LOC, lambda r: r.delete(LOC), "lat: gold has 1.5, the store nothing"),
+    (
+        "card_location.parity",
+        LOC,
+        lambda r: r.hset(LOC, "lon", "-2.2500001"),
+        "lon: gold has -2.25",
+    ),
+    ("card_location.parity", LOC, lambda r: r.hdel(LOC, "lon"), "cannot be read: KeyError"),
+    (
+        "card_location.parity",
+        "card:far:loc",
+        lambda r: r.hset("card:far:loc", "lat", 0),
+        "cannot be read: KeyError",
+    ),
+    (
+        "card_location.parity",
+        TIME,
+        lambda r: r.decr(TIME),
+        "value: gold has 1767225961.0, the",
+    ),
+    ("card_location.parity", TIME, lambda r: r.delete(TIME), "value: gold has 1767225961.0"),
+    ("card_location.parity", SEQ, lambda r: r.decr(SEQ), "value: gold has 10, the store 9"),
+    ("card_location.parity", SEQ, lambda r: r.set(SEQ, "many"), "cannot be read: ValueError"),
+    ("customer_stats.parity", STATS, lambda r: r.delete(STATS), "count: gold has 10, the store nothing"),
+    ("customer_stats.parity", STATS, lambda r: r.hincrby(STATS, "count", -1), "count: gold has 10, the store 9"),
+    ("customer_stats.parity", STATS, lambda r: r.hincrbyfloat(STATS, "mean", 1e-5), "mean: gold has 181.5, the store"),
+    ("customer_stats.parity", STATS, lambda r: r.hincrbyfloat(STATS, "M2", 0.01), "M2: gold has 132000.0, the store"),
+    ("customer_stats.parity", STATS, lambda r: r.hdel(STATS, "M2"), "cannot be read: KeyError 'M2'"),
+    ("card_history.unknown_entities", "card:new:history", lambda r: r.rpush("card:new:history", "x"), ""),
+    ("card_location.unknown_entities", "card:new:seq", lambda r: r.set("card:new:seq", 1), ""),
+    ("customer_stats.unknown_entities", "cust:new:stats", lambda r: r.hset("cust:new:stats", "count", 1), ""),
+]
+
+
+def alter(online: redis.Redis, position: int, old: str, new: str) -> None:
+    element = online.lindex(C1, position)
+    assert isinstance(element, bytes)
+    assert old in element.decode()
+    online.lset(C1, position, element.decode().replace(old, new))
+
+
+def test_damage_is_found(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """A seeded store passes. With one key deleted, altered or invented one check fails, and names key and values."""
+    rows = [transaction(i, f"c{i % 40}", seconds=i, amount=i + 0.5) for i in range(400)]
+    warehouse = make_parquet([*rows, transaction(999, "far", location_lat=None)])
+    with dg.DagsterInstance.ephemeral() as instance:
+        seed(warehouse, store, job="seed_all", instance=instance)
+        for check, key, damage, says in DAMAGE:
+            before = online.dump(key)
+            damage(online)
+            assert online.dump(key) != before
+            failed = failures(seed(warehouse, store, job="checks_alone", instance=instance, raise_on_error=False))
+            assert list(failed) == [check], says
+            assert re.match(r"1 of \d+ (entities differ|keys looked at)", failed[check])
+            assert f"; {key} {says}".rstrip() in failed[check]
+            online.delete(key)
+            if before:
+                online.restore(key, 0, before)  # type: ignore[arg-type]
+        assert failures(seed(warehouse, store, job="checks_alone", instance=instance)) == {}
+
+
+def test_being_ahead_excuses_what_goes_with_it_only(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
+) -> None:
+    """A newer time excuses list and place, a larger count itself; neither excuses the other, or a list that is gone."""
+    warehouse = make_parquet(ROWS)
+
+    def check(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+        return seed(warehouse, store, job="checks_alone", instance=instance, raise_on_error=False)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        seed(warehouse, store, job="seed_all", instance=instance)
+        online.set("card:c7:last_ts", "1999999999.5")
+        online.hset("card:c7:loc", mapping={"lat": 9, "lon": 9})
+        online.incr("card:c8:seq")
+        result = check(instance)
+        assert failures(result) == {}
+        assert [numbers(result, f"{one}.parity")["ahead"] for one in ("card_history", "card_location")] == [1, 2]
+        online.decr("card:c7:seq")
+        online.delete("card:c7:history")
+        online.hset("card:c8:loc", "lat", "9")
+        failed = failures(check(instance))
+        assert "card:c7:history [0].transaction_id" in failed["card_history.parity"]
+        assert "2 of 40 entities differ from gold, 2 are ahead" in failed["card_location.parity"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "own", "stale"),
+    [(False, "card:n:w:history", "card:{c7}:history"), (True, "card:{n:w}:history", "card:c7:history")],
+)
+def test_keys_of_entities_that_gold_does_not_know(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, tags: bool, own: str, stale: str
+) -> None:
+    """New entities, ids that are no text and keys of another layout are told; keys of other programs are not ours."""
+    online.rpush(own, "x")
+    online.rpush(stale, "x")
+    online.rpush(b"card:{\xff\xfe}:history" if tags else b"card:\xff\xfe:history", "x")
+    for foreign in ("card:history", "card:c7:historyx", "cards:c7:history", "card:", "cust:c7"):
+        online.set(foreign, "x")
+    result = seed(make_parquet(ROWS), store, job="seed_all", key_tags=tags)
+    assert list(failures(result)) == ["card_history.unknown_entities"]
+    assert checks(result)["card_history.unknown_entities"].severity == dg.AssetCheckSeverity.WARN
+    found = numbers(result, "card_history.unknown_entities")
+    assert (found["unknown"], found["looked_at"]) == (3, 43)
+    assert set(found["examples"]) == {own, stale, "card:{\\xff\\xfe}:history" if tags else "card:\\xff\\xfe:history"}
+
+
+def test_ids_that_are_no_text_are_counted_and_known(
+    server: Warehouse, make_table: MakeWarehouse, online: redis.Redis, store: OnlineStore
+) -> None:
+    """They are seeded as they are. Parity leaves them out, since the contract takes text."""
+    warehouse = make_table(ROWS)
+    with server.client() as client:
+        client.command(
+            "INSERT INTO gold_of_a_test "
+            "SELECT 'b', unhex('fffe'), unhex('fffd'), 'food', 1, toDateTime64('2026-01-01', 3), 1, 2"
+        )
+    result = seed(warehouse, store, job="seed_all")
+    assert online.exists(b"card:\xff\xfe:history", b"cust:\xff\xfd:stats") == 2
+    assert failures(result) == {}
+    assert numbers(result, "card_history.entity_count")["entities"] == 41
+    assert numbers(result, "card_history.parity")["sampled"] == 40
+
+
+def test_checks_without_a_range(make_parquet: MakeWarehouse, store: OnlineStore) -> None:
+    """One shard seeded, then gold grows: checked by itself it has too few entities; in all others are none yet."""
+    selection = dg.AssetSelection.checks(*ALL_CHECKS)
+    with dg.DagsterInstance.ephemeral() as instance:
+        seed(make_parquet(ROWS), store, job="seed_shard", shard="05", instance=instance)
+        grown = make_parquet([transaction(i, f"c{i}") for i in range(400)])
+        definitions = dg.Definitions(
+            assets=[gold_transactions, card_history, card_location, customer_stats],
+            asset_checks=ALL_CHECKS,
+            jobs=[dg.define_asset_job("checks", selection, executor_def=dg.in_process_executor)],
+            resources={
+                "warehouse": grown,
+                "layout": Layout(),
+                "store": store,
+                "limits": GoldLimits(),
+                "redis_io_manager": RedisIOManager(store=store),
+            },
+        )
+        job = definitions.resolve_job_def("checks")
+
+        def count(tags: dict[str, str]) -> str:
+            result = job.execute_in_process(run_config=QUIET, instance=instance, tags=tags, raise_on_error=False)
+            return failures(result)["card_location.entity_count"]
+
+        few = r"shard 05: gold has \d\d, the store was given \d"
+        alone = count({"dagster/partition": "05"})
+        assert re.fullmatch(rf"\d entities in 1 shards, 1 of which differ from gold; {few}", alone)
+        assert re.search(
+            rf"16 shards, 16 of .*; shard 04: gold has \d+, the store was given none yet; {few}", count({})
+        )
+
+
+def test_every_run_takes_another_sample(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    rows = [transaction(i, f"c{i}") for i in range(2000)]
+    limits = GoldLimits(sample_size=20)
+    with dg.DagsterInstance.ephemeral() as instance:
+        warehouse = make_parquet(rows)
+        seed(warehouse, store, job="load", instance=instance)
+        online.delete(*online.keys("card:*:history"))  # type: ignore[misc]
+        samples = []
+        for _ in range(2):
+            result = seed(warehouse, store, job="checks_alone", instance=instance, limits=limits, raise_on_error=False)
+            found = numbers(result, "card_history.parity")
+            assert 5 <= found["sampled"] == found["different"] <= 45
+            samples.append(set(found["examples"]))
+    assert samples[0] != samples[1]
+
+
+def test_a_store_that_forgets_is_never_ready(make_parquet: MakeWarehouse) -> None:
+    """Redis acknowledges every write and evicts: the load succeeds, parity does not, and no scorer is told to start."""
+    rows = [transaction(i, f"card {i}") for i in range(20_000)]
+    with redis_server("--maxmemory", "4mb", "--maxmemory-policy", "allkeys-random") as port:
+        result = seed(
+            make_parquet(rows), OnlineStore(url=f"redis://127.0.0.1:{port}"), job="seed_all", raise_on_error=False
+        )
+        assert not result.success
+        assert "card_history.parity" in failures(result)
+        assert not result.asset_materializations_for_node("warm_start")

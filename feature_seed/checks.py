@@ -29,7 +29,7 @@ from feature_seed.feature import FEATURES, Feature, sql
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import Seeded, latest
 from feature_seed.stream import Layout, shard_names
-from feature_seed.warehouse import Warehouse, wrong_columns
+from feature_seed.warehouse import Warehouse
 
 # Clocks are off by less, a wrong time zone or unit by more.
 _FUTURE = timedelta(hours=1)
@@ -107,10 +107,7 @@ def _scan(warehouse: Warehouse) -> Scan:
         GoldError: there is no such table, or a column is missing or mistyped.
     """
     with warehouse.client() as client, warehouse.errors():
-        columns = warehouse.columns(client)
-        if wrong := wrong_columns(columns):
-            there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
-            raise GoldError(f"Gold table {warehouse.gold_table!r}: {'; '.join(wrong)}. There is: {there}")
+        warehouse.require_columns(client)
         scan = {row.pop("reason"): row for row in _over_gold(client, warehouse, "gold")}
         if scan.get("", {}).get("repeated"):
             scan[""]["duplicate"] = next(_over_gold(client, warehouse, "duplicate"))

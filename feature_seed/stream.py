@@ -51,8 +51,7 @@ class FeatureStream:
     @property
     def expected(self) -> int:
         """About how many entities there are, for progress."""
-        profile = self.warehouse.profile()
-        entities = profile.cards if self.feature.entity == "card_id" else profile.customers
+        entities = self.warehouse.profile().entities(self.feature.entity)
         return entities * len(self.shards) // self.layout.shard_count
 
     def __iter__(self) -> Generator[Block, None, None]:
@@ -88,8 +87,7 @@ class FeatureStream:
         """The shards in as few groups as memory allows: each group is one more scan of gold."""
         shards = sorted(int(shard, 16) for shard in self.shards)
         rows = profile.cards * self.layout.history_length if deep else profile.rows
-        entities = profile.cards if self.feature.entity == "card_id" else profile.customers
-        collected = rows * self.feature.row_bytes + entities * self.feature.entity_bytes
+        collected = rows * self.feature.row_bytes + profile.entities(self.feature.entity) * self.feature.entity_bytes
         passes = ceil(collected / PASS_BYTES * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(passes, len(shards)))
         for first in range(0, len(shards), size):

@@ -74,6 +74,10 @@ class Profile:
     watermark: datetime
     version: str
 
+    def entities(self, column: str) -> int:
+        """The estimate for an id column: `card_id` or `customer_id`."""
+        return self.cards if column == "card_id" else self.customers
+
 
 class Warehouse(dg.ConfigurableResource):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process."""
@@ -175,16 +179,20 @@ class Warehouse(dg.ConfigurableResource):
         return self._profile
 
     def _examine(self, client: Client) -> Profile:
-        columns = self.columns(client)
-        if wrong := wrong_columns(columns):
-            there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
-            raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+        self.require_columns(client)
         query = f"WITH gold AS ({sql('gold')}) {sql('profile')}"
         counts = next(client.query(query, parameters=self.table, query_tz="UTC", tz_mode="aware").named_results())
         if counts["rows"] == counts["rejected"]:
             found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
         return Profile(**counts, version=self.version(client))
+
+    def require_columns(self, client: Client) -> None:
+        """Raise a GoldError that names every missing and mistyped column, and what is there."""
+        columns = self.columns(client)
+        if wrong := wrong_columns(columns):
+            there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
+            raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
 
     def columns(self, client: Client) -> dict[str, str]:
         """Gold's columns and their types, as ClickHouse names them."""

@@ -2,16 +2,17 @@
 
 import warnings
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from feature_seed.contract import READY
+from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count
 from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import latest, ready_when_whole
+from feature_seed.report import report
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import GOLD_COLUMNS, Warehouse
 
@@ -106,5 +107,16 @@ def warm_start(
     loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
     ready = ready_when_whole(loads, shards, warehouse, context.run.run_id)
     with store.client() as client:
+        page = report(client, warehouse, layout, loads)
         client.hset(READY.pattern, mapping=ready.encode())
-    return dg.MaterializeResult(metadata=asdict(ready))
+    return dg.MaterializeResult(metadata={"report": page, **_ready(ready)})
+
+
+def _ready(ready: Ready) -> dict[str, Any]:
+    """Times as the reader's own zone shows them, and the run as a link."""
+    return {
+        **asdict(ready),
+        "watermark": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.watermark)),
+        "finished_at": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.finished_at)),
+        "run_id": dg.MetadataValue.dagster_run(ready.run_id),
+    }

@@ -1,65 +1,19 @@
-"""The asset checks: gold before anything is written, and the store against gold before it is called ready."""
+"""The checks of gold, before anything is written."""
 
-import math
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from functools import partial
-from itertools import islice
 from typing import Any
 
 import dagster as dg
-import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.assets import gold_transactions
-from feature_seed.contract import (
-    CARD_HISTORY,
-    CARD_LAST_TS,
-    CARD_LOCATION,
-    CARD_SEQ,
-    CUSTOMER_STATS,
-    Key,
-    Transaction,
-    Welford,
-)
 from feature_seed.errors import GoldError
-from feature_seed.feature import FEATURES, Feature, sql
-from feature_seed.online_store import OnlineStore
-from feature_seed.readiness import Seeded, latest
-from feature_seed.stream import Layout, shard_names
+from feature_seed.feature import sql
 from feature_seed.warehouse import Warehouse
 
 # Clocks are off by less, a wrong time zone or unit by more.
 _FUTURE = timedelta(hours=1)
-
-# Rows of gold behind one sample: cards with long histories must not fill the memory.
-_SAMPLE_ROWS = 1_000_000
-
-# Calls and keys per call of the search for keys that gold does not know.
-_SCAN_CALLS, _SCAN_COUNT = 10, 1000
-
-# Entities whose keys are read in one round trip.
-_READ_ENTITIES = 1000
-
-_EXAMPLES = 10
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-class GoldLimits(dg.ConfigurableResource):
-    """What the checks allow: `max_rejected` is a share of gold's rows; without `max_age_hours` age is reported only.
-
-    `sample_size` is about how many entities of each feature a run compares with gold.
-    """
-
-    max_rejected: float = 0
-    max_age_hours: float | None = None
-    sample_size: int = 1000
-
-
-# --- gold
 
 _WARNINGS = ("duplicate_transactions", "unknown_entities")
 
@@ -74,27 +28,40 @@ _GOLD_CHECKS = {
 Scan = dict[str, dict[str, Any]]
 
 
-def _specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
+class GoldLimits(dg.ConfigurableResource):
+    """What the checks allow: `max_rejected` is a share of gold's rows; without `max_age_hours` age is reported only.
+
+    `sample_size` is about how many entities of each feature a run compares with gold.
+    """
+
+    max_rejected: float = 0
+    max_age_hours: float | None = None
+    sample_size: int = 1000
+
+
+def check_specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(name, asset=asset, description=text, blocking=name not in _WARNINGS)
         for name, text in checks.items()
     ]
 
 
-@dg.multi_asset_check(name="gold_checks", specs=_specs(gold_transactions.key, _GOLD_CHECKS))
+@dg.multi_asset_check(name="gold_checks", specs=check_specs(gold_transactions.key, _GOLD_CHECKS))
 def gold_checks(warehouse: Warehouse, limits: GoldLimits) -> Iterable[dg.AssetCheckResult]:
     """One scan of gold for all of them, before anything is written."""
     try:
         scan = _scan(warehouse)
     except GoldError as e:
-        yield _result("schema", False, str(e))
+        yield check_result("schema", False, str(e))
         for name in list(_GOLD_CHECKS)[1:]:
-            yield _result(name, False, "not evaluated: gold cannot be read, see schema")
+            yield check_result(name, False, "not evaluated: gold cannot be read, see schema")
         return
     rows = {reason: found["rows"] for reason, found in scan.items()}
     usable = scan.get("", {"rows": 0, "newest": None, "repeated": 0})
-    yield _result("schema", True, "every column can be read")
-    yield _result("not_empty", usable["rows"] > 0, f"{usable['rows']:,} of {sum(rows.values()):,} rows can be used")
+    yield check_result("schema", True, "every column can be read")
+    yield check_result(
+        "not_empty", usable["rows"] > 0, f"{usable['rows']:,} of {sum(rows.values()):,} rows can be used"
+    )
     yield _rejected_rows(scan, limits.max_rejected)
     yield _freshness(usable["newest"], limits.max_age_hours)
     yield _duplicates(usable)
@@ -129,20 +96,20 @@ def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:
     for reason, found in reasons.items():
         text += f"; {reason}: {found['rows']:,}, for example {found['example']}"
     counts = {reason: found["rows"] for reason, found in reasons.items()}
-    return _result("rejected_rows", share <= limit, text, {"rejected": rejected, "share": share, **counts})
+    return check_result("rejected_rows", share <= limit, text, {"rejected": rejected, "share": share, **counts})
 
 
 def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckResult:
     if newest is None:
-        return _result("freshness", False, "not evaluated: no row can be used")
+        return check_result("freshness", False, "not evaluated: no row can be used")
     age = datetime.now(timezone.utc) - newest
     hours = age / timedelta(hours=1)
     metadata = {"newest": dg.MetadataValue.timestamp(newest), "age_hours": round(hours, 2)}
     text = f"the newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC, "
     if age < -_FUTURE:
-        return _result("freshness", False, f"{text}{-hours:,.1f} hours in the future", metadata)
+        return check_result("freshness", False, f"{text}{-hours:,.1f} hours in the future", metadata)
     text += f"{hours:,.1f} hours ago" + (f"; {limit:g} are allowed" if limit is not None else "")
-    return _result("freshness", limit is None or hours <= limit, text, metadata)
+    return check_result("freshness", limit is None or hours <= limit, text, metadata)
 
 
 def _duplicates(usable: Mapping[str, Any]) -> dg.AssetCheckResult:
@@ -150,10 +117,10 @@ def _duplicates(usable: Mapping[str, Any]) -> dg.AssetCheckResult:
     text = f"{repeated:,} rows repeat a transaction id"
     if repeated:
         text += ", for example {transaction_id!r}, {times} times".format(**usable["duplicate"])
-    return _result("duplicate_transactions", not repeated, text, {"repeated": repeated})
+    return check_result("duplicate_transactions", not repeated, text, {"repeated": repeated})
 
 
-def _result(
+def check_result(
     check: str, passed: bool, text: str, metadata: Mapping[str, Any] | None = None, feature: str | None = None
 ) -> dg.AssetCheckResult:
     """The outcome of a check of gold, or of a feature."""
@@ -162,261 +129,3 @@ def _result(
     return dg.AssetCheckResult(
         passed=passed, asset_key=asset, check_name=check, description=text, metadata=metadata, severity=severity
     )
-
-
-# --- the store
-
-_FEATURE_CHECKS = {
-    "entity_count": "Every shard was given as many entities as gold has.",
-    "parity": "A sample of entities, another one in every run, is in the store as gold has it, value by value.",
-    "unknown_entities": "Gold knows the entities of the keys in the store, unless a scorer has met new ones since.",
-}
-
-# What one side knows of an entity: the values of each key by their names; "" names a key that cannot be read.
-State = Mapping[Key, Mapping[str, Any]]
-
-# The value that events move on: where the store's is past gold's, a scorer has been at work on the key.
-_PROGRESS = {
-    CARD_HISTORY: (CARD_LAST_TS, "value"),
-    CARD_LOCATION: (CARD_LAST_TS, "value"),
-    CARD_LAST_TS: (CARD_LAST_TS, "value"),
-    CARD_SEQ: (CARD_SEQ, "value"),
-    CUSTOMER_STATS: (CUSTOMER_STATS, "count"),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Near:
-    """A sum of floats; the same as another that rounding moved by a billionth, or by `slack`."""
-
-    value: float
-    slack: float
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, float) and math.isclose(self.value, other, rel_tol=1e-9, abs_tol=self.slack)
-
-    def __repr__(self) -> str:
-        return repr(self.value)
-
-
-def _gold_state(row: Mapping[str, Any], layout: Layout) -> State:
-    """What the store should hold for a row of a feature's query in sql/checks."""
-    if "amounts" in row:
-        return {CUSTOMER_STATS: _stats(row["amounts"])}
-    last_ts = {"value": row["newest"] // 1000 / 1000}
-    if "latest" in row:
-        latest = [_transaction(*one) for one in row["latest"]]
-        return {CARD_HISTORY: _elements(latest if layout.newest_first else latest[::-1]), CARD_LAST_TS: last_ts}
-    place = dict(zip(CARD_LOCATION.fields, row["place"], strict=True)) if row["located"] else {}
-    return {CARD_LOCATION: place, CARD_LAST_TS: last_ts, CARD_SEQ: {"value": row["transactions"]}}
-
-
-def _transaction(micros: int, number: str, category: str | None, paid: float, *place: float | None) -> Transaction:
-    time = (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="milliseconds")
-    lat, lon = (one if one is not None and math.isfinite(one) else None for one in place)
-    return Transaction(number, category, paid, time, lat, lon)
-
-
-def _elements(transactions: Iterable[Transaction]) -> dict[str, Any]:
-    return {f"[{i}].{name}": value for i, one in enumerate(transactions) for name, value in vars(one).items()}
-
-
-def _stats(amounts: Sequence[float]) -> dict[str, Any]:
-    mean = math.fsum(amounts) / len(amounts)
-    m2 = math.fsum((amount - mean) * (amount - mean) for amount in amounts)
-    # Amounts that cancel leave a mean, and equal ones an M2, of nothing but rounding.
-    slack = 1e-12 * max(map(abs, amounts))
-    return {"count": len(amounts), "mean": Near(mean, slack), "M2": Near(m2, len(amounts) * slack * slack)}
-
-
-def _stored(key: Key, reply: Any) -> Mapping[str, Any]:
-    """A reply of Redis as a scorer would read it."""
-    try:
-        return _decoded(key, reply) if reply else {}
-    except (ValueError, KeyError, TypeError) as e:
-        return {"": e}
-
-
-def _decoded(key: Key, reply: Any) -> Mapping[str, Any]:
-    if isinstance(reply, redis.ResponseError):
-        return {"": reply}
-    if key == CARD_HISTORY:
-        return _elements(map(Transaction.decode, reply))
-    if key == CARD_LOCATION:
-        return {field: float(reply[field.encode()]) for field in key.fields}
-    if key == CUSTOMER_STATS:
-        state = Welford.decode(reply)
-        return {"count": state.count, "mean": state.mean, "M2": state.m2}
-    return {"value": int(reply) if key == CARD_SEQ else float(reply)}
-
-
-def _ahead(gold: State, store: State, key: Key) -> bool:
-    if key == CARD_HISTORY and not store[key]:
-        return False  # the guard writes a list that is missing, whatever the time
-    leader, field = _PROGRESS[key]
-    return store[leader].get(field, -math.inf) > gold[leader][field]
-
-
-def _difference(gold: Mapping[str, Any], store: Mapping[str, Any]) -> str:
-    """The first value of a key that is not the same on both sides, '' if all are."""
-    if "" in store:
-        return f"cannot be read: {type(store['']).__name__} {store['']}"
-    for field in [*gold, *store]:
-        if field not in store or field not in gold or gold[field] != store[field]:
-            ours, theirs = (repr(side[field]) if field in side else "nothing" for side in (gold, store))
-            return f"{field}: gold has {ours}, the store {theirs}"
-    return ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A feature in the shards of a run, in gold and in the store."""
-
-    feature: Feature
-    gold: Client
-    store: redis.Redis
-    table: Mapping[str, str]
-    layout: Layout
-    shards: Sequence[str]
-
-    def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
-        """Rows of a query over gold that shares nothing with the one that seeds."""
-        named = ", ".join(f"{name} AS ({sql(f'checks/{name}')})" for name in relations)
-        common = {**self.table, "entity": self.feature.entity, "shard_count": self.layout.shard_count}
-        query = f"WITH {named} {sql(f'checks/{select}')}"
-        return list(self.gold.query(query, parameters={**common, **parameters}).named_results())
-
-    def sample(self, run_id: str, share: float) -> list[dict[str, Any]]:
-        """This share of gold's entities in these shards, others for every run."""
-        return self.ask(
-            self.feature.name,
-            ("usable", "sampled"),
-            run_id=run_id,
-            threshold=min(int(share * 2**64), 2**64 - 1),
-            shards=[int(shard, 16) for shard in self.shards],
-            history_length=self.layout.history_length,
-        )
-
-    def differences(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bool, str]]:
-        """Whether the store is ahead of gold, and what differs, for each sampled entity."""
-        for first in range(0, len(rows), _READ_ENTITIES):
-            some = rows[first : first + _READ_ENTITIES]
-            for row, store in zip(some, self._read([row["id"] for row in some]), strict=True):
-                gold = _gold_state(row, self.layout)
-                ahead = [key for key in self.feature.keys if _ahead(gold, store, key)]
-                found = (
-                    f"{self._name(key, row['id'])} {text}"
-                    for key in self.feature.keys
-                    if key not in ahead and (text := _difference(gold[key], store[key]))
-                )
-                yield bool(ahead), next(found, "")
-
-    def _read(self, entity_ids: Sequence[str]) -> Iterator[State]:
-        """The state of each entity; times come after what goes with them, so that an event in between looks ahead."""
-        keys = self.feature.keys + self.feature.reads
-        with self.store.pipeline(transaction=False) as pipeline:
-            read = {"LIST": partial(pipeline.lrange, start=0, end=-1), "HASH": pipeline.hgetall, "STRING": pipeline.get}
-            for entity_id in entity_ids:
-                for key in keys:
-                    read[key.type](self._name(key, entity_id))
-            replies = iter(pipeline.execute(raise_on_error=False))
-        return ({key: _stored(key, next(replies)) for key in keys} for _ in entity_ids)
-
-    def _name(self, key: Key, entity_id: str) -> str:
-        return key.of(entity_id, tags=self.layout.key_tags)
-
-    def met(self, limit: int) -> dict[bytes, bytes]:
-        """Some of the feature's keys in the store, of at most `limit` entities, with the id in each."""
-        pattern = self.feature.keys[0].template.partition("{}")[0] + "*"
-        met: dict[bytes, bytes] = {}
-        cursor = 0
-        for _ in range(_SCAN_CALLS):
-            cursor, names = self.store.scan(cursor, match=pattern, count=_SCAN_COUNT)
-            for name in names:
-                if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
-                    met[name] = entity_id
-            if not cursor:
-                break
-        looked_up = set(islice(dict.fromkeys(met.values()), limit))
-        return {name: entity_id for name, entity_id in met.items() if entity_id in looked_up}
-
-    def _id_in(self, name: bytes) -> bytes | None:
-        """The id in a key of the feature, empty where the layout's tags are missing; None in another key."""
-        for key in self.feature.keys:
-            before, _, after = key.template.encode().partition(b"{}")
-            if name.startswith(before) and name.endswith(after) and len(name) >= len(before + after):
-                entity_id = name[len(before) : len(name) - len(after)]
-                tagged = entity_id[:1] + entity_id[-1:] == b"{}"
-                return entity_id if not self.layout.key_tags else entity_id[1:-1] if tagged else b""
-        return None
-
-    def check(self, run_id: str, size: int, seeded: Mapping[str, Seeded]) -> Iterator[dg.AssetCheckResult]:
-        """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side."""
-        met = self.met(size)
-        ids = [zlib.crc32(entity_id) for entity_id in set(met.values())]
-        rows = {f"{row['shard']:02x}": row for row in self.ask("entities", ("usable",), met=ids)}
-        counts = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in self.shards}
-        yield _entity_count(self.feature.name, counts, seeded)
-        transactions = sum(rows[shard]["transactions"] for shard in self.shards if shard in rows)
-        share = min(size / max(sum(counts.values()), 1), _SAMPLE_ROWS / max(transactions, 1))
-        yield _parity(self.feature.name, list(self.differences(self.sample(run_id, share))))
-        known = {bytes.fromhex(entity_id) for row in rows.values() for entity_id in row["known"]}
-        unknown = [name for name, entity_id in met.items() if entity_id not in known]
-        yield _unknown_entities(self.feature.name, len(met), unknown)
-
-
-def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:
-    written = {shard: one.entities for shard, one in seeded.items()}
-    wrong = [
-        f"shard {shard}: gold has {count}, the store was given {written.get(shard, 'none yet')}"
-        for shard, count in counts.items()
-        if written.get(shard) != count
-    ]
-    total = sum(written.values())
-    text = f"{total:,} entities in {len(counts)} shards, {len(wrong)} of which differ from gold"
-    return _result("entity_count", not wrong, "; ".join([text, *wrong]), {"entities": total}, feature)
-
-
-def _parity(feature: str, found: Sequence[tuple[bool, str]]) -> dg.AssetCheckResult:
-    ahead = sum(is_ahead for is_ahead, _ in found)
-    wrong = [text for _, text in found if text]
-    text = f"{len(wrong):,} of {len(found):,} entities differ from gold, {ahead:,} are ahead of it"
-    metadata = {"sampled": len(found), "ahead": ahead, "different": len(wrong), "examples": wrong[:_EXAMPLES]}
-    return _result("parity", not wrong, "; ".join([text, *wrong[:1]]), metadata, feature)
-
-
-def _unknown_entities(feature: str, looked_at: int, unknown: Sequence[bytes]) -> dg.AssetCheckResult:
-    examples = [name.decode(errors="backslashreplace") for name in unknown[:_EXAMPLES]]
-    text = f"{len(unknown):,} of {looked_at:,} keys looked at are of entities that gold does not know"
-    metadata = {"looked_at": looked_at, "unknown": len(unknown), "examples": examples}
-    return _result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
-
-
-def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
-    @dg.multi_asset_check(name=f"{feature.name}_checks", specs=_specs(feature.name, _FEATURE_CHECKS))
-    def compare(
-        context: dg.AssetCheckExecutionContext,
-        warehouse: Warehouse,
-        layout: Layout,
-        store: OnlineStore,
-        limits: GoldLimits,
-    ) -> Iterable[dg.AssetCheckResult]:
-        shards = _shards(context, layout)
-        seeded = latest(context.instance, feature.name, shards)
-        with store.client() as client, warehouse.client() as gold, warehouse.errors():
-            comparison = Comparison(feature, gold, client, warehouse.table, layout, shards)
-            yield from comparison.check(context.run.run_id, limits.sample_size, seeded)
-
-    return compare
-
-
-def _shards(context: dg.AssetCheckExecutionContext, layout: Layout) -> list[str]:
-    """The shards of the run; all of them when checks are run by themselves."""
-    names = shard_names(layout.shard_count)
-    if not (context.has_partition_key or context.has_partition_key_range):
-        return names
-    some = context.partition_key_range  # partition_keys raises where no asset is run
-    return [name for name in names if some.start <= name <= some.end]
-
-
-ALL_CHECKS = [gold_checks, *(_feature_checks(feature) for feature in FEATURES)]

@@ -7,10 +7,11 @@ import dagster as dg
 from feature_seed import environment
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
-from feature_seed.checks import ALL_CHECKS, GoldLimits
+from feature_seed.checks import GoldLimits, gold_checks
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
+from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.sensors import SENSORS
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
@@ -48,7 +49,7 @@ limits = GoldLimits(
 
 defs = dg.Definitions(
     assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
-    asset_checks=ALL_CHECKS,
+    asset_checks=[gold_checks, *FEATURE_CHECKS],
     jobs=[seed_all, seed_shard],
     sensors=SENSORS,
     resources={

@@ -6,9 +6,10 @@ import dagster as dg
 
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
-from feature_seed.checks import ALL_CHECKS, GoldLimits
+from feature_seed.checks import GoldLimits, gold_checks
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
+from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
 
@@ -30,7 +31,7 @@ _JOBS = [
     dg.define_asset_job("warm_start", dg.AssetSelection.assets(warm_start).without_checks()),
     dg.define_asset_job(
         "checks_alone",
-        dg.AssetSelection.checks(*ALL_CHECKS),
+        dg.AssetSelection.checks(gold_checks, *FEATURE_CHECKS),
         tags=seed_all.tags,
         executor_def=dg.in_process_executor,
     ),
@@ -51,7 +52,7 @@ def seed(
     """Load every shard or one, without checks, or run the job that is named; an error of a step is raised."""
     definitions = dg.Definitions(
         assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
-        asset_checks=ALL_CHECKS,
+        asset_checks=[gold_checks, *FEATURE_CHECKS],
         jobs=_JOBS,
         resources={
             "warehouse": warehouse,

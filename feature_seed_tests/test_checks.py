@@ -15,11 +15,12 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions
-from feature_seed.checks import ALL_CHECKS, GoldLimits
+from feature_seed.checks import GoldLimits, gold_checks
 from feature_seed.contract import read_ready
 from feature_seed.errors import WarehouseError
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
+from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
@@ -31,7 +32,7 @@ from feature_seed_tests.store import dump
 ROWS = [transaction(i, f"c{i % 40}", seconds=i) for i in range(400)]
 SOON = datetime.now(timezone.utc) + timedelta(hours=3)
 
-FEATURE_CHECKS = [
+CHECKS_OF_FEATURES = [
     f"{asset}.{check}"
     for asset in ("card_history", "card_location", "customer_stats")
     for check in ("entity_count", "parity", "unknown_entities")
@@ -44,7 +45,7 @@ def test_a_healthy_run_passes_every_check(
     result = seed(make_warehouse(ROWS), store, job="seed_all")
     evaluated = checks(result)
     assert all(one.passed for one in evaluated.values()), evaluated
-    assert set(FEATURE_CHECKS) < set(evaluated)
+    assert set(CHECKS_OF_FEATURES) < set(evaluated)
     ready = read_ready(online)
     assert ready and ready.state == "ready"
 
@@ -387,13 +388,13 @@ def test_ids_that_are_no_text_are_counted_and_known(
 
 def test_checks_without_a_range(make_parquet: MakeWarehouse, store: OnlineStore) -> None:
     """One shard seeded, then gold grows: checked by itself it has too few entities; in all others are none yet."""
-    selection = dg.AssetSelection.checks(*ALL_CHECKS)
+    selection = dg.AssetSelection.checks(gold_checks, *FEATURE_CHECKS)
     with dg.DagsterInstance.ephemeral() as instance:
         seed(make_parquet(ROWS), store, job="seed_shard", shard="05", instance=instance)
         grown = make_parquet([transaction(i, f"c{i}") for i in range(400)])
         definitions = dg.Definitions(
             assets=[gold_transactions, card_history, card_location, customer_stats],
-            asset_checks=ALL_CHECKS,
+            asset_checks=[gold_checks, *FEATURE_CHECKS],
             jobs=[dg.define_asset_job("checks", selection, executor_def=dg.in_process_executor)],
             resources={
                 "warehouse": grown,

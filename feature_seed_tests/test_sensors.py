@@ -16,10 +16,11 @@ from dagster import DagsterRunStatus
 
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
-from feature_seed.checks import ALL_CHECKS, GoldLimits
+from feature_seed.checks import GoldLimits, gold_checks
 from feature_seed.errors import FeatureSeedError, GoldError, WarehouseError
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.online_store import OnlineStore
+from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.sensors import SENSORS, VERSION_TAG, etl_completed, gold_watcher, run_failed
 from feature_seed.stream import FeatureStream, Layout
 from feature_seed.warehouse import Warehouse
@@ -81,7 +82,7 @@ class Deployment:
     def definitions(self, store: OnlineStore) -> dg.Definitions:
         return dg.Definitions(
             assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
-            asset_checks=ALL_CHECKS,
+            asset_checks=[gold_checks, *FEATURE_CHECKS],
             jobs=[seed_all, seed_shard],
             sensors=SENSORS,
             resources={

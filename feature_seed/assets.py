@@ -10,6 +10,7 @@ import dagster as dg
 from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count
 from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
+from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import latest, ready_when_whole
 from feature_seed.report import report
@@ -45,7 +46,7 @@ gold_transactions = dg.AssetSpec(
 
 def _page(feature: Feature) -> dict[str, Any]:
     """What a feature's page shows beside its runs: keys, columns with their lineage, and the SQL behind them."""
-    lineage = {name: [dg.TableColumnDep(gold_transactions.key, column)] for name, column in feature.lineage.items()}
+    lineage = {name: [dg.TableColumnDep(gold_transactions.key, value.column)] for name, value in feature.values.items()}
     return {
         "keys": dg.TableMetadataValue(
             [
@@ -54,7 +55,9 @@ def _page(feature: Feature) -> dict[str, Any]:
             ],
             dg.TableSchema([dg.TableColumn("key"), dg.TableColumn("type"), dg.TableColumn("fields")]),
         ),
-        "dagster/column_schema": dg.TableSchema([dg.TableColumn(name) for name in lineage]),
+        "dagster/column_schema": dg.TableSchema(
+            [dg.TableColumn(name, value.type, value.meaning) for name, value in feature.values.items()]
+        ),
         "dagster/column_lineage": dg.TableColumnLineage(lineage),
         "dagster/code_references": dg.CodeReferencesMetadataValue(
             code_references=[
@@ -79,7 +82,10 @@ def _feature_asset(feature: Feature) -> dg.AssetsDefinition:
         owners=["team:fraud"],
         metadata=_page(feature),
     )
-    def stream(context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout) -> FeatureStream:
+    def stream(
+        context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout, limits: GoldLimits
+    ) -> FeatureStream:
+        limits.require(warehouse)
         return FeatureStream(warehouse, layout, feature, tuple(context.partition_keys))
 
     return stream

@@ -10,10 +10,8 @@ from clickhouse_connect.driver.client import Client
 from feature_seed.assets import gold_transactions
 from feature_seed.errors import GoldError
 from feature_seed.feature import sql
+from feature_seed.limits import FUTURE, GoldLimits
 from feature_seed.warehouse import Warehouse
-
-# Clocks are off by less, a wrong time zone or unit by more.
-_FUTURE = timedelta(hours=1)
 
 _WARNINGS = ("duplicate_transactions", "unknown_entities")
 
@@ -26,17 +24,6 @@ _GOLD_CHECKS = {
 }
 
 Scan = dict[str, dict[str, Any]]
-
-
-class GoldLimits(dg.ConfigurableResource):
-    """What the checks allow: `max_rejected` is a share of gold's rows; without `max_age_hours` age is reported only.
-
-    `sample_size` is about how many entities of each feature a run compares with gold.
-    """
-
-    max_rejected: float = 0
-    max_age_hours: float | None = None
-    sample_size: int = 1000
 
 
 def check_specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
@@ -106,7 +93,7 @@ def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckRes
     hours = age / timedelta(hours=1)
     metadata = {"newest": dg.MetadataValue.timestamp(newest), "age_hours": round(hours, 2)}
     text = f"the newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC, "
-    if age < -_FUTURE:
+    if age < -FUTURE:
         return check_result("freshness", False, f"{text}{-hours:,.1f} hours in the future", metadata)
     text += f"{hours:,.1f} hours ago" + (f"; {limit:g} are allowed" if limit is not None else "")
     return check_result("freshness", limit is None or hours <= limit, text, metadata)

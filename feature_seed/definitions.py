@@ -7,9 +7,10 @@ import dagster as dg
 from feature_seed import environment
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
-from feature_seed.checks import GoldLimits, gold_checks
+from feature_seed.checks import gold_checks
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.io_manager import RedisIOManager
+from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.sensors import SENSORS
@@ -52,6 +53,7 @@ defs = dg.Definitions(
     asset_checks=[gold_checks, *FEATURE_CHECKS],
     jobs=[seed_all, seed_shard],
     sensors=SENSORS,
+    executor=dg.in_process_executor,  # also for assets that are materialised from their page
     resources={
         "warehouse": warehouse,
         "layout": layout,

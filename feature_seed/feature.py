@@ -36,6 +36,15 @@ def over(relations: Mapping[str, str], select: str) -> str:
 
 
 @dataclass(frozen=True)
+class Value:
+    """A field or value in Redis: how to parse its text, the gold column behind it, and what it says."""
+
+    type: str
+    column: str
+    meaning: str
+
+
+@dataclass(frozen=True)
 class Feature:
     """A feature of one kind of entity.
 
@@ -44,7 +53,7 @@ class Feature:
         description: what it tells a scorer.
         entity: gold's id column of the entity.
         keys: what is written per entity, the asset's own.
-        lineage: the gold column behind every field or value that is written.
+        values: every field or value that is written.
         reads: further keys that the guard looks at.
         replies: Redis replies to one entity's commands without a guard.
         entity_bytes: ClickHouse's memory per entity while it groups, measured with 10 transactions per card.
@@ -58,7 +67,7 @@ class Feature:
     replies: int
     entity_bytes: int
     row_bytes: int
-    lineage: Mapping[str, str]
+    values: Mapping[str, Value]
     reads: tuple[Key, ...] = ()
 
     @cached_property
@@ -103,7 +112,14 @@ HISTORY = Feature(
     replies=4,
     entity_bytes=200,
     row_bytes=100,
-    lineage={field: field for field in CARD_HISTORY.fields},
+    values={
+        "transaction_id": Value("string", "transaction_id", "Decides the order of transactions of one time."),
+        "merchant_category": Value("string", "merchant_category", "null where gold has none."),
+        "amount": Value("double", "amount", "As in gold."),
+        "timestamp": Value("string", "timestamp", "ISO 8601 in UTC, with milliseconds."),
+        "location_lat": Value("double", "location_lat", "Degrees; null where gold has none."),
+        "location_long": Value("double", "location_long", "Degrees; null where gold has none."),
+    },
 )
 LOCATION = Feature(
     "card_location",
@@ -113,7 +129,12 @@ LOCATION = Feature(
     replies=5,
     entity_bytes=300,
     row_bytes=0,
-    lineage={"lat": "location_lat", "lon": "location_long", "last_ts": "timestamp", "seq": "transaction_id"},
+    values={
+        "lat": Value("double", "location_lat", "Degrees, of the latest transaction that has coordinates."),
+        "lon": Value("double", "location_long", "Degrees, of the latest transaction that has coordinates."),
+        "last_ts": Value("double", "timestamp", "Unix seconds of the latest transaction, milliseconds as decimals."),
+        "seq": Value("int", "transaction_id", "How many transactions the card has made."),
+    },
 )
 STATS = Feature(
     "customer_stats",
@@ -123,7 +144,11 @@ STATS = Feature(
     replies=1,
     entity_bytes=100,
     row_bytes=16,
-    lineage=dict.fromkeys(CUSTOMER_STATS.fields, "amount"),
+    values={
+        "count": Value("int", "amount", "How many amounts."),
+        "mean": Value("double", "amount", "Their mean."),
+        "M2": Value("double", "amount", "The sum of their squared deviations from the mean."),
+    },
 )
 
 FEATURES = (HISTORY, LOCATION, STATS)

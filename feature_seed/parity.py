@@ -13,7 +13,7 @@ import dagster as dg
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.checks import GoldLimits, check_result, check_specs
+from feature_seed.checks import check_result, check_specs
 from feature_seed.contract import (
     CARD_HISTORY,
     CARD_LAST_TS,
@@ -25,6 +25,7 @@ from feature_seed.contract import (
     Welford,
 )
 from feature_seed.feature import FEATURES, Feature, sql
+from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import Seeded, latest
 from feature_seed.stream import Layout, shard_names

@@ -6,8 +6,9 @@ import dagster as dg
 
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
-from feature_seed.checks import GoldLimits, gold_checks
+from feature_seed.checks import gold_checks
 from feature_seed.io_manager import RedisIOManager
+from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.stream import Layout
@@ -49,7 +50,7 @@ def seed(
     limits: GoldLimits | None = None,
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
-    """Load every shard or one, without checks, or run the job that is named; an error of a step is raised."""
+    """Load every shard or one, without checks and with any rejected rows, or run a job as it is."""
     definitions = dg.Definitions(
         assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
         asset_checks=[gold_checks, *FEATURE_CHECKS],
@@ -58,7 +59,7 @@ def seed(
             "warehouse": warehouse,
             "layout": Layout(**layout),
             "store": store,
-            "limits": limits or GoldLimits(),
+            "limits": limits or GoldLimits(max_rejected=0 if job else 1),
             "redis_io_manager": RedisIOManager(store=store),
         },
     )

@@ -15,10 +15,11 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions
-from feature_seed.checks import GoldLimits, gold_checks
+from feature_seed.checks import gold_checks
 from feature_seed.contract import read_ready
-from feature_seed.errors import WarehouseError
+from feature_seed.errors import GoldError, WarehouseError
 from feature_seed.io_manager import RedisIOManager
+from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.stream import Layout
@@ -50,16 +51,16 @@ def test_a_healthy_run_passes_every_check(
     assert ready and ready.state == "ready"
 
 
-@pytest.mark.parametrize(
-    ("rows", "limits", "check", "says"),
-    [
-        ([], GoldLimits(), "not_empty", "0"),
-        ([*ROWS, transaction(900, amount=None)], GoldLimits(), "rejected_rows", "1 of 401"),
-        ([*ROWS, transaction(900, card_id="")], GoldLimits(max_rejected=0.001), "rejected_rows", "c"),
-        (ROWS, GoldLimits(max_age_hours=1), "freshness", "1 are allowed"),
-        ([*ROWS, transaction(901, timestamp=SOON)], GoldLimits(), "freshness", "in the future"),
-    ],
-)
+BAD_GOLD = [
+    ([], GoldLimits(), "not_empty", "0"),
+    ([*ROWS, transaction(900, amount=None)], GoldLimits(), "rejected_rows", "1 of 401"),
+    ([*ROWS, transaction(900, card_id="")], GoldLimits(max_rejected=0.001), "rejected_rows", "1 of 401"),
+    (ROWS, GoldLimits(max_age_hours=1), "freshness", "2026-01-01 00:06:39 UTC"),
+    ([*ROWS, transaction(901, timestamp=SOON)], GoldLimits(), "freshness", "in the future"),
+]
+
+
+@pytest.mark.parametrize(("rows", "limits", "check", "says"), BAD_GOLD)
 def test_bad_gold_blocks_the_run(
     make_warehouse: MakeWarehouse,
     online: redis.Redis,
@@ -77,6 +78,23 @@ def test_bad_gold_blocks_the_run(
     assert not result.success
     assert f"gold_transactions.{check}" in failed
     assert says in str(failed[f"gold_transactions.{check}"].description)
+    assert dump(online) == before
+
+
+@pytest.mark.parametrize(("rows", "limits", "says"), [(rows, limits, says) for rows, limits, _, says in BAD_GOLD[1:]])
+def test_bad_gold_stops_assets_by_themselves(
+    make_parquet: MakeWarehouse,
+    online: redis.Redis,
+    store: OnlineStore,
+    rows: Sequence[Row],
+    limits: GoldLimits,
+    says: str,
+) -> None:
+    """Materialised from their pages, without gold's checks, features refuse the same gold and change no byte."""
+    online.set("card:c1:seq", 4)
+    before = dump(online)
+    with pytest.raises(GoldError, match=says):
+        seed(make_parquet(rows), store, job="load", limits=limits)
     assert dump(online) == before
 
 

@@ -16,9 +16,10 @@ from dagster import DagsterRunStatus
 
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
-from feature_seed.checks import GoldLimits, gold_checks
+from feature_seed.checks import gold_checks
 from feature_seed.errors import FeatureSeedError, GoldError, WarehouseError
 from feature_seed.io_manager import RedisIOManager
+from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.sensors import SENSORS, VERSION_TAG, etl_completed, gold_watcher, run_failed

@@ -11,6 +11,7 @@ from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.environment import VARIABLES
+from feature_seed.local_redis import LocalRedis
 from feature_seed.online_store import OnlineStore
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.clickhouse_http import clickhouse_server
@@ -34,6 +35,14 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FEATURE_SEED_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Where local mode keeps its files; its Redis ends with the test."""
+    home = Path(os.environ["FEATURE_SEED_HOME"])
+    yield home
+    LocalRedis(home).remove()
 
 
 @pytest.fixture(scope="session")

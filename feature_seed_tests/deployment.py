@@ -48,6 +48,15 @@ def daemon(home: Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def dagster_dev(home: Path) -> Iterator[int]:
+    """`dagster dev` in the checkout, webserver and daemon in one; gives the webserver's port."""
+    port = free_port()
+    with _process(home, None, "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)) as process:
+        wait_for(lambda: _answers(process, port), START_SECONDS, "dagster dev answers")
+        yield port
+
+
 def query(port: int, graphql: str, **variables: Any) -> dict[str, Any]:
     """The data that the webserver answers a GraphQL query with."""
     answer = json.loads(post(port, "graphql", {"query": graphql, "variables": variables}))
@@ -107,7 +116,7 @@ def _process(home: Path, env: Mapping[str, str] | None, *module: str) -> Iterato
 def _instance(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

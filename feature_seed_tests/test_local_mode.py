@@ -4,24 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 import redis
 
 from feature_seed.local_redis import LocalRedis
 
 DAGSTER = [sys.executable, "-m", "dagster"]
 FEATURE_SEED = [sys.executable, "-m", "feature_seed"]
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    home = Path(os.environ["FEATURE_SEED_HOME"])
-    yield home
-    LocalRedis(home).remove()
 
 
 def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,86 @@
+"""A headless Chromium that finds what it clicks by the texts on the page."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import element_to_be_clickable
+from selenium.webdriver.support.ui import WebDriverWait
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+
+INSTALLED = CHROMIUM.exists() and DRIVER.exists()
+
+PATIENCE_SECONDS = 90
+
+_OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",  # containers have 64 MB of it, on which pages crash
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1440,1100",
+)
+
+
+class Browser:
+    """One tab. Whatever is looked for may take its time to appear."""
+
+    def __init__(self, driver: Chrome) -> None:
+        self._driver = driver
+        self._wait = WebDriverWait(driver, PATIENCE_SECONDS)
+
+    def open(self, url: str) -> None:
+        self._driver.get(url)
+
+    def click(self, text: str) -> None:
+        """The button or link whose text starts like this, once it can be clicked."""
+        button = f"//*[self::button or self::a][starts-with(normalize-space(), {text!r})]"
+        self._wait.until(element_to_be_clickable((By.XPATH, button)), f"cannot click {text!r}").click()
+
+    def see(self, text: str) -> None:
+        """Wait until this text is to be seen, in one element."""
+        visible = f"//*[contains(text(), {text!r})]"
+        self._wait.until(
+            lambda driver: any(one.is_displayed() for one in driver.find_elements(By.XPATH, visible)), f"no {text!r}"
+        )
+
+    def images(self, count: int) -> list[WebElement]:
+        """The inline PNGs of the page, once so many have been drawn."""
+        drawn = "return [...document.querySelectorAll('img[src^=\"data:image/png\"]')].filter(one => one.naturalWidth)"
+
+        def all_drawn(driver: Chrome) -> list[WebElement] | Literal[False]:
+            images = driver.execute_script(drawn)
+            return images if len(images) == count else False
+
+        return self._wait.until(all_drawn, f"not {count} images")
+
+    def screenshot(self, path: Path) -> None:
+        """Of the page once nothing on it moves: no dialog fades in, no placeholder waits for its text."""
+        moves = "return document.getAnimations().some(one => one.playState === 'running')"
+        self._wait.until(lambda driver: not driver.execute_script(moves), "the page does not come to rest")
+        assert self._driver.save_screenshot(str(path))
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Browser]:
+    """A browser with an empty profile, from Debian's packages: nothing is downloaded."""
+    options = ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for option in (*_OPTIONS, f"--user-data-dir={profile}"):
+        options.add_argument(option)
+    driver = Chrome(options, Service(str(DRIVER)))
+    try:
+        driver.set_page_load_timeout(PATIENCE_SECONDS)
+        yield Browser(driver)
+    finally:
+        driver.quit()

@@ -12,7 +12,7 @@ from feature_seed.environment import shard_count
 from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
-from feature_seed.readiness import latest, ready_when_whole
+from feature_seed.readiness import latest, ready_when_whole, require_marked
 from feature_seed.report import report
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import GOLD_COLUMNS, Warehouse
@@ -113,6 +113,7 @@ def warm_start(
     loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
     ready = ready_when_whole(loads, shards, warehouse, context.run.run_id)
     with store.client() as client:
+        require_marked(client, store.address)
         page = report(client, warehouse, layout, loads)
         client.hset(READY.pattern, mapping=ready.encode())
     return dg.MaterializeResult(metadata={"report": page, **_ready(ready)})

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import redis
 
-from feature_seed.contract import READY, Ready
+from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.feature import FEATURES, STATS
 from feature_seed.warehouse import Warehouse
@@ -28,6 +28,16 @@ def mark_seeding(client: redis.Redis) -> None:
     client.hsetnx(READY.pattern, "state", "seeding")
 
 
+def require_marked(client: redis.Redis, address: str) -> None:
+    """What Dagster remembers was loaded into a store that bears our mark: another one, or an emptied one, does not.
+
+    Raises:
+        ReadinessError: the store has no ready key.
+    """
+    if read_ready(client) is None:
+        raise ReadinessError(f"Redis at {address} was emptied since it was seeded, or is another one: run seed_all")
+
+
 def latest(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) -> dict[str, Seeded]:
     """The latest load of every shard that was ever seeded, newest materialisations first."""
     found: dict[str, Seeded] = {}
@@ -37,8 +47,10 @@ def latest(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) ->
         page = instance.fetch_materializations(dg.AssetKey(feature), limit=len(shards), cursor=cursor)
         for record in page.records:
             materialised, shard = record.asset_materialization, record.partition_key
-            if materialised and shard and shard in shards and shard not in found:
-                metadata: dict[str, Any] = {name: value.value for name, value in materialised.metadata.items()}
+            if not materialised or shard is None or shard not in shards or shard in found:
+                continue
+            metadata: dict[str, Any] = {name: value.value for name, value in materialised.metadata.items()}
+            if "entities_by_shard" in metadata:  # otherwise somebody reported it who loaded nothing
                 found[shard] = Seeded(record.run_id, metadata["entities_by_shard"][shard], metadata)
         cursor, more = page.cursor, page.has_more
     return found

@@ -86,6 +86,26 @@ def test_warm_start_alone_refuses_what_was_not_seeded(
             seed(warehouse, store, job="warm_start", instance=instance, shard_count=3)
 
 
+def test_an_emptied_store_is_not_ready(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: a store that was seeded, and then lost everything. warm_start by itself does not take Dagster's word."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        seed(make_parquet(ROWS), store, instance=instance)
+        online.flushall()
+        with pytest.raises(ReadinessError, match="emptied"):
+            seed(make_parquet(ROWS), store, job="warm_start", instance=instance)
+        assert online.dbsize() == 0
+
+
+def test_a_report_by_hand_is_no_load(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """A materialisation that somebody reported of a shard says nothing about the store; the load before it counts."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        seed(make_parquet(ROWS), store, instance=instance, shard_count=1)
+        instance.report_runless_asset_event(dg.AssetMaterialization("card_history", partition="00"))
+        seed(make_parquet(ROWS), store, job="warm_start", instance=instance, shard_count=1)
+        ready = read_ready(online)
+        assert ready and ready.cards == 40
+
+
 @pytest.mark.parametrize(("fields", "code"), [({}, 1), ({"state": "seeding"}, 1), ({"state": "ready"}, 0)])
 def test_wait(
     redis_port: int, online: redis.Redis, monkeypatch: pytest.MonkeyPatch, fields: dict[Any, Any], code: int

@@ -133,7 +133,7 @@ def test_parts_and_failures(
         "REDIS_PASSWORD": PASSWORD,
     }
     shards = chdb.query("SELECT 'c' || toString(number), sipHash64('c' || toString(number)) % 16 FROM numbers(90)")
-    shard_of = dict(shards.result_rows)
+    shard_of = dict(zip(*shards.result_columns, strict=True))
     online.set("card:c7:loc", "not a hash")
     with deployment(tmp_path / "instance", env) as port:
         failed = launch(port, LAUNCH, selector={**LOCATION, "jobName": "seed_all"})
@@ -147,7 +147,7 @@ def test_parts_and_failures(
         assert ready and (ready.state, ready.cards, ready.run_id) == ("ready", 90, resumed)
 
         whole = dump(online)
-        histories = {f"card:{card}:history".encode(): shard for card, shard in shard_of.items()}
+        histories: dict[bytes, int] = {f"card:{card}:history".encode(): shard for card, shard in shard_of.items()}
         online.delete(*histories)
         history = [{"path": ["card_history"]}]
         one = launch(

@@ -28,6 +28,8 @@ warehouse = Warehouse(
     password=secret("CLICKHOUSE_PASSWORD"),
     database=os.environ.get("CLICKHOUSE_DATABASE") or "default",
     secure=flag("CLICKHOUSE_SECURE"),
+    verify=choice("CLICKHOUSE_VERIFY", ("1", "0")) == "1",
+    ca=os.environ.get("CLICKHOUSE_CA") or None,
     gold_table=os.environ.get("FEATURE_SEED_GOLD_TABLE") or "fact_transactions_gold",
     gold_parquet=os.environ.get("FEATURE_SEED_GOLD_PARQUET") or None,
     home=home,

@@ -19,6 +19,8 @@ VARIABLES = {
     "CLICKHOUSE_PASSWORD": ("the user's password", "none"),
     "CLICKHOUSE_DATABASE": ("gold's database", "`default`"),
     "CLICKHOUSE_SECURE": ("`1`: over TLS", "`0`"),
+    "CLICKHOUSE_CA": ("file of the authority that signed its certificate", "those that Python trusts"),
+    "CLICKHOUSE_VERIFY": ("`0`: any certificate will do", "`1`"),
     "FEATURE_SEED_GOLD_TABLE": ("gold table", "`fact_transactions_gold`"),
     "FEATURE_SEED_GOLD_PARQUET": ("gold snapshot (path or glob) for the embedded engine", "a generated sample"),
     "REDIS_URL": (
@@ -43,6 +45,8 @@ _WAREHOUSE_DETAILS = (
     "CLICKHOUSE_PASSWORD",
     "CLICKHOUSE_DATABASE",
     "CLICKHOUSE_SECURE",
+    "CLICKHOUSE_CA",
+    "CLICKHOUSE_VERIFY",
 )
 
 

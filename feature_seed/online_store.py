@@ -10,10 +10,11 @@ import hiredis
 import redis
 from pydantic import Field
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 
 from feature_seed.block import Block
-from feature_seed.errors import StoreError
+from feature_seed.errors import ConfigurationError, StoreError
 from feature_seed.local_redis import LocalRedis
 
 # What to do about the replies that Redis gives when it will not take a write, by a part of their text.
@@ -43,12 +44,15 @@ class OnlineStore(dg.ConfigurableResource):
         """Where the store is, without user and password."""
         if self.url is None:
             return str(LocalRedis(self.home).socket)
+        require_url(self.url)
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @contextmanager
     def client(self) -> Iterator[redis.Redis]:
         """A connected client; errors of Redis come out as StoreError with the address."""
+        if self.url:
+            require_url(self.url)
         url = self.url or f"unix://{LocalRedis(self.home).ensure()}"
         secret = {"password": self.password} if self.password else {}
         with self.errors():
@@ -91,6 +95,17 @@ class OnlineStore(dg.ConfigurableResource):
             raise StoreError(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
         except redis.ResponseError as e:
             raise StoreError(f"Redis at {self.address} refuses: {_advised(str(e))}") from e
+
+
+def require_url(url: str) -> None:
+    """Raise a ConfigurationError for a URL that redis-py cannot read, whose own errors may quote the password."""
+    try:
+        parse_url(url)
+    except ValueError:
+        raise ConfigurationError(
+            "REDIS_URL cannot be read: it starts with redis://, rediss:// or unix://, its port is a number, and all "
+            "but letters and digits is percent-encoded in user and password; or give the password in REDIS_PASSWORD"
+        ) from None
 
 
 class BulkConnection:

@@ -88,6 +88,8 @@ class Warehouse(dg.ConfigurableResource):
     password: str | None = Field(default=None, repr=False)
     database: str = "default"
     secure: bool = False
+    verify: bool = True
+    ca: str | None = None
     gold_table: str = "fact_transactions_gold"
     gold_parquet: str | None = None
     home: str = ".feature_seed"
@@ -117,6 +119,8 @@ class Warehouse(dg.ConfigurableResource):
             password=self.password or "",
             database=self.database,
             secure=self.secure,
+            verify=self.verify,
+            ca_cert=self.ca,
             autogenerate_session_id=False,  # a session pins the queries of a run to one another, and runs one at a time
         )
 
@@ -163,7 +167,8 @@ class Warehouse(dg.ConfigurableResource):
             )
         if error.code is None:
             return WarehouseError(
-                f"ClickHouse at {where} cannot be reached: check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
+                f"ClickHouse at {where} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT and "
+                f"CLICKHOUSE_SECURE. {error}"
             )
         return WarehouseError(f"ClickHouse at {where} failed on gold table {self.gold_table!r}: {error}")
 

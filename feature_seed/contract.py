@@ -1,4 +1,4 @@
-"""The Redis contract: every key that feature_seed writes and a scorer reads, and how values are encoded.
+"""The Redis contract: every key that feature_seed writes and a scorer reads, and how values are encoded and moved on.
 
 Standard library alone, so that a scorer can import it without Dagster or ClickHouse.
 """
@@ -44,7 +44,10 @@ CARD_HISTORY = Key(
 CARD_LOCATION = Key("card_location", "card:{card_id}:loc", "HASH", ("lat", "lon"))
 CARD_LAST_TS = Key("card_last_ts", "card:{card_id}:last_ts", "STRING")
 CARD_SEQ = Key("card_seq", "card:{card_id}:seq", "STRING")
-CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("count", "mean", "M2"))
+CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("count", "mean", "M2", "seeded"))
+# feature_seed's own, as the field `seeded` of customers is: gold's count of the entity when it was last loaded. A
+# scorer neither reads nor writes them; by how far its counts are past them the next load knows what is live.
+CARD_SEEDED = Key("card_seeded", "card:{card_id}:seeded", "STRING")
 READY = Key(
     "ready",
     "feature_seed:ready",
@@ -52,7 +55,41 @@ READY = Key(
     ("state", "gold_version", "watermark", "cards", "customers", "finished_at", "run_id"),
 )
 
-KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CUSTOMER_STATS, READY)
+KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CUSTOMER_STATS, CARD_SEEDED, READY)
+
+# One event, applied to a card, a customer or both in one step: a load finds all of it in the store, or nothing.
+EVENT = """
+-- KEYS: of the card history, loc, last_ts, seq; of the customer stats; the card's first when both are given
+-- ARGV: element, Unix seconds, amount, history length, '1' for newest first, then lat and lon when known
+if #KEYS > 1 then
+    local newest_first = ARGV[5] == '1'
+    redis.call(newest_first and 'LPUSH' or 'RPUSH', KEYS[1], ARGV[1])
+    if newest_first then
+        redis.call('LTRIM', KEYS[1], 0, ARGV[4] - 1)
+    else
+        redis.call('LTRIM', KEYS[1], -ARGV[4], -1)
+    end
+    redis.call('INCR', KEYS[4])
+    -- An event that comes late takes back neither time nor place.
+    local last_ts = tonumber(redis.call('GET', KEYS[3]))
+    local late = last_ts and last_ts > tonumber(ARGV[2])
+    if not late then
+        redis.call('SET', KEYS[3], ARGV[2])
+    end
+    if ARGV[6] and not (late and redis.call('EXISTS', KEYS[2]) == 1) then
+        redis.call('HSET', KEYS[2], 'lat', ARGV[6], 'lon', ARGV[7])
+    end
+end
+if #KEYS ~= 4 then
+    local stats = redis.call('HMGET', KEYS[#KEYS], 'count', 'mean', 'M2')
+    local count, mean, m2 = (stats[1] or 0) + 1, tonumber(stats[2] or 0), tonumber(stats[3] or 0)
+    local delta = ARGV[3] - mean
+    mean = mean + delta / count
+    m2 = m2 + delta * (ARGV[3] - mean)
+    redis.call('HSET', KEYS[#KEYS], 'count', string.format('%.0f', count),
+        'mean', string.format('%.17g', mean), 'M2', string.format('%.17g', m2))
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -178,6 +215,37 @@ def read_customer(redis: Any, customer_id: str, *, tags: bool = False) -> Welfor
     """Read a customer's Welford state; None when the store does not know it."""
     fields = redis.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags))
     return Welford.decode(fields) if fields else None
+
+
+def apply_event(
+    redis: Any,
+    customer_id: str,
+    card_id: str,
+    transaction: Transaction,
+    *,
+    history_length: int = HISTORY_LENGTH,
+    newest_first: bool = False,
+    tags: bool = False,
+) -> None:
+    """Move a card and its customer on by one transaction: one round trip, and all of it or nothing.
+
+    `redis` is a `redis.Redis`, or a pipeline of one to send many events at a time. With `tags`, as Redis Cluster needs
+    them, card and customer are in different slots: one step each.
+    """
+    card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ)]
+    customer = [CUSTOMER_STATS.of(customer_id, tags=tags)]
+    place = (transaction.location_lat, transaction.location_long)
+    event = [
+        transaction.encode(),
+        repr(transaction.time.timestamp()),
+        repr(transaction.amount),
+        history_length,
+        int(newest_first),
+        *(() if None in place else map(repr, place)),
+    ]
+    script = redis.register_script(EVENT)
+    for keys in (card, customer) if tags else (card + customer,):
+        script(keys=keys, args=event)
 
 
 def _text(value: str | bytes) -> str:

@@ -8,7 +8,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, get_args
 
-from feature_seed.contract import CARD_HISTORY, CARD_LAST_TS, CARD_LOCATION, CARD_SEQ, CUSTOMER_STATS, Key
+from feature_seed.contract import (
+    CARD_HISTORY,
+    CARD_LAST_TS,
+    CARD_LOCATION,
+    CARD_SEEDED,
+    CARD_SEQ,
+    CUSTOMER_STATS,
+    Key,
+)
 
 OnConflict = Literal["keep_newer", "overwrite"]
 
@@ -72,7 +80,7 @@ class Feature:
 
     @cached_property
     def guard(self) -> str:
-        """The Lua script of `keep_newer`: writes an entity unless the store is already past it."""
+        """The Lua script of `keep_newer`: brings an entity to gold's state and keeps the live events gold lacks."""
         return (_PACKAGE / "lua" / f"{self.name}.lua").read_text()
 
     @cached_property
@@ -91,7 +99,7 @@ class Feature:
         relations = {
             "gold": sql("gold"),
             "transactions": sql("transactions"),
-            "recent": sql("recent") if deep else "SELECT * FROM transactions",
+            "recent": sql("recent") if deep else "SELECT *, 0 AS made FROM transactions",
             self.name: sql(self.name),
         }
         commands = sql(f"commands/{self.name}.{on_conflict}")
@@ -105,11 +113,10 @@ class Feature:
 
 HISTORY = Feature(
     "card_history",
-    "The latest transactions of every card, as a list.",
+    "The latest transactions of every card, as a list, and how many it has made.",
     "card_id",
-    keys=(CARD_HISTORY,),
-    reads=(CARD_LAST_TS,),
-    replies=4,
+    keys=(CARD_HISTORY, CARD_SEQ, CARD_SEEDED),
+    replies=5,
     entity_bytes=200,
     row_bytes=100,
     values={
@@ -119,21 +126,23 @@ HISTORY = Feature(
         "timestamp": Value("string", "timestamp", "ISO 8601 in UTC, with milliseconds."),
         "location_lat": Value("double", "location_lat", "Degrees; null where gold has none."),
         "location_long": Value("double", "location_long", "Degrees; null where gold has none."),
+        "seq": Value("int", "transaction_id", "How many transactions the card has made."),
+        "seeded": Value("int", "transaction_id", "How many of them gold had when it was loaded."),
     },
 )
 LOCATION = Feature(
     "card_location",
-    "Where and when every card was last used, and how many transactions it has made.",
+    "Where and when every card was last used.",
     "card_id",
-    keys=(CARD_LOCATION, CARD_LAST_TS, CARD_SEQ),
-    replies=5,
+    keys=(CARD_LOCATION, CARD_LAST_TS),
+    reads=(CARD_SEQ, CARD_SEEDED),
+    replies=4,
     entity_bytes=300,
     row_bytes=0,
     values={
         "lat": Value("double", "location_lat", "Degrees, of the latest transaction that has coordinates."),
         "lon": Value("double", "location_long", "Degrees, of the latest transaction that has coordinates."),
         "last_ts": Value("double", "timestamp", "Unix seconds of the latest transaction, milliseconds as decimals."),
-        "seq": Value("int", "transaction_id", "How many transactions the card has made."),
     },
 )
 STATS = Feature(
@@ -148,6 +157,7 @@ STATS = Feature(
         "count": Value("int", "amount", "How many amounts."),
         "mean": Value("double", "amount", "Their mean."),
         "M2": Value("double", "amount", "The sum of their squared deviations from the mean."),
+        "seeded": Value("int", "amount", "How many of them gold had when it was loaded."),
     },
 )
 

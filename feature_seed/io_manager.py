@@ -1,6 +1,7 @@
 """The IO manager: takes a stream of ready commands, loads it into Redis, and says what was done."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -24,9 +25,9 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: FeatureStream) -> None:
         profile = obj.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         with self.store.client() as client:
-            mark_seeding(client)
+            stream = replace(obj, before=mark_seeding(client))
         started = time.perf_counter()
-        redis = self._load(obj, Progress(context, obj.expected))
+        redis = self._load(stream, Progress(context, stream.expected))
         seconds = time.perf_counter() - started
         context.log.info(
             f"{obj.feature.name}: {redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer"

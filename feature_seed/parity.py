@@ -18,6 +18,7 @@ from feature_seed.contract import (
     CARD_HISTORY,
     CARD_LAST_TS,
     CARD_LOCATION,
+    CARD_SEEDED,
     CARD_SEQ,
     CUSTOMER_STATS,
     Key,
@@ -53,13 +54,14 @@ _CHECKS = {
 # What one side knows of an entity: the values of each key by their names; "" names a key that cannot be read.
 State = Mapping[Key, Mapping[str, Any]]
 
-# The value that events move on: where the store's is past gold's, a scorer has been at work on the key.
+# The values that events move on: where one of the store's is past gold's, a scorer has been at work on the key.
 _PROGRESS = {
-    CARD_HISTORY: (CARD_LAST_TS, "value"),
-    CARD_LOCATION: (CARD_LAST_TS, "value"),
-    CARD_LAST_TS: (CARD_LAST_TS, "value"),
-    CARD_SEQ: (CARD_SEQ, "value"),
-    CUSTOMER_STATS: (CUSTOMER_STATS, "count"),
+    CARD_HISTORY: {CARD_SEQ: "value"},
+    CARD_LOCATION: {CARD_LAST_TS: "value", CARD_SEQ: "value"},  # of the same time, only the count tells
+    CARD_LAST_TS: {CARD_LAST_TS: "value"},
+    CARD_SEQ: {CARD_SEQ: "value"},
+    CARD_SEEDED: {},
+    CUSTOMER_STATS: {CUSTOMER_STATS: "count"},
 }
 
 
@@ -81,12 +83,13 @@ def _gold_state(row: Mapping[str, Any], layout: Layout) -> State:
     """What the store should hold for a row of a feature's query in sql/checks."""
     if "amounts" in row:
         return {CUSTOMER_STATS: _stats(row["amounts"])}
-    last_ts = {"value": row["newest"] // 1000 / 1000}
+    count = {"value": row["transactions"]}
     if "latest" in row:
         latest = [_transaction(*one) for one in row["latest"]]
-        return {CARD_HISTORY: _elements(latest if layout.newest_first else latest[::-1]), CARD_LAST_TS: last_ts}
+        history = _elements(latest if layout.newest_first else latest[::-1])
+        return {CARD_HISTORY: history, CARD_SEQ: count, CARD_SEEDED: count}
     place = dict(zip(CARD_LOCATION.fields, row["place"], strict=True)) if row["located"] else {}
-    return {CARD_LOCATION: place, CARD_LAST_TS: last_ts, CARD_SEQ: {"value": row["transactions"]}}
+    return {CARD_LOCATION: place, CARD_LAST_TS: {"value": row["newest"] // 1000 / 1000}, CARD_SEQ: count}
 
 
 def _transaction(micros: int, number: str, category: str | None, paid: float, *place: float | None) -> Transaction:
@@ -125,14 +128,14 @@ def _decoded(key: Key, reply: Any) -> Mapping[str, Any]:
     if key == CUSTOMER_STATS:
         state = Welford.decode(reply)
         return {"count": state.count, "mean": state.mean, "M2": state.m2}
-    return {"value": int(reply) if key == CARD_SEQ else float(reply)}
+    return {"value": int(reply) if key in (CARD_SEQ, CARD_SEEDED) else float(reply)}
 
 
 def _ahead(gold: State, store: State, key: Key) -> bool:
     if key == CARD_HISTORY and not store[key]:
-        return False  # the guard writes a list that is missing, whatever the time
-    leader, field = _PROGRESS[key]
-    return store[leader].get(field, -math.inf) > gold[leader][field]
+        return False  # the guard writes a list that is missing, whatever the count
+    leaders = _PROGRESS[key].items()
+    return any(store[leader].get(field, -math.inf) > gold[leader][field] for leader, field in leaders)
 
 
 def _difference(gold: Mapping[str, Any], store: Mapping[str, Any]) -> str:

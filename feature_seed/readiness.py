@@ -23,9 +23,14 @@ class Seeded:
     metadata: dict[str, Any]
 
 
-def mark_seeding(client: redis.Redis) -> None:
-    """Say `seeding` on the first write of the first load; a store that is ready stays so while it is seeded again."""
+def mark_seeding(client: redis.Redis) -> Ready | None:
+    """Say `seeding` on the first write of the first load; a store that is ready stays so while it is seeded again.
+
+    What the store said before is returned.
+    """
+    before = read_ready(client)
     client.hsetnx(READY.pattern, "state", "seeding")
+    return before
 
 
 def require_marked(client: redis.Redis, address: str) -> None:

@@ -1,9 +1,10 @@
-"""What a run leaves alone: the state that a live scorer has already advanced."""
+"""What runs do to the state that a live scorer has already advanced; every case of it is in test_merge.py."""
 
 import pytest
 import redis
 
 from feature_seed.contract import Card, Transaction, Welford, read_card, read_customer
+from feature_seed.errors import StoreError
 from feature_seed.online_store import OnlineStore
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
@@ -59,8 +60,8 @@ def test_overwrite_puts_gold_back(warehouse: Warehouse, online: redis.Redis, sto
     assert metadata(result, "customer_stats")["entities_written"] == 2
 
 
-def test_keep_newer_decides_time_and_count_apart(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
-    """A scorer with a newer time but a smaller count (it missed events) keeps its place and takes gold's count."""
+def test_keep_newer_merges_what_was_never_seeded(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: events of cards not seeded yet. After: counts add up, the newer time stands. Again: no change."""
     online.set("card:hot:last_ts", NEWEST + 100)
     online.hset("card:hot:loc", mapping={"lat": 5, "lon": 6})
     online.set("card:hot:seq", 3)
@@ -69,9 +70,36 @@ def test_keep_newer_decides_time_and_count_apart(warehouse: Warehouse, online: r
     result = seed(warehouse, store)
     hot, cold = read_card(online, "hot"), read_card(online, "cold")
     assert isinstance(hot, Card) and isinstance(cold, Card)
-    assert (hot.last_ts, hot.location, hot.seq) == (NEWEST + 100, (5.0, 6.0), 12)
-    assert (cold.last_ts, cold.location, cold.seq) == (NEWEST, (1.5, -2.25), 50)
-    assert metadata(result, "card_location")["kept_newer"] == 2
+    assert (hot.last_ts, hot.location, hot.seq) == (NEWEST + 100, (5.0, 6.0), 15)
+    assert (cold.last_ts, cold.location, cold.seq) == (NEWEST, (1.5, -2.25), 62)
+    assert metadata(result, "card_history")["kept_newer"] == 2
+    assert metadata(result, "card_location")["kept_newer"] == 1
+    merged = features(online)
+    seed(warehouse, store)
+    assert features(online) == merged
+
+
+def test_only_the_first_load_adds_counts(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Once the store was ready, gold has had the time to take in the events of a card that is new: the count stands."""
+    seed(warehouse, store)
+    online.delete("card:hot:seeded", "cust:of hot:stats")
+    online.set("card:hot:seq", 50)
+    online.hset("cust:of hot:stats", mapping=Welford(50, 1.0, 0.0).encode())
+    seed(warehouse, store)
+    hot, customer = read_card(online, "hot"), read_customer(online, "of hot")
+    assert hot and customer and (hot.seq, customer.count) == (50, 50)
+
+
+def test_a_load_that_failed_is_still_the_first(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: a first load fails at the customers. After the next one: live events and gold's, each counted once."""
+    live_transaction(online, "hot", NEWEST + 0.5)
+    online.set("cust:of cold:stats", "something else's")
+    with pytest.raises(StoreError):
+        seed(warehouse, store)
+    online.delete("cust:of cold:stats")
+    seed(warehouse, store)
+    hot, customer = read_card(online, "hot"), read_customer(online, "of hot")
+    assert hot and customer and (hot.seq, customer.count) == (13, 13)
 
 
 def test_keep_newer_writes_what_is_missing(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:

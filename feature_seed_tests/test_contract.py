@@ -1,12 +1,23 @@
 """The contract as a scorer uses it."""
 
+import random
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import pytest
 import redis
 
-from feature_seed.contract import CARD_HISTORY, CUSTOMER_STATS, Transaction, Welford, read_card, read_customer
+from feature_seed.contract import (
+    CARD_HISTORY,
+    CUSTOMER_STATS,
+    Card,
+    Transaction,
+    Welford,
+    apply_event,
+    read_card,
+    read_customer,
+)
 from feature_seed_tests.conftest import PASSWORD
 
 
@@ -56,3 +67,53 @@ def test_unknown_entities_and_both_kinds_of_clients(
     assert read_customer(client, "nobody") is None
     online.hset(CUSTOMER_STATS.of("somebody"), mapping={"count": 1, "mean": 2.5, "M2": 0})
     assert read_customer(client, "somebody") == Welford(1, 2.5, 0.0)
+
+
+def event(number: int, seconds: float, amount: float = 1.0, place: float | None = 1.0) -> Transaction:
+    time = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    return Transaction(f"t{number}", "food", amount, time, place, None if place is None else -place)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("tags", [False, True])
+def test_events_move_card_and_customer_on(online: redis.Redis, newest_first: bool, tags: bool) -> None:
+    """Fifty events, from nothing: list, place, time, count and statistics as plain Python has them."""
+    draw = random.Random(5)
+    events = [event(i, 1e9 + i / 8, draw.lognormvariate(3, 2), None if i % 3 else i / 7) for i in range(50)]
+    state = Welford()
+    for one in events:
+        apply_event(online, "a", "b", one, history_length=4, newest_first=newest_first, tags=tags)
+        state = state.update(one.amount)
+    latest = events[:-5:-1] if newest_first else events[-4:]
+    assert read_card(online, "b", tags=tags) == Card(tuple(latest), (48 / 7, -48 / 7), 1e9 + 49 / 8, 50)
+    assert read_customer(online, "a", tags=tags) == state
+    assert online.dbsize() == 5
+
+
+def test_a_late_event_takes_nothing_back(online: redis.Redis) -> None:
+    for one in (event(1, 100, place=None), event(2, 90, place=5.0), event(3, 80, place=6.0)):
+        apply_event(online, "a", "b", one)
+    card = read_card(online, "b")
+    assert card and (card.location, card.last_ts, card.seq) == ((5.0, -5.0), 100.0, 3)
+    assert [one.transaction_id for one in card.history] == ["t1", "t2", "t3"]
+
+
+def test_an_event_is_applied_whole_or_not_at_all(online: redis.Redis) -> None:
+    """Another program holds a key: no other key has a trace of the event."""
+    online.set("card:b:history", "something else's")
+    with pytest.raises(redis.ResponseError):
+        apply_event(online, "a", "b", event(1, 100))
+    assert online.keys() == [b"card:b:history"]
+
+
+def test_events_in_a_pipeline_after_the_server_forgot_the_script(online: redis.Redis) -> None:
+    apply_event(online, "a", "b", event(0, 100))
+    online.script_flush()
+    with online.pipeline(transaction=False) as pipeline:
+        for number in range(1, 5):
+            apply_event(pipeline, "a", "b", event(number, 100 + number))
+        pipeline.execute()
+    online.script_flush()
+    apply_event(online, "a", "b", event(5, 105))
+    card, customer = read_card(online, "b"), read_customer(online, "a")
+    assert card and customer and card.seq == customer.count == len(card.history) == 6

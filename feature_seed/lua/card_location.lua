@@ -1,21 +1,23 @@
--- KEYS: loc, last_ts, seq   ARGV: last_ts, seq, then lat and lon where the card has a location
--- Returns 1 when all was written, 0 when a scorer is already past the time, the count or both.
-local written = 1
+-- Where and when a card was last used. Whether events came since gold is told by its count, see card_history.lua; which
+-- of both is later, by time alone: right before and after the card's list is merged, and with events in between.
+--
+-- KEYS: loc, last_ts, seq, seeded   ARGV: last_ts, then lat and lon where gold has a location
+-- Returns 1 when the card is as gold has it, 0 when the live time or place is kept.
 local live_ts = tonumber(redis.call('GET', KEYS[2]))
-if live_ts and live_ts > tonumber(ARGV[1]) then
-    written = 0
-else
-    redis.call('SET', KEYS[2], ARGV[1])
-    if ARGV[3] then
-        redis.call('HSET', KEYS[1], 'lat', ARGV[3], 'lon', ARGV[4])
-    else
-        redis.call('DEL', KEYS[1])
+local seq = redis.call('GET', KEYS[3])
+local touched = not seq or seq ~= redis.call('GET', KEYS[4])
+-- At the same time the live event is the later one, since gold does not hold it.
+if live_ts and touched and live_ts >= tonumber(ARGV[1]) then
+    -- Live events may all be without coordinates: then gold's are the latest.
+    if ARGV[2] and redis.call('EXISTS', KEYS[1]) == 0 then
+        redis.call('HSET', KEYS[1], 'lat', ARGV[2], 'lon', ARGV[3])
     end
+    return 0
 end
-local live_seq = tonumber(redis.call('GET', KEYS[3]))
-if live_seq and live_seq > tonumber(ARGV[2]) then
-    written = 0
-else
-    redis.call('SET', KEYS[3], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[1])
+if ARGV[2] then
+    redis.call('HSET', KEYS[1], 'lat', ARGV[2], 'lon', ARGV[3])
+elseif not touched then
+    redis.call('DEL', KEYS[1])
 end
-return written
+return 1

@@ -1,9 +1,10 @@
--- One row per card: its newest transactions as JSON objects, ordered by (time, transaction_id).
+-- One row per card: its newest transactions as JSON objects, ordered by (time, transaction_id), and how many it made.
 WITH
     -- One array per column. groupArray drops NULLs and would shift an array against the others: none may reach it.
     collected AS (
         SELECT
             card_id,
+            greatest(count(), any(made)) AS transactions,
             groupArray(time) AS times,
             groupArray(transaction_id) AS ids,
             groupArray(ifNull(toJSONString(merchant_category), 'null')) AS categories,
@@ -24,7 +25,7 @@ WITH
 -- JSON is written after the cut, and only strings go through toJSONString: a named tuple costs twice as much.
 SELECT
     card_id,
-    toString(intDiv(times[positions[-1]], 1000) / 1000) AS last_ts,
+    toString(transactions) AS count,
     arrayMap(
         i -> concat(
             '{"transaction_id":', toJSONString(ids[i]),

@@ -1,8 +1,8 @@
--- A card's newest transactions, newest first. Two rows of one time and id that differ have no order: such a card is left
--- out here, and duplicate_transactions tells of it.
+-- A card's newest transactions, newest first, and how many it made. Two rows of one time and id that differ have no
+-- order: such a card is left out here, and duplicate_transactions tells of it.
 SELECT
     id,
-    max(micros) AS newest,
+    count() AS transactions,
     arraySlice(
         arrayReverseSort(groupArray(tuple(micros, number, category, paid, latitude, longitude))),
         1, {history_length:UInt16}

@@ -1,5 +1,9 @@
 -- How many cards hold how many transactions.
-SELECT least(toUInt64(seq), {history_length:UInt16}) AS length, count() AS entities
-FROM card_location
+SELECT least(transactions, {history_length:UInt16}) AS length, count() AS entities
+FROM (
+    SELECT count() AS transactions
+    FROM transactions
+    GROUP BY card_id
+)
 GROUP BY length
 ORDER BY length

@@ -1,0 +1,173 @@
+"""The race of loads with live scorers: `seed_all` again and again, while events arrive by the thousand."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import redis
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.contract import Card, Welford, read_card, read_customer
+from feature_seed.feature import OnConflict
+from feature_seed.online_store import OnlineStore
+from feature_seed.warehouse import Warehouse
+from feature_seed_tests.expected import replay
+from feature_seed_tests.faults.outcome import Outcome
+from feature_seed_tests.faults.scorer import CONTEXT, Counter, Style, events, history_of_gold, read, score
+from feature_seed_tests.gold import Row, write_parquet
+from feature_seed_tests.redis_server import redis_server
+from feature_seed_tests.run import seed
+
+_SCORERS = 2
+
+# What a scorer has applied before the first load begins.
+_HEAD_START = 200
+
+
+_ATOMIC = Style()
+
+
+@dataclass
+class Scorers:
+    """The running scorers, and what they have applied so far: events are the same in every process."""
+
+    port: int
+    style: Style
+    counters: list[Counter] = field(default_factory=lambda: [Counter() for _ in range(_SCORERS)])
+    reads: Counter = field(default_factory=Counter)
+    violations: Counter = field(default_factory=Counter)
+
+    @property
+    def applied(self) -> int:
+        return sum(counter.value for counter in self.counters)
+
+    def rows(self) -> list[Row]:
+        """Every event that the store has acknowledged, in the order of each scorer."""
+        counts = enumerate(counter.value for counter in self.counters)
+        return [row for scorer, count in counts for row in islice(events(scorer, _SCORERS), count)]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        stop = CONTEXT.Event()
+        processes = [
+            CONTEXT.Process(target=score, args=(self.port, self.style, scorer, _SCORERS, counter, stop), daemon=True)
+            for scorer, counter in enumerate(self.counters)
+        ]
+        if self.style.atomic:  # one that is not leaves cards half-written by itself
+            arguments = (self.port, self.style.newest_first, self.reads, self.violations, stop)
+            processes.append(CONTEXT.Process(target=read, args=arguments, daemon=True))
+        for process in processes:
+            process.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for process in processes:
+                process.join(30)
+        assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+@dataclass(frozen=True)
+class Race:
+    """One race.
+
+    Attributes:
+        tried: its name in the table.
+        events: it goes on until so many are applied,
+        loads: and the store was seeded so often.
+        rebuild_every: gold takes in the events so far before every so-many-th load; 0: it stays as it was.
+        seeded_before: the first load is over before the scorers start.
+        on_conflict: what the loads do.
+        style: how the scorers work.
+        mended: with one more load after the scorers have stopped.
+    """
+
+    tried: str
+    events: int
+    loads: int
+    rebuild_every: int = 2
+    seeded_before: bool = False
+    on_conflict: OnConflict = "keep_newer"
+    style: Style = _ATOMIC
+    mended: bool = False
+
+    @property
+    def flawless(self) -> bool:
+        return self.on_conflict == "keep_newer" and self.style.atomic
+
+    def run(self, client: Client, directory: Path) -> Outcome:
+        with redis_server() as port, redis.Redis(port=port) as online:
+            scorers = Scorers(port, self.style)
+            gold = write_parquet(client, directory / "gold.parquet", history_of_gold())
+            if self.seeded_before:
+                self._load(port, gold)
+            with scorers.running():
+                while scorers.applied < _HEAD_START:
+                    pass
+                loads = self._loads(client, scorers, gold)
+            if self.mended:
+                self._load(port, gold)
+            return self._compare(online, scorers, loads + self.seeded_before + self.mended)
+
+    def _loads(self, client: Client, scorers: Scorers, gold: Path) -> int:
+        loads = 0
+        while loads < self.loads or scorers.applied < self.events:
+            if self.rebuild_every and loads % self.rebuild_every == self.rebuild_every - 1:
+                write_parquet(client, gold, [*history_of_gold(), *scorers.rows()])
+            self._load(scorers.port, gold)
+            loads += 1
+        return loads
+
+    def _load(self, port: int, gold: Path) -> None:
+        """With all checks where they have to pass: no event that came meanwhile may look like damage."""
+        store = OnlineStore(url=f"redis://127.0.0.1:{port}")
+        job = "seed_all" if self.flawless else "load"
+        newest_first = self.style.newest_first
+        warehouse = Warehouse(gold_parquet=str(gold))
+        seed(warehouse, store, job=job, on_conflict=self.on_conflict, newest_first=newest_first, shard_count=4)
+
+    def _compare(self, online: redis.Redis, scorers: Scorers, loads: int) -> Outcome:
+        live = scorers.rows()
+        expected = replay(history_of_gold(), live, newest_first=self.style.newest_first)
+        found = [
+            *(_card(read_card(online, card_id), card) for card_id, card in expected.cards.items()),
+            *(_customer(read_customer(online, name), state) for name, state in expected.customers.items()),
+        ]
+        return Outcome(
+            self.tried,
+            loads,
+            len(live),
+            lost=sum(one.lost for one in found),
+            counted_twice=sum(one.twice for one in found),
+            half_written=scorers.violations.value,
+            different=sum(one.different for one in found),
+            flawless=self.flawless,
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An entity beside what it should be."""
+
+    lost: int
+    twice: int
+    different: bool
+
+
+def _card(found: Card | None, expected: Card) -> Difference:
+    if not found:
+        return Difference(expected.seq, 0, False)
+    unlisted = len(set(expected.history) - set(found.history))
+    lost, twice = max(expected.seq - found.seq, unlisted), max(found.seq - expected.seq, 0)
+    return Difference(lost, twice, not lost and not twice and found != expected)
+
+
+def _customer(found: Welford | None, expected: Welford) -> Difference:
+    if not found:
+        return Difference(expected.count, 0, False)
+    lost, twice = max(expected.count - found.count, 0), max(found.count - expected.count, 0)
+    same = math.isclose(found.mean, expected.mean, rel_tol=1e-9) and math.isclose(found.m2, expected.m2, rel_tol=1e-9)
+    return Difference(lost, twice, not lost and not twice and not same)

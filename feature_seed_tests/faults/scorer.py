@@ -1,0 +1,164 @@
+"""A live scorer in a process of its own: events of cards that gold knows and does not know, hot and cold."""
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+
+import redis
+
+from feature_seed.contract import (
+    CARD_HISTORY,
+    CARD_LAST_TS,
+    CARD_LOCATION,
+    CARD_SEQ,
+    CUSTOMER_STATS,
+    Transaction,
+    Welford,
+    apply_event,
+    read_customer,
+)
+from feature_seed_tests.expected import listed
+from feature_seed_tests.gold import START, Row
+
+HOT_CARDS, CARDS = 20, 2_000
+
+# Spawned, not forked: the parent has threads of ClickHouse and Dagster.
+CONTEXT = get_context("spawn")
+
+# Events of one time, and events that are sent together.
+_TIED, _BATCH = 8, 16
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a scorer applies an event, and in which order it keeps a card's list.
+
+    `atomic`: through `apply_event`. Otherwise it reads, computes and writes back in separate commands.
+    """
+
+    newest_first: bool = False
+    atomic: bool = True
+
+
+def row(number: int, name: str, card: int, seconds: float, draw: random.Random) -> Row:
+    """A transaction; every tenth is without coordinates. Two cards share a customer."""
+    place = (None, None) if number % 10 == 3 else (draw.uniform(-60, 60), draw.uniform(-180, 180))
+    time = START + timedelta(seconds=seconds)
+    return Row(name, f"c{card}", f"k{card // 2}", "food", round(draw.lognormvariate(3, 1), 2), time, *place)
+
+
+def history_of_gold() -> list[Row]:
+    """The first gold: two of three cards, up to thirty transactions each, all before the first event."""
+    draw = random.Random(1)
+    known = [card for card in range(CARDS) if card % 3]
+    cards = [card for card in known for _ in range(draw.choice((1, 3, 9, 10, 11, 30)))]
+    return [row(i, f"g{i:06}", card, i // 4, draw) for i, card in enumerate(draw.sample(cards, len(cards)))]
+
+
+def events(scorer: int, scorers: int) -> Iterator[Row]:
+    """The events of one scorer, always the same: half of them on hot cards, every card with one scorer."""
+    draw, number = random.Random(100 + scorer), 0
+    while True:
+        among = HOT_CARDS if draw.random() < 0.5 else CARDS
+        card = draw.randrange(scorer, among, scorers)
+        yield row(number, f"l{scorer}-{number:07}", card, 86_400 + number // _TIED / 100, draw)
+        number += 1
+
+
+def score(port: int, style: Style, scorer: int, scorers: int, applied: "Counter", stop: Event) -> None:
+    """Apply events until told to stop; `applied` is how many Redis has acknowledged."""
+    source = events(scorer, scorers)
+    with redis.Redis(port=port) as client:
+        while not stop.is_set():
+            if style.atomic:
+                _apply(client, style, [next(source) for _ in range(_BATCH)])
+                applied.value += _BATCH
+            else:
+                _read_compute_write(client, next(source))
+                applied.value += 1
+
+
+class Counter:
+    """A number of another process."""
+
+    def __init__(self) -> None:
+        self._value = CONTEXT.Value("q", 0, lock=False)
+
+    @property
+    def value(self) -> int:
+        return self._value.value
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._value.value = value
+
+
+def _apply(client: redis.Redis, style: Style, rows: list[Row]) -> None:
+    with client.pipeline(transaction=False) as pipeline:
+        for one in rows:
+            apply_event(pipeline, one.customer_id, one.card_id, listed(one), newest_first=style.newest_first)
+        pipeline.execute()
+
+
+def _read_compute_write(client: redis.Redis, one: Row) -> None:
+    """What a scorer does that has no script: a load may come between any two of these commands."""
+    element = listed(one)
+    state = read_customer(client, one.customer_id) or Welford()
+    client.rpush(CARD_HISTORY.of(one.card_id), element.encode())
+    client.ltrim(CARD_HISTORY.of(one.card_id), -10, -1)
+    if element.location_lat is not None and element.location_long is not None:
+        client.hset(
+            CARD_LOCATION.of(one.card_id), mapping={"lat": str(one.location_lat), "lon": str(one.location_long)}
+        )
+    client.set(CARD_LAST_TS.of(one.card_id), element.time.timestamp())
+    client.incr(CARD_SEQ.of(one.card_id))
+    client.hset(CUSTOMER_STATS.of(one.customer_id), mapping=state.update(one.amount).encode())
+
+
+def read(port: int, newest_first: bool, reads: Counter, violations: Counter, stop: Event) -> None:
+    """Look at cards and customers until told to stop, and count what must not be seen."""
+    draw, seen = random.Random(3), {}
+    with redis.Redis(port=port) as client:
+        while not stop.is_set():
+            card = draw.randrange(HOT_CARDS if draw.random() < 0.5 else CARDS)
+            found = _look(client, f"c{card}", f"k{card // 2}", newest_first)
+            violations.value += found.wrong + any(
+                a < b for a, b in zip(found.counts, seen.get(card, (0, 0)), strict=True)
+            )
+            seen[card] = found.counts
+            reads.value += 1
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A card and its customer at one moment: whether they are whole, and their counts."""
+
+    wrong: bool
+    counts: tuple[int, int]
+
+
+def _look(client: redis.Redis, card_id: str, customer_id: str, newest_first: bool) -> Sight:
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.lrange(CARD_HISTORY.of(card_id), 0, -1)
+        pipeline.hgetall(CARD_LOCATION.of(card_id))
+        pipeline.get(CARD_LAST_TS.of(card_id))
+        pipeline.get(CARD_SEQ.of(card_id))
+        pipeline.hgetall(CUSTOMER_STATS.of(customer_id))
+        history, location, last_ts, seq, stats = pipeline.execute()
+    times = [Transaction.decode(one).time.timestamp() for one in history]
+    customer = Welford.decode(stats) if stats else Welford()
+    whole = (
+        bool(history) == bool(seq)
+        and len(history) <= min(10, int(seq or 0))
+        and times == sorted(times, reverse=newest_first)
+        and (not location or (set(location) == {b"lat", b"lon"} and last_ts is not None))
+        # Between the two steps of a first load a card that has no events yet may have a list and no time.
+        and (last_ts is None or not times or float(last_ts) >= max(times))
+        and math.isfinite(customer.mean)
+        and customer.m2 >= 0
+    )
+    return Sight(not whole, (int(seq or 0), customer.count))

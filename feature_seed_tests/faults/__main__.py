@@ -19,9 +19,9 @@ from feature_seed_tests.faults.scorer import Style
 _SEPARATE = Style(atomic=False)
 
 RACES = (
-    Race("first load, then reseeds", 120_000, 12),
+    Race("first load, then reseeds", 120_000, 12, checked=True),
     Race("first load, gold as it was", 40_000, 6, rebuild_every=0),
-    Race("reseeds of a seeded store", 60_000, 6, rebuild_every=1, seeded_before=True),
+    Race("reseeds of a seeded store", 60_000, 6, rebuild_every=1, seeded_before=True, checked=True),
     Race("the same for LPUSH, newest first", 60_000, 8, style=Style(newest_first=True)),
     Race("overwrite, gold rebuilt each time", 40_000, 6, rebuild_every=1, seeded_before=True, on_conflict="overwrite"),
     Race("overwrite, gold as it was", 40_000, 6, rebuild_every=0, seeded_before=True, on_conflict="overwrite"),

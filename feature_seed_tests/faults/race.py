@@ -1,6 +1,7 @@
 """The race of loads with live scorers: `seed_all` again and again, while events arrive by the thousand."""
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from feature_seed.online_store import OnlineStore
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.expected import replay
 from feature_seed_tests.faults.outcome import Outcome
-from feature_seed_tests.faults.scorer import CONTEXT, Counter, Style, events, history_of_gold, read, score
+from feature_seed_tests.faults.scorer import ATOMIC, CONTEXT, Counter, Style, events, history_of_gold, read, score
 from feature_seed_tests.gold import Row, write_parquet
 from feature_seed_tests.redis_server import redis_server
 from feature_seed_tests.run import seed
@@ -25,9 +26,6 @@ _SCORERS = 2
 
 # What a scorer has applied before the first load begins.
 _HEAD_START = 200
-
-
-_ATOMIC = Style()
 
 
 @dataclass
@@ -83,6 +81,7 @@ class Race:
         on_conflict: what the loads do.
         style: how the scorers work.
         mended: with one more load after the scorers have stopped.
+        checked: loads are whole jobs, whose checks have to pass: no event that came meanwhile may look like damage.
     """
 
     tried: str
@@ -91,8 +90,9 @@ class Race:
     rebuild_every: int = 2
     seeded_before: bool = False
     on_conflict: OnConflict = "keep_newer"
-    style: Style = _ATOMIC
+    style: Style = ATOMIC
     mended: bool = False
+    checked: bool = False
 
     @property
     def flawless(self) -> bool:
@@ -106,7 +106,7 @@ class Race:
                 self._load(port, gold)
             with scorers.running():
                 while scorers.applied < _HEAD_START:
-                    pass
+                    time.sleep(0.01)
                 loads = self._loads(client, scorers, gold)
             if self.mended:
                 self._load(port, gold)
@@ -122,9 +122,8 @@ class Race:
         return loads
 
     def _load(self, port: int, gold: Path) -> None:
-        """With all checks where they have to pass: no event that came meanwhile may look like damage."""
         store = OnlineStore(url=f"redis://127.0.0.1:{port}")
-        job = "seed_all" if self.flawless else "load"
+        job = "seed_all" if self.checked else "load"
         newest_first = self.style.newest_first
         warehouse = Warehouse(gold_parquet=str(gold))
         seed(warehouse, store, job=job, on_conflict=self.on_conflict, newest_first=newest_first, shard_count=4)

@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,23 +33,31 @@ CONTEXT = get_context("spawn")
 # Events of one time, and events that are sent together.
 _TIED, _BATCH = 8, 16
 
+# What a reader waits between two cards.
+_BLINK = 0.001
+
 
 @dataclass(frozen=True)
 class Style:
     """How a scorer applies an event, and in which order it keeps a card's list.
 
-    `atomic`: through `apply_event`. Otherwise it reads, computes and writes back in separate commands.
+    `atomic`: through `apply_event`. Otherwise it reads, computes and writes back in separate commands. `pause` is what
+    it waits after each batch, in seconds: 0.002 makes some 2,500 events a second.
     """
 
     newest_first: bool = False
     atomic: bool = True
+    pause: float = 0.002
+
+
+ATOMIC = Style()
 
 
 def row(number: int, name: str, card: int, seconds: float, draw: random.Random) -> Row:
     """A transaction; every tenth is without coordinates. Two cards share a customer."""
     place = (None, None) if number % 10 == 3 else (draw.uniform(-60, 60), draw.uniform(-180, 180))
-    time = START + timedelta(seconds=seconds)
-    return Row(name, f"c{card}", f"k{card // 2}", "food", round(draw.lognormvariate(3, 1), 2), time, *place)
+    at = START + timedelta(seconds=seconds)
+    return Row(name, f"c{card}", f"k{card // 2}", "food", round(draw.lognormvariate(3, 1), 2), at, *place)
 
 
 def history_of_gold() -> list[Row]:
@@ -77,6 +86,7 @@ def score(port: int, style: Style, scorer: int, scorers: int, applied: "Counter"
             if style.atomic:
                 _apply(client, style, [next(source) for _ in range(_BATCH)])
                 applied.value += _BATCH
+                time.sleep(style.pause)
             else:
                 _read_compute_write(client, next(source))
                 applied.value += 1
@@ -111,9 +121,8 @@ def _read_compute_write(client: redis.Redis, one: Row) -> None:
     client.rpush(CARD_HISTORY.of(one.card_id), element.encode())
     client.ltrim(CARD_HISTORY.of(one.card_id), -10, -1)
     if element.location_lat is not None and element.location_long is not None:
-        client.hset(
-            CARD_LOCATION.of(one.card_id), mapping={"lat": str(one.location_lat), "lon": str(one.location_long)}
-        )
+        place = {"lat": element.location_lat, "lon": element.location_long}
+        client.hset(CARD_LOCATION.of(one.card_id), mapping={**place})
     client.set(CARD_LAST_TS.of(one.card_id), element.time.timestamp())
     client.incr(CARD_SEQ.of(one.card_id))
     client.hset(CUSTOMER_STATS.of(one.customer_id), mapping=state.update(one.amount).encode())
@@ -131,6 +140,7 @@ def read(port: int, newest_first: bool, reads: Counter, violations: Counter, sto
             )
             seen[card] = found.counts
             reads.value += 1
+            time.sleep(_BLINK)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from feature_seed.errors import GoldError
 from feature_seed.feature import FEATURES, Feature, sql
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import Seeded, latest
+from feature_seed.retries import retried
 from feature_seed.stream import Layout, shard_names
 from feature_seed.warehouse import Warehouse
 
@@ -82,10 +83,13 @@ def _specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.Asset
 
 
 @dg.multi_asset_check(name="gold_checks", specs=_specs(gold_transactions.key, _GOLD_CHECKS))
-def gold_checks(warehouse: Warehouse, limits: GoldLimits) -> Iterable[dg.AssetCheckResult]:
+def gold_checks(
+    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
+) -> Iterable[dg.AssetCheckResult]:
     """One scan of gold for all of them, before anything is written."""
     try:
-        scan = _scan(warehouse)
+        with retried(context.retry_number):
+            scan = _scan(warehouse)
     except GoldError as e:
         yield _result("schema", False, str(e))
         for name in list(_GOLD_CHECKS)[1:]:
@@ -403,7 +407,7 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
     ) -> Iterable[dg.AssetCheckResult]:
         shards = _shards(context, layout)
         seeded = latest(context.instance, feature.name, shards)
-        with store.client() as client, warehouse.client() as gold, warehouse.errors():
+        with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             comparison = Comparison(feature, gold, client, warehouse.table, layout, shards)
             yield from comparison.check(context.run.run_id, limits.sample_size, seeded)
 

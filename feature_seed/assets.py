@@ -7,11 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from feature_seed.contract import READY
+from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count
 from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
-from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import latest, ready_when_whole
+from feature_seed.retries import retried
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import GOLD_COLUMNS, Warehouse
 
@@ -91,6 +91,7 @@ customer_stats = _feature_asset(STATS)
 
 @dg.asset(
     deps=[card_history, card_location, customer_stats],
+    io_manager_key="redis_io_manager",
     pool=_POOL,
     group_name="features",
     kinds={"redis"},
@@ -98,13 +99,10 @@ customer_stats = _feature_asset(STATS)
     freshness_policy=_DAILY,
     metadata={"key": READY.pattern},
 )
-def warm_start(
-    context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
-) -> dg.MaterializeResult:
+def warm_start(context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout) -> dg.MaterializeResult[Ready]:
     """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
-    ready = ready_when_whole(loads, shards, warehouse, context.run.run_id)
-    with store.client() as client:
-        client.hset(READY.pattern, mapping=ready.encode())
-    return dg.MaterializeResult(metadata=asdict(ready))
+    with retried(context.retry_number):
+        ready = ready_when_whole(loads, shards, warehouse, context.run.run_id)
+    return dg.MaterializeResult(value=ready, metadata=asdict(ready))

@@ -56,6 +56,9 @@ defs = dg.Definitions(
         "layout": layout,
         "store": store,
         "limits": limits,
-        "redis_io_manager": RedisIOManager(store=store),
+        "redis_io_manager": RedisIOManager(
+            store=store, memory_check=choice("FEATURE_SEED_MEMORY_CHECK", ("refuse", "warn"))
+        ),
     },
+    executor=dg.in_process_executor,  # of Materialize all, as of the jobs: one lock for the whole run
 )

@@ -7,7 +7,7 @@ import dagster as dg
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import ALL_CHECKS, GoldLimits
-from feature_seed.io_manager import RedisIOManager
+from feature_seed.io_manager import MemoryCheck, RedisIOManager
 from feature_seed.online_store import OnlineStore
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
@@ -46,6 +46,8 @@ def seed(
     instance: dg.DagsterInstance | None = None,
     raise_on_error: bool = True,
     limits: GoldLimits | None = None,
+    memory_check: MemoryCheck = "refuse",
+    config: dict[str, Any] = QUIET,
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
     """Load every shard or one, without checks, or run the job that is named; an error of a step is raised."""
@@ -58,12 +60,12 @@ def seed(
             "layout": Layout(**layout),
             "store": store,
             "limits": limits or GoldLimits(),
-            "redis_io_manager": RedisIOManager(store=store),
+            "redis_io_manager": RedisIOManager(store=store, memory_check=memory_check),
         },
     )
     name = job or ("load_shard" if shard else "load")
     return definitions.resolve_job_def(name).execute_in_process(
-        run_config=QUIET, partition_key=shard, instance=instance, raise_on_error=raise_on_error
+        run_config=config, partition_key=shard, instance=instance, raise_on_error=raise_on_error
     )
 
 

@@ -14,6 +14,7 @@ from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import latest, ready_when_whole, require_marked
 from feature_seed.report import report
+from feature_seed.retries import retried
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import GOLD_COLUMNS, Warehouse
 
@@ -85,7 +86,8 @@ def _feature_asset(feature: Feature) -> dg.AssetsDefinition:
     def stream(
         context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout, limits: GoldLimits
     ) -> FeatureStream:
-        limits.require(warehouse)
+        with retried(context.retry_number):
+            limits.require(warehouse)
         return FeatureStream(warehouse, layout, feature, tuple(context.partition_keys))
 
     return stream
@@ -98,6 +100,7 @@ customer_stats = _feature_asset(STATS)
 
 @dg.asset(
     deps=[card_history, card_location, customer_stats],
+    io_manager_key="redis_io_manager",
     pool=_POOL,
     group_name="features",
     kinds={"redis"},
@@ -107,16 +110,15 @@ customer_stats = _feature_asset(STATS)
 )
 def warm_start(
     context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[Ready]:
     """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
-    ready = ready_when_whole(loads, shards, warehouse, context.run.run_id)
-    with store.client() as client:
+    with retried(context.retry_number), store.client() as client:
+        ready = ready_when_whole(loads, shards, warehouse, context.run.run_id)
         require_marked(client, store.address)
         page = report(client, warehouse, layout, loads)
-        client.hset(READY.pattern, mapping=ready.encode())
-    return dg.MaterializeResult(metadata={"report": page, **_ready(ready)})
+    return dg.MaterializeResult(value=ready, metadata={"report": page, **_ready(ready)})
 
 
 def _ready(ready: Ready) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from feature_seed.assets import gold_transactions
 from feature_seed.errors import GoldError
 from feature_seed.feature import sql
 from feature_seed.limits import FUTURE, GoldLimits
+from feature_seed.retries import retried
 from feature_seed.warehouse import Warehouse
 
 _WARNINGS = ("duplicate_transactions", "unknown_entities")
@@ -34,10 +35,13 @@ def check_specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.
 
 
 @dg.multi_asset_check(name="gold_checks", specs=check_specs(gold_transactions.key, _GOLD_CHECKS))
-def gold_checks(warehouse: Warehouse, limits: GoldLimits) -> Iterable[dg.AssetCheckResult]:
+def gold_checks(
+    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
+) -> Iterable[dg.AssetCheckResult]:
     """One scan of gold for all of them, before anything is written."""
     try:
-        scan = _scan(warehouse)
+        with retried(context.retry_number):
+            scan = _scan(warehouse)
     except GoldError as e:
         yield check_result("schema", False, str(e))
         for name in list(_GOLD_CHECKS)[1:]:

@@ -55,12 +55,14 @@ defs = dg.Definitions(
     asset_checks=[gold_checks, *FEATURE_CHECKS],
     jobs=[seed_all, seed_shard],
     sensors=SENSORS,
-    executor=dg.in_process_executor,  # also for assets that are materialised from their page
     resources={
         "warehouse": warehouse,
         "layout": layout,
         "store": store,
         "limits": limits,
-        "redis_io_manager": RedisIOManager(store=store),
+        "redis_io_manager": RedisIOManager(
+            store=store, memory_check=choice("FEATURE_SEED_MEMORY_CHECK", ("refuse", "warn"))
+        ),
     },
+    executor=dg.in_process_executor,  # of Materialize all, as of the jobs: one lock for the whole run
 )

@@ -37,6 +37,10 @@ VARIABLES = {
     "FEATURE_SEED_MAX_AGE_HOURS": ("age of the newest transaction at which the run is blocked", "age is reported only"),
     "FEATURE_SEED_ALERT_WEBHOOK": ("where a failed run is posted to as JSON", "failures are only logged"),
     "FEATURE_SEED_ON_CONFLICT": ("`keep_newer` or `overwrite`", "`keep_newer`"),
+    "FEATURE_SEED_MEMORY_CHECK": (
+        "`refuse`, or only `warn` of, a store that may evict features or is too small for them",
+        "`refuse`",
+    ),
 }
 
 _WAREHOUSE_DETAILS = (

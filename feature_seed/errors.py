@@ -3,9 +3,11 @@
 FeatureSeedError
 ├── ConfigurationError   the environment is incomplete or has a value that cannot be used
 ├── ReadinessError       warm_start was asked for before every shard was seeded from one gold version
-├── WarehouseError       ClickHouse cannot be reached, refuses, or stops in mid-stream
-│   └── GoldError        the gold table is missing, empty or has the wrong columns
-└── StoreError           Redis cannot be reached, refuses a command or loses the connection
+├── WarehouseError       ClickHouse refuses a query or stops in mid-stream
+│   ├── GoldError                   the gold table is missing, empty or has the wrong columns
+│   └── WarehouseUnavailableError   it cannot be reached or is overloaded; transient
+└── StoreError           Redis is not fit to be seeded, or refuses a command
+    └── StoreUnavailableError       it cannot be reached, is starting or lost the connection; transient
 """
 
 
@@ -18,7 +20,11 @@ class ConfigurationError(FeatureSeedError):
 
 
 class WarehouseError(FeatureSeedError):
-    """ClickHouse cannot be reached, refuses a query, or stops in mid-stream."""
+    """ClickHouse refuses a query, or stops in mid-stream."""
+
+
+class WarehouseUnavailableError(WarehouseError):
+    """ClickHouse cannot be reached or is overloaded; a later attempt may do."""
 
 
 class GoldError(WarehouseError):
@@ -26,7 +32,11 @@ class GoldError(WarehouseError):
 
 
 class StoreError(FeatureSeedError):
-    """Redis cannot be reached, refuses a command, or loses the connection."""
+    """Redis is not fit to be seeded, or refuses a command."""
+
+
+class StoreUnavailableError(StoreError):
+    """Redis cannot be reached, is starting, or lost the connection; a later attempt may do."""
 
 
 class ReadinessError(FeatureSeedError):

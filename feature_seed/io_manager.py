@@ -1,60 +1,142 @@
-"""The IO manager: takes a stream of ready commands, loads it into Redis, and says what was done."""
+"""The IO manager: the one place that writes to Redis, from one run at a time, and says what was done."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
+import redis
+from pydantic import PrivateAttr
 
+from feature_seed.contract import READY, Ready
+from feature_seed.errors import StoreError, StoreUnavailableError
+from feature_seed.feature import FEATURES
+from feature_seed.lock import Owner, StoreLock
 from feature_seed.online_store import BulkConnection, OnlineStore
 from feature_seed.prefetch import prefetch
+from feature_seed.preflight import Server, examine
 from feature_seed.progress import Progress
 from feature_seed.readiness import mark_seeding
+from feature_seed.retries import retried
+from feature_seed.room import estimate
 from feature_seed.stream import FeatureStream
 
 # Half a pass, some 2 MB a block: while Redis takes them, ClickHouse already groups the next pass. 4 blocks cost 12 %
 # of the time.
 _BLOCKS_AHEAD = 128
 
+MemoryCheck = Literal["refuse", "warn"]
+
+_ALLOW = "or set FEATURE_SEED_MEMORY_CHECK=warn to seed it all the same"
+
 
 class RedisIOManager(dg.ConfigurableIOManager):
-    """Writes a FeatureStream to the online store; done means that Redis has acknowledged every command."""
+    """Writes a FeatureStream to the online store; done means that Redis has acknowledged every command.
+
+    Given a Ready, it says so in the store. One object lives as long as the run, or in executors that give every step
+    a process of its own, as the step.
+    """
 
     store: dg.ResourceDependency[OnlineStore]
+    memory_check: MemoryCheck = "refuse"
 
-    def handle_output(self, context: dg.OutputContext, obj: FeatureStream) -> None:
-        profile = obj.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
-        with self.store.client() as client:
-            stream = replace(obj, before=mark_seeding(client))
-        started = time.perf_counter()
-        redis = self._load(stream, Progress(context, stream.expected))
-        seconds = time.perf_counter() - started
+    _lock: StoreLock | None = PrivateAttr(default=None)
+    _server: Server | None = PrivateAttr(default=None)
+    _written: bool = PrivateAttr(default=False)
+
+    def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready) -> None:
+        with retried(context.step_context.previous_attempt_count):
+            if isinstance(obj, Ready):
+                with self._writing(context) as (client, _):
+                    client.hset(READY.pattern, mapping=obj.encode())
+            else:
+                self._seed(context, obj)
+
+    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> None:
+        profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
+        with self._writing(context, stream) as (client, lock):
+            stream = replace(stream, before=mark_seeding(client))
+            started = time.perf_counter()
+            redis = self._load(stream, lock, Progress(context, stream.expected))
+            seconds = time.perf_counter() - started
         context.log.info(
-            f"{obj.feature.name}: {redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer"
+            f"{stream.feature.name}: {redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer"
         )
         context.add_output_metadata(
             {
-                **_written(redis, seconds),
-                "entities_by_shard": {shard: redis.shards[int(shard, 16)] for shard in sorted(obj.shards)},
+                **_figures(redis, seconds),
+                "entities_by_shard": {shard: redis.shards[int(shard, 16)] for shard in sorted(stream.shards)},
                 "rejected_rows": profile.rejected,
-                "shards": len(obj.shards),
+                "shards": len(stream.shards),
                 "gold_version": profile.version,
             }
         )
 
-    def _load(self, stream: FeatureStream, progress: Progress) -> BulkConnection:
+    def _load(self, stream: FeatureStream, lock: StoreLock, progress: Progress) -> BulkConnection:
         with self.store.bulk(scripts=[stream.feature.guard]) as redis, prefetch(iter(stream), _BLOCKS_AHEAD) as blocks:
             for block in blocks:
+                lock.require()
                 redis.write(block)
                 progress.done(redis.entities)
             redis.drain()
         return redis
 
+    @contextmanager
+    def _writing(
+        self, context: dg.OutputContext, stream: FeatureStream | None = None
+    ) -> Iterator[tuple[redis.Redis, StoreLock]]:
+        """A store that is fit for what comes, while this run alone writes to it."""
+        with self.store.client() as client:
+            self._examine(context, client, stream)
+            lock = self._lock = self._lock or self._new_lock(context)
+            try:
+                if lock.take(context.log) and self._written:
+                    raise StoreError(f"Another run may have written to Redis at {self.store.address}: run again")
+                yield client, lock
+                lock.confirm()
+            except (redis.ConnectionError, redis.TimeoutError, StoreUnavailableError):
+                lock.leave()  # it may have run out by the next attempt, which takes it anew
+                raise
+        self._written = True
+
+    def _new_lock(self, context: dg.OutputContext) -> StoreLock:
+        step = context.step_context
+        return StoreLock(self.store, Owner.of(step.dagster_run, processes=step.retry_mode.deferred))
+
+    def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
+        server, before = examine(client, self.store), self._server
+        if before and self._written and before.run_id != server.run_id:
+            raise StoreError(
+                f"Redis at {self.store.address} was restarted since this run began to write, and may have lost what "
+                "it had acknowledged: run again"
+            )
+        if stream and not before and server.limit:
+            self._check_memory(context, server, client, stream)
+        self._server = server
+
+    def _check_memory(
+        self, context: dg.OutputContext, server: Server, client: redis.Redis, stream: FeatureStream
+    ) -> None:
+        """Once per run, for all of its features."""
+        selected = context.step_context.job_def.asset_layer.selected_asset_keys
+        features = [feature for feature in FEATURES if dg.AssetKey(feature.name) in selected]
+        shortage = server.shortage(estimate(client, stream, features))
+        if shortage and self.memory_check == "refuse":
+            raise StoreError(f"{shortage}, {_ALLOW}. Nothing was written")
+        if shortage:
+            context.log.warning(shortage)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        if self._lock:
+            self._lock.release()
+
     def load_input(self, context: dg.InputContext) -> None:
         raise NotImplementedError("Features are read from Redis through feature_seed.contract, not loaded as an input")
 
 
-def _written(redis: BulkConnection, seconds: float) -> dict[str, Any]:
+def _figures(redis: BulkConnection, seconds: float) -> dict[str, Any]:
     return {
         "dagster/row_count": redis.entities,
         "entities_written": redis.entities - redis.kept,

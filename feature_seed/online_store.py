@@ -3,18 +3,20 @@
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ssl import SSLCertVerificationError
 from urllib.parse import urlsplit
 
 import dagster as dg
 import hiredis
 import redis
 from pydantic import Field
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import AuthorizationError
 from redis.retry import Retry
 
 from feature_seed.block import Block
-from feature_seed.errors import ConfigurationError, StoreError
+from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError
 from feature_seed.local_redis import LocalRedis
 
 # What to do about the replies that Redis gives when it will not take a write, by a part of their text.
@@ -23,13 +25,16 @@ _ADVICE = {
     "read only replica": "point REDIS_URL at the primary",
     "WRONGTYPE": "another program keeps something else there: delete it, or use another database",
     "MISCONF": "Redis cannot persist and refuses writes: look into its log",
-    "NOPERM": "the user lacks a right: see the ACL of the seeder",
+    "permissions": "the user lacks a right: see the ACL in the README",
     "MOVED": "this is a node of a Redis Cluster",
     "NOSCRIPT": "the script cache was flushed during the load: run again",
 }
 
 _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 60
+
+# For half a second, as long as a small server takes to start; a longer absence is for the retries of a step.
+_CONNECT = Retry(ExponentialBackoff(cap=1, base=0.1), 2, (redis.ConnectionError, redis.TimeoutError))
 
 
 class OnlineStore(dg.ConfigurableResource):
@@ -62,10 +67,11 @@ class OnlineStore(dg.ConfigurableResource):
                 protocol=2,  # RESP3 may interleave push messages with the acknowledgements
                 socket_connect_timeout=_CONNECT_SECONDS,
                 socket_timeout=_ANSWER_SECONDS,
-                retry=Retry(NoBackoff(), 0),
+                retry=Retry(NoBackoff(), 0),  # of commands: nobody knows whether one that got no answer was run
+                driver_info=None,  # CLIENT SETINFO needs a right of its own
             )
             try:
-                client.ping()
+                _CONNECT.call_with_retry(client.ping, lambda _: None, is_retryable=_passes)
                 yield client
             finally:
                 client.close()
@@ -92,7 +98,8 @@ class OnlineStore(dg.ConfigurableResource):
                 f"Redis at {self.address} refuses the login: check REDIS_PASSWORD and REDIS_URL. {e}"
             ) from e
         except (redis.ConnectionError, redis.TimeoutError, OSError) as e:
-            raise StoreError(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
+            kind = StoreUnavailableError if _passes(e) else StoreError
+            raise kind(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
         except redis.ResponseError as e:
             raise StoreError(f"Redis at {self.address} refuses: {_advised(str(e))}") from e
 
@@ -168,6 +175,12 @@ class BulkConnection:
         if not received:
             raise redis.ConnectionError("Redis closed the connection before it acknowledged every command")
         self._replies.feed(received)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error of the connection may pass by itself: no wrong password or certificate does."""
+    permanent = (redis.AuthenticationError, AuthorizationError)
+    return not isinstance(error, permanent) and not isinstance(error.__context__, SSLCertVerificationError)
 
 
 def _refusal(reply: object) -> hiredis.ReplyError | None:

@@ -29,6 +29,7 @@ from feature_seed.feature import FEATURES, Feature, sql
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import Seeded, latest
+from feature_seed.retries import retried
 from feature_seed.stream import Layout, shard_names
 from feature_seed.warehouse import Warehouse
 
@@ -284,7 +285,7 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
     ) -> Iterable[dg.AssetCheckResult]:
         shards = _shards(context, layout)
         seeded = latest(context.instance, feature.name, shards)
-        with store.client() as client, warehouse.client() as gold, warehouse.errors():
+        with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             comparison = Comparison(feature, gold, client, warehouse.table, layout, shards)
             yield from comparison.check(context.run.run_id, limits.sample_size, seeded)
 

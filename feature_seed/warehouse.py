@@ -16,7 +16,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 from pydantic import Field, PrivateAttr
 
-from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
+from feature_seed.errors import ConfigurationError, GoldError, WarehouseError, WarehouseUnavailableError
 from feature_seed.feature import sql
 from feature_seed.sample import sample_gold
 
@@ -77,6 +77,10 @@ class Profile:
     def entities(self, column: str) -> int:
         """The estimate for an id column: `card_id` or `customer_id`."""
         return self.cards if column == "card_id" else self.customers
+
+
+# Errors of a server that another attempt may not meet.
+_OVERLOADED = ("TOO_MANY_SIMULTANEOUS_QUERIES", "NETWORK_ERROR", "SOCKET_TIMEOUT", "ALL_CONNECTION_TRIES_FAILED")
 
 
 class Warehouse(dg.ConfigurableResource):
@@ -166,11 +170,12 @@ class Warehouse(dg.ConfigurableResource):
                 f"ClickHouse at {where} refuses user {self.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
             )
         if error.code is None:
-            return WarehouseError(
+            return WarehouseUnavailableError(
                 f"ClickHouse at {where} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT and "
                 f"CLICKHOUSE_SECURE. {error}"
             )
-        return WarehouseError(f"ClickHouse at {where} failed on gold table {self.gold_table!r}: {error}")
+        kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
+        return kind(f"ClickHouse at {where} failed on gold table {self.gold_table!r}: {error}")
 
     def profile(self) -> Profile:
         """Check gold's columns and count its rows, once per run.

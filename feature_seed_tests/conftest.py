@@ -10,6 +10,7 @@ import redis
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
+from feature_seed import retries
 from feature_seed.environment import VARIABLES
 from feature_seed.local_redis import LocalRedis
 from feature_seed.online_store import OnlineStore
@@ -35,6 +36,12 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FEATURE_SEED_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are tried again are so at once."""
+    monkeypatch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.1))
 
 
 @pytest.fixture

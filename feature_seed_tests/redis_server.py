@@ -18,16 +18,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def redis_server(*options: str, password: str | None = None) -> Iterator[int]:
-    """Start a server with these command-line options and give its port; it is gone afterwards."""
-    port = free_port()
+def redis_server(
+    *options: str, password: str | None = None, port: int | None = None, wait: bool = True
+) -> Iterator[int]:
+    """Start a server with these command-line options and give its port, once it answers; it is gone afterwards."""
+    port = port or free_port()
     config = f"port {port}\nbind 127.0.0.1\nsave ''\n" + (f"requirepass {password}\n" if password else "")
     server = subprocess.Popen([server_binary(), "-", *options], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert server.stdin
     server.stdin.write(config.encode())
     server.stdin.close()
     try:
-        _wait(redis.Redis(port=port, password=password))
+        if wait:
+            _wait(redis.Redis(port=port, password=password))
         yield port
     finally:
         server.kill()

@@ -7,7 +7,7 @@ import dagster as dg
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import gold_checks
-from feature_seed.io_manager import RedisIOManager
+from feature_seed.io_manager import MemoryCheck, RedisIOManager
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.parity import FEATURE_CHECKS
@@ -48,6 +48,8 @@ def seed(
     instance: dg.DagsterInstance | None = None,
     raise_on_error: bool = True,
     limits: GoldLimits | None = None,
+    memory_check: MemoryCheck = "refuse",
+    config: dict[str, Any] = QUIET,
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
     """Load every shard or one, without checks and with any rejected rows, or run a job as it is."""
@@ -60,12 +62,12 @@ def seed(
             "layout": Layout(**layout),
             "store": store,
             "limits": limits or GoldLimits(max_rejected=0 if job else 1),
-            "redis_io_manager": RedisIOManager(store=store),
+            "redis_io_manager": RedisIOManager(store=store, memory_check=memory_check),
         },
     )
     name = job or ("load_shard" if shard else "load")
     return definitions.resolve_job_def(name).execute_in_process(
-        run_config=QUIET, partition_key=shard, instance=instance, raise_on_error=raise_on_error
+        run_config=config, partition_key=shard, instance=instance, raise_on_error=raise_on_error
     )
 
 

@@ -438,7 +438,7 @@ def test_a_failed_run_is_one_line_of_json(deployment: Deployment, failed: dg.Dag
         "gold_version": deployment.version(),
         "will_retry": False,
     }
-    assert alert["error"].startswith("feature_seed.errors.StoreError: Redis at ")
+    assert alert["error"].startswith("feature_seed.errors.StoreUnavailableError: Redis at ")
     assert not deployment.tick(run_failed).dagster_run_reactions
     assert len(log) == 1
 

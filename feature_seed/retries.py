@@ -1,0 +1,25 @@
+"""Trying again: a step that failed for a reason that passes by itself is run again later, any other fails at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from feature_seed.errors import StoreUnavailableError, WarehouseUnavailableError
+
+# Long enough together for a server to restart or a replica to be promoted.
+DELAYS_SECONDS = (5.0, 20.0)
+
+
+@contextmanager
+def retried(attempts: int) -> Iterator[None]:
+    """Have Dagster run a step again that met a transient error; `attempts` were made before, and the last is final.
+
+    Not a RetryPolicy, which would run a step again whatever its error.
+    """
+    try:
+        yield
+    except (StoreUnavailableError, WarehouseUnavailableError) as e:
+        if attempts >= len(DELAYS_SECONDS):
+            raise
+        raise dg.RetryRequested(len(DELAYS_SECONDS), DELAYS_SECONDS[attempts]) from e

@@ -82,7 +82,7 @@ def test_a_server_that_restarts_in_mid_load(
 ) -> None:
     """Killed while the first feature is loaded, and back, empty, a moment later: every key is right in the end."""
     port = servers.enter_context(redis_server())
-    break_at(b":last_ts", 20, lambda: restart(servers, port))
+    break_at(b":seeded", 20, lambda: restart(servers, port))
     result = seed(warehouse, OnlineStore(url=f"redis://127.0.0.1:{port}"), job="seed_all")
     assert attempts(result, "card_history") == 2
     with redis.Redis(port=port) as client:

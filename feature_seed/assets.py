@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from feature_seed.contract import READY, Ready
-from feature_seed.environment import shard_count
+from feature_seed.environment import shard_count, shards_per_run
 from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
@@ -26,6 +26,9 @@ _POOL = "online_store"
 
 # Gold is rebuilt nightly; half a day's delay is a reason to look.
 _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
+
+# None is a single run: fewer scans of gold, and one start. Several are for launchers that spread them over machines.
+_BACKFILL = dg.BackfillPolicy(max_partitions_per_run=shards_per_run())
 
 SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
 
@@ -75,7 +78,7 @@ def _feature_asset(feature: Feature) -> dg.AssetsDefinition:
         description=feature.description,
         deps=[gold_transactions],
         partitions_def=SHARDS,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=_BACKFILL,
         io_manager_key="redis_io_manager",
         pool=_POOL,
         group_name="features",

@@ -30,6 +30,7 @@ VARIABLES = {
     "REDIS_PASSWORD": ("its password, kept out of the URL", "none"),
     "FEATURE_SEED_HOME": ("local files", "`.feature_seed`"),
     "FEATURE_SEED_SHARDS": ("partitions, 1 to 256", "`16`"),
+    "FEATURE_SEED_SHARDS_PER_RUN": ("partitions that a run of a backfill seeds", "all of them in one run"),
     "FEATURE_SEED_HISTORY_LENGTH": ("transactions kept per card, 1 to 1000", "`10`"),
     "FEATURE_SEED_HISTORY_ORDER": ("`oldest_first`, or `newest_first` for scorers that LPUSH", "`oldest_first`"),
     "FEATURE_SEED_KEY_TAGS": ("`1`: braces around ids, one Redis Cluster slot per card", "`0`"),
@@ -100,6 +101,11 @@ def decimal(name: str, low: float, high: float) -> float | None:
 
 def shard_count() -> int:
     return number("FEATURE_SEED_SHARDS", 16, 1, 256)  # two hexadecimal digits; an event per shard takes 16–40 ms
+
+
+def shards_per_run() -> int | None:
+    """None for all of them."""
+    return number("FEATURE_SEED_SHARDS_PER_RUN", 0, 1, 256) if is_set("FEATURE_SEED_SHARDS_PER_RUN") else None
 
 
 def require_whole() -> None:

@@ -23,10 +23,8 @@ def dump(client: redis.Redis) -> dict[bytes, object]:
 
 
 def features(client: redis.Redis) -> dict[bytes, object]:
-    """The same of all entities, without the ready key, which names each run."""
-    everything = dump(client)
-    everything.pop(READY.pattern.encode(), None)
-    return everything
+    """The same of all entities, without the keys that name each run."""
+    return {key: value for key, value in dump(client).items() if not key.startswith(b"feature_seed:")}
 
 
 def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:

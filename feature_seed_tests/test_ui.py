@@ -1,6 +1,7 @@
 """Dagster's own UI, as a user meets it after `dagster dev`: Materialize all, and the report that it leads to."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import read_card, read_ready
 from feature_seed.local_redis import LocalRedis
+from feature_seed.online_store import OnlineStore
+from feature_seed.warehouse import Warehouse
 from feature_seed_tests.browser import INSTALLED, chromium
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.deployment import dagster_dev, deployment, query, wait_for
 from feature_seed_tests.gold import transaction
-from feature_seed_tests.store import dump
+from feature_seed_tests.run import seed
+from feature_seed_tests.store import dump, features
 
 # The daemon looks at a backfill every 30 seconds: once for the features, once for warm_start after them.
 SEEDED_SECONDS = 300
@@ -94,10 +98,37 @@ BACKFILL = """mutation ($params: LaunchBackfillParams!) {
 STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 BACKFILLED = """query ($id: String!) {
-  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status runs(limit: 9) { status } } }
+  partitionBackfillOrError(backfillId: $id) {
+    ... on PartitionBackfill { status runs(limit: 9) { status startTime endTime } }
+  }
 }"""
 
 LOCATION = {"repositoryLocationName": "feature_seed", "repositoryName": "__repository__"}
+
+
+TWO_AT_A_TIME = """
+telemetry:
+  enabled: false
+concurrency:
+  pools:
+    granularity: run
+    default_limit: 2
+"""
+
+FEATURES = ("card_history", "card_location", "customer_stats")
+
+
+def environment(warehouse: Warehouse, redis_port: int) -> dict[str, str]:
+    """What a deployment needs to seed this store from this warehouse."""
+    return {
+        "CLICKHOUSE_HOST": str(warehouse.host),
+        "CLICKHOUSE_PORT": str(warehouse.port),
+        "CLICKHOUSE_USER": str(warehouse.user),
+        "CLICKHOUSE_PASSWORD": str(warehouse.password),
+        "FEATURE_SEED_GOLD_TABLE": warehouse.gold_table,
+        "REDIS_URL": f"redis://127.0.0.1:{redis_port}",
+        "REDIS_PASSWORD": PASSWORD,
+    }
 
 
 def ended(port: int, run_id: str) -> str | None:
@@ -123,19 +154,10 @@ def test_parts_and_failures(
     """
     rows = [transaction(i, f"c{i % 90}", seconds=i) for i in range(500)]
     warehouse = make_table(rows)
-    env = {
-        "CLICKHOUSE_HOST": str(warehouse.host),
-        "CLICKHOUSE_PORT": str(warehouse.port),
-        "CLICKHOUSE_USER": str(warehouse.user),
-        "CLICKHOUSE_PASSWORD": str(warehouse.password),
-        "FEATURE_SEED_GOLD_TABLE": warehouse.gold_table,
-        "REDIS_URL": f"redis://127.0.0.1:{redis_port}",
-        "REDIS_PASSWORD": PASSWORD,
-    }
     shards = chdb.query("SELECT 'c' || toString(number), sipHash64('c' || toString(number)) % 16 FROM numbers(90)")
     shard_of = dict(zip(*shards.result_columns, strict=True))
     online.set("card:c7:loc", "not a hash")
-    with deployment(tmp_path / "instance", env) as port:
+    with deployment(tmp_path / "instance", environment(warehouse, redis_port)) as port:
         failed = launch(port, LAUNCH, selector={**LOCATION, "jobName": "seed_all"})
         assert wait_for(lambda: ended(port, failed), SEEDED_SECONDS, "the run ends") == "FAILURE"
         ready = read_ready(online)
@@ -165,8 +187,37 @@ def test_parts_and_failures(
         assert dump(online) == {key: value for key, value in whole.items() if histories.get(key, 3) in (3, 5, 6, 7)}
 
 
-def backfilled(port: int, backfill: str) -> bool:
-    """Whether it is done, in one run."""
+def backfilled(port: int, backfill: str, runs: int = 1) -> list[dict[str, Any]] | None:
+    """Its runs, once it is done in so many."""
     found = query(port, BACKFILLED, id=backfill)["partitionBackfillOrError"]
     assert found["status"] in ("REQUESTED", "COMPLETED_SUCCESS"), found
-    return found["status"] == "COMPLETED_SUCCESS" and [run["status"] for run in found["runs"]] == ["SUCCESS"]
+    if found["status"] == "REQUESTED":
+        return None
+    assert [run["status"] for run in found["runs"]] == ["SUCCESS"] * runs
+    return found["runs"]
+
+
+@pytest.mark.slow
+def test_a_backfill_of_many_runs(
+    tmp_path: Path, make_table: MakeWarehouse, redis_port: int, online: redis.Redis, store: OnlineStore
+) -> None:
+    """Before: a store as a single run leaves it, then emptied. Four shards a run, two runs at a time, on machines that
+    share nothing but Dagster's instance: the same bytes, ready, and runs that went on at the same time.
+    """
+    warehouse = make_table([transaction(i, f"c{i % 90}", seconds=i) for i in range(500)])
+    seed(warehouse, store)
+    whole = features(online)
+    online.flushall()
+    home = tmp_path / "instance"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(TWO_AT_A_TIME)
+    with deployment(home, {**environment(warehouse, redis_port), "FEATURE_SEED_SHARDS_PER_RUN": "4"}) as port:
+        params = {"assetSelection": [{"path": [name]} for name in (*FEATURES, "warm_start")], "allPartitions": True}
+        backfill = query(port, BACKFILL, params=params)["launchPartitionBackfill"]["backfillId"]
+        runs = wait_for(lambda: backfilled(port, backfill, runs=5), SEEDED_SECONDS, "the backfill is done")
+    assert features(online) == whole
+    ready = read_ready(online)
+    assert ready and (ready.state, ready.cards, ready.customers) == ("ready", 90, 90)
+    seeding = sorted((run["startTime"], run["endTime"]) for run in runs)
+    together = [later[0] < one[1] for one, later in pairwise(seeding)]
+    assert any(together), seeding

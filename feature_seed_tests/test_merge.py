@@ -6,6 +6,7 @@ never ready, and of a second gold. Live events come before, between and after th
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -108,6 +109,14 @@ CASES = [
     Case("never seeded, gold without places", nowhere(*COLD), before=every(101, 103)),
     Case("never seeded, no places at all", nowhere(*COLD), before=nowhere(at(101)), later=nowhere(at(202))),
     Case("never seeded, live older than gold and not in it", [*COLD, at(99)], before=[at(90)], later=[at(201)]),
+    Case("never seeded, live older than a gold without places", nowhere(*COLD, at(99)), before=[at(90)]),
+    # A stream that began before the watermark: cards tell by the events in their list, customers cannot.
+    Case(
+        "never seeded, hot, some events in gold",
+        [*HOT, *every(80, 95)],
+        before=every(80, 103),
+        counts=(68, 68, 68),
+    ),
     Case("never seeded, tied with gold's newest", [at(1), at(50, 100)], before=[at(40, 100), at(60, 100)]),
     Case("never seeded, one event in gold already", [*COLD, at(99)], before=[at(99), at(101)], counts=(5, 5, 5)),
     Case("never seeded, before and between the steps", COLD, before=[at(101)], between=every(102, 104)),
@@ -160,7 +169,7 @@ CASES = [
     # Late: an event that gold lacks although it holds later ones.
     Case("late, gold as it was", HOT, after=[at(101, 29.5)], later=[at(201)]),
     Case("late and older than all of the list, gold as it was", HOT, after=[at(101, 1.5)]),
-    Case("late, gold grows", COLD, after=[at(101), at(102, 30)], second=[*COLD, at(101)], later=[at(103, 31)]),
+    Case("late, gold grows", COLD, after=[at(101), at(102, 0.5)], second=[*COLD, at(101)], later=[at(103, 31)]),
     Case("late, absorbed", HOT, after=[at(101, 29.5), at(102)], second=[*HOT, at(101, 29.5)]),
 ]
 
@@ -252,7 +261,17 @@ def assert_customers(stage: Stage, checkpoint: int) -> None:
             assert math.isclose(found.m2, union.m2, rel_tol=1e-11, abs_tol=1e-20), case.name
 
 
+def assert_markers(stage: Stage) -> None:
+    made = Counter(row.card_id for row in stage.gold)
+    for card_id, count in made.items():
+        assert stage.online.get(CARD_SEEDED.of(card_id)) == b"%d" % count, card_id
+        if card_id != "clock":
+            marker = stage.online.hget(CUSTOMER_STATS.of(f"of {card_id}"), "seeded")
+            assert marker == b"%d" % count, card_id
+
+
 def assert_holds(stage: Stage, checkpoint: int) -> None:
+    assert_markers(stage)
     assert_cards(stage)
     assert_customers(stage, checkpoint)
 
@@ -370,6 +389,16 @@ def test_what_is_no_transaction_is_dropped(online: redis.Redis, text: str) -> No
     assert merge(online, gold, [text, live], seeded=4, seq=6, count=4) == [gold[1], live]
     assert online.get(CARD_SEQ.of("c")) == b"6"
     assert merge(online, gold, [text], seeded=4, seq=4, count=4) == gold
+    assert merge(online, gold, [text, live], seeded=5, seq=7, count=4) == [gold[1], live]
+    assert online.get(CARD_SEQ.of("c")) == b"6"
+
+
+def test_events_too_old_to_be_told_stay_counted(online: redis.Redis) -> None:
+    """Gold may list newer ones only: that they are not in its list says nothing, so that nothing is taken back."""
+    gold = [element(8, iso(START)), element(9, iso(START))]
+    stored = [element(number, iso(START - timedelta(days=1))) for number in range(4)]
+    assert merge(online, gold, stored, seeded=8, seq=12, count=9) == gold
+    assert online.get(CARD_SEQ.of("c")) == b"12"
 
 
 def test_ids_that_a_scorer_writes_as_numbers(online: redis.Redis) -> None:
@@ -412,11 +441,12 @@ def test_overwrite_leaves_markers_too(stage: Stage) -> None:
     assert features(stage.online) == seeded
 
 
-def test_a_count_that_began_anew(stage: Stage) -> None:
+@pytest.mark.parametrize("events", [104, 115], ids=["cold", "hot"])
+def test_a_count_that_began_anew(stage: Stage, events: int) -> None:
     """Before: seeded, then the scorer's keys are lost, and events come. A load of the same gold: all are there."""
     seeded_card(stage, own("c", HOT))
     stage.online.delete(CARD_SEQ.of("c"), CARD_HISTORY.of("c"), "card:c:loc", "card:c:last_ts")
-    stage.score(own("c", every(101, 104)))
+    stage.score(own("c", every(101, events)))
     stage.load()
     assert_cards(stage)
     assert_unchanged_by(stage)
@@ -452,6 +482,14 @@ def test_an_event_that_is_pushed_and_not_yet_counted(stage: Stage) -> None:
     card = read_card(stage.online, "c")
     expected = stage.expected().cards["c"]
     assert card and (card.history, card.seq) == (expected.history, expected.seq)
+
+
+def test_a_gold_that_goes_back_in_time(stage: Stage) -> None:
+    """Rebuilt without its latest days: what only the former gold had is gone, though it is after the new watermark."""
+    seeded_card(stage, own("c", HOT))
+    stage.rebuild(10, own("c", HOT[:9]))
+    stage.load()
+    assert_cards(stage)
 
 
 @pytest.mark.parametrize("length", [3, 20])

@@ -28,9 +28,9 @@ if live > 0 and first_load and not seeded then
         'seeded', ARGV[2])
     return 0
 end
--- Live events stay while gold says nothing new, and while it has not caught up. That gold has caught up by its count, not
--- event by event, cannot be known here: see the README for what a stream restarted at the watermark is for.
-if live > 0 and live ~= seeded and (seeded == count or live > count) then
+-- Live events stay until gold has caught up with them. It does so by its count: whether event by event cannot be known
+-- here, nor whether a smaller count is a correction. A stream restarted at the watermark decides both (README).
+if live ~= seeded and live > count then
     if marker ~= count then
         redis.call('HSET', KEYS[1], 'seeded', ARGV[2])
     end

@@ -1,6 +1,7 @@
 """What came of a campaign against the store."""
 
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields, replace
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,8 @@ class Outcome:
         tried: what was done to the store, in words.
         times: how often, in loads.
         events: how many live events were applied meanwhile.
-        lost, counted_twice: how many of them the store holds too few or too many times, by its counts and lists.
+        lost, counted_twice: how many events are too few or too many in the store, of cards or of customers, whichever are
+            more.
         half_written: what readers met that no load and no event may leave.
         different: entities whose counts are right and something else is not.
         flawless: whether all four have to be 0; otherwise they are measured.
@@ -31,7 +33,13 @@ class Outcome:
         return self.flawless and bool(self.lost or self.counted_twice or self.half_written or self.different)
 
 
-def show(outcomes: list[Outcome]) -> None:
+def total(outcomes: Sequence[Outcome]) -> Outcome:
+    """Outcomes of the same attempt, as one row."""
+    counts = ("times", "events", "lost", "counted_twice", "half_written", "different")
+    return replace(outcomes[0], **{name: sum(getattr(one, name) for one in outcomes) for name in counts})
+
+
+def show(outcomes: Sequence[Outcome]) -> None:
     titles = [field.name.replace("_", " ") for field in fields(Outcome)]
     rows = [[f"{value:,}" if type(value) is int else str(value) for value in astuple(one)] for one in outcomes]
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]

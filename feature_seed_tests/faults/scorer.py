@@ -49,6 +49,11 @@ class Style:
     atomic: bool = True
     pause: float = 0.002
 
+    @property
+    def scorers(self) -> int:
+        """One alone where two would overwrite each other's customers, loads or not."""
+        return 2 if self.atomic else 1
+
 
 ATOMIC = Style()
 
@@ -78,9 +83,9 @@ def events(scorer: int, scorers: int) -> Iterator[Row]:
         number += 1
 
 
-def score(port: int, style: Style, scorer: int, scorers: int, applied: "Counter", stop: Event) -> None:
+def score(port: int, style: Style, scorer: int, applied: "Counter", stop: Event) -> None:
     """Apply events until told to stop; `applied` is how many Redis has acknowledged."""
-    source = events(scorer, scorers)
+    source = events(scorer, style.scorers)
     with redis.Redis(port=port) as client:
         while not stop.is_set():
             if style.atomic:

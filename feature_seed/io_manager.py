@@ -15,7 +15,6 @@ from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.feature import FEATURES
 from feature_seed.lock import Owner, StoreLock
 from feature_seed.online_store import BulkConnection, OnlineStore
-from feature_seed.prefetch import prefetch
 from feature_seed.preflight import Server, examine
 from feature_seed.progress import Progress
 from feature_seed.readiness import mark_seeding
@@ -75,7 +74,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         )
 
     def _load(self, stream: FeatureStream, lock: StoreLock, progress: Progress) -> BulkConnection:
-        with self.store.bulk(scripts=[stream.feature.guard]) as redis, prefetch(iter(stream), _BLOCKS_AHEAD) as blocks:
+        with self.store.bulk(scripts=[stream.feature.guard]) as redis, stream.ahead(_BLOCKS_AHEAD) as blocks:
             for block in blocks:
                 lock.require()
                 redis.write(block)

@@ -97,7 +97,7 @@ class OnlineStore(dg.ConfigurableResource):
             raise StoreError(
                 f"Redis at {self.address} refuses the login: check REDIS_PASSWORD and REDIS_URL. {e}"
             ) from e
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as e:
+        except (redis.ConnectionError, redis.TimeoutError) as e:  # an OSError is of what the body reads besides
             kind = StoreUnavailableError if _passes(e) else StoreError
             raise kind(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
         except redis.ResponseError as e:
@@ -171,7 +171,10 @@ class BulkConnection:
         self.bytes += len(block.payload)
 
     def _receive(self) -> None:
-        received = self._socket.recv(65536)
+        try:
+            received = self._socket.recv(65536)
+        except OSError as e:
+            raise redis.ConnectionError(f"Redis did not acknowledge: {e}") from e
         if not received:
             raise redis.ConnectionError("Redis closed the connection before it acknowledged every command")
         self._replies.feed(received)

@@ -286,7 +286,8 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         shards = _shards(context, layout)
         seeded = latest(context.instance, feature.name, shards)
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
-            comparison = Comparison(feature, gold, client, warehouse.table, layout, shards)
+            table = {**warehouse.table, "until": warehouse.profile().until}
+            comparison = Comparison(feature, gold, client, table, layout, shards)
             yield from comparison.check(context.run.run_id, limits.sample_size, seeded)
 
     return compare

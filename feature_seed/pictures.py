@@ -102,6 +102,7 @@ class Picture:
             "key_tags": layout.key_tags,
             "history_length": layout.history_length,
             "watermark": gold.watermark.timestamp(),
+            "until": gold.until,
             "columns": columns,
             "rows": columns * 5 // 8,
         }

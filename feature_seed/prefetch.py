@@ -1,6 +1,6 @@
 """Reading ahead: the warehouse prepares the next blocks while the store takes the last one."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from queue import Full, Queue
@@ -23,10 +23,11 @@ class _End:
 
 
 @contextmanager
-def prefetch(items: Generator[T, None, None], depth: int) -> Iterator[Iterator[T]]:
+def prefetch(items: Generator[T, None, None], depth: int, interrupt: Callable[[], None]) -> Iterator[Iterator[T]]:
     """Run `items` in a thread of its own, at most `depth` of them ahead.
 
-    An error of `items` ends the consumer's loop with that error; leaving the block closes `items` and ends the thread.
+    An error of `items` ends the consumer's loop with that error. Leaving the block closes `items` and ends the thread;
+    `interrupt` ends whatever `items` may be waiting for then.
     """
     ready: Queue[_Item[T] | _End] = Queue(depth)
     left = Event()
@@ -63,4 +64,5 @@ def prefetch(items: Generator[T, None, None], depth: int) -> Iterator[Iterator[T
         yield consume()
     finally:
         left.set()
+        interrupt()
         thread.join()

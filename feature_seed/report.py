@@ -76,6 +76,7 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
         "key_tags": layout.key_tags,
         "shard_count": layout.shard_count,
         "shards": list(range(layout.shard_count)),
+        "until": warehouse.profile().until,
     }
     query = over({"gold": sql("gold"), "transactions": sql("transactions")}, sql("report/entities"))
     with warehouse.client() as gold, warehouse.errors():

@@ -1,6 +1,7 @@
 """The stream of ready commands that a feature's asset returns: what goes from the warehouse to the store."""
 
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from math import ceil
@@ -11,8 +12,10 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.block import Block
 from feature_seed.contract import HISTORY_LENGTH, Ready
-from feature_seed.feature import Feature, OnConflict
-from feature_seed.warehouse import Profile, Warehouse
+from feature_seed.errors import WarehouseError
+from feature_seed.feature import Feature, OnConflict, over, sql
+from feature_seed.prefetch import prefetch
+from feature_seed.warehouse import Profile, Warehouse, patiently
 
 # What one pass over gold may collect. A pass reads all of gold again (1.8 CPU-seconds for 10 M rows of Parquet), so few
 # are fast: 1 M cards of 10 M rows take 31 CPU-seconds and 1.43 GB at 256 MB, 29.5 and 1.7 GB, but no less time, at 400.
@@ -43,7 +46,8 @@ class Layout(dg.ConfigurableResource):
 class FeatureStream:
     """A feature's blocks of ready commands for some shards, read from the warehouse while it is iterated.
 
-    Yields blocks of a few thousand entities; memory is bounded by PASS_BYTES in ClickHouse and one block here.
+    Yields blocks of a few thousand entities; memory is bounded by PASS_BYTES in ClickHouse and one block here. It ends
+    well only when every entity was delivered, and from one and the same gold; what it yielded before stands.
     """
 
     warehouse: Warehouse
@@ -54,34 +58,74 @@ class FeatureStream:
 
     @property
     def expected(self) -> int:
-        """About how many entities there are, for progress."""
+        """About how many entities there are, for progress: shards are alike."""
         entities = self.warehouse.profile().entities(self.feature.entity)
         return entities * len(self.shards) // self.layout.shard_count
 
+    @contextmanager
+    def ahead(self, depth: int) -> Iterator[Iterator[Block]]:
+        """The blocks, at most `depth` of them read ahead in a thread; leaving early hangs up on the warehouse."""
+        with (
+            self.warehouse.interruptible() as (client, hang_up),
+            prefetch(self._read(client), depth, hang_up) as blocks,
+        ):
+            yield blocks
+
     def __iter__(self) -> Generator[Block, None, None]:
+        with self.warehouse.client() as client:
+            yield from self._read(client)
+
+    def _read(self, client: Client) -> Generator[Block, None, None]:
+        delivered = 0
+        with self.warehouse.errors():
+            for block in self._load(client):
+                delivered += len(block.keys)
+                yield block
+            self._require_whole(client, delivered)
+
+    def _load(self, client: Client) -> Iterator[Block]:
         profile = self.warehouse.profile()
         deep = profile.rows > DEEP * self.layout.history_length * profile.cards
         query = self.feature.commands(self.layout.on_conflict, deep=deep)
         parameters = {**self._parameters(), **self._background(profile)}
-        with self.warehouse.client() as client, self.warehouse.errors():
-            for shards in self._passes(profile, deep=deep):
-                yield from self._blocks(client, query, {**parameters, "shards": shards})
+        for shards in self._passes(profile, deep=deep):
+            yield from self._blocks(client, query, {**parameters, "shards": shards})
 
     def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
         guarded = self.layout.on_conflict == "keep_newer"
         commands = 1 if guarded else self.feature.replies
-        with client.query_column_block_stream(
-            query, parameters, settings=SETTINGS, query_formats={"String": "bytes"}
-        ) as blocks:
+        formats = {"String": "bytes"}
+        begun = patiently(lambda: client.query_column_block_stream(query, parameters, SETTINGS, query_formats=formats))
+        with begun as blocks:
             for block in blocks:
                 shards, keys, payloads = block
                 yield Block(shards, keys, b"".join(payloads), commands, guarded)
+
+    def _require_whole(self, client: Client, delivered: int) -> None:
+        """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks."""
+        patiently(lambda: self.warehouse.require_unbroken(client))
+        expected = self._entities(client)
+        if delivered < expected:
+            raise WarehouseError(
+                f"{self.feature.name} is incomplete in shards {', '.join(sorted(self.shards))}: gold has {expected:,} "
+                f"entities there, and ClickHouse at {self.warehouse.address} delivered {delivered:,} before its answer "
+                f"ended. What was delivered is in the store: run again"
+            )
+
+    def _entities(self, client: Client) -> int:
+        """How many there are in gold; some of the shards are counted in one more scan."""
+        if len(self.shards) == self.layout.shard_count:
+            return self.warehouse.profile().entities(self.feature.entity)
+        query = over({name: sql(name) for name in ("gold", "transactions")}, sql("entities"))
+        parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
+        return int(patiently(lambda: client.query(query, parameters)).first_row[0])  # type: ignore[index]
 
     def _parameters(self) -> dict[str, Any]:
         return {
             **self.feature.parameters(),
             "key_tags": self.layout.key_tags,
             **self.warehouse.table,
+            "until": self.warehouse.profile().until,
             "shard_count": self.layout.shard_count,
             "history_length": self.layout.history_length,
             "newest_first": self.layout.newest_first,

@@ -2,23 +2,46 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import clickhouse_connect
 import dagster as dg
+from clickhouse_connect import common
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import Error
+from clickhouse_connect.driver.exceptions import Error, OperationalError, StreamFailureError
+from clickhouse_connect.driver.httpclient import HttpClient
 from pydantic import Field, PrivateAttr
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError, WarehouseUnavailableError
 from feature_seed.feature import sql
 from feature_seed.sample import sample_gold
+from feature_seed.sockets import Sockets
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 10
+
+# How long the server may send nothing at all while it is waited for. It names its progress every 120 s while it scans,
+# keepalive finds a dead host in that time too, and how slowly blocks are read does not count: a healthy server is never
+# silent for so long. (ClickHouse in turn hangs up on a reader that takes nothing for 30 s, its http_send_timeout.)
+ANSWER_SECONDS = 300
+
+# clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store those can last
+# for more than the 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
+common.set_setting("http_buffer_size", 65536)
+
+# Before each further try of a query that could not start: a server restarts in some seconds.
+PAUSES = (0.5, 1.0, 2.0, 4.0)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -56,15 +79,28 @@ GOLD_COLUMNS = {
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What tells one state of gold from another.
+
+    Attributes:
+        version: another after every change of gold.
+        kept: what stays while rows are only added; files of a snapshot, a table with its partitions' first blocks.
+    """
+
+    version: str
+    kept: frozenset[Sequence[Any]]
+
+
+@dataclass(frozen=True)
 class Profile:
     """What gold holds.
 
     Attributes:
         rows: in all.
         rejected: of them, those that cannot be used.
-        cards, customers: estimates, within 2 %.
+        cards, customers: how many the usable rows name, exact but for hashes that collide.
         watermark: time of the newest usable transaction, in UTC.
-        version: a cheap identity, see `Warehouse.version`.
+        identity: of what was looked at.
     """
 
     rows: int
@@ -72,10 +108,19 @@ class Profile:
     cards: int
     customers: int
     watermark: datetime
-    version: str
+    identity: Identity
+
+    @property
+    def version(self) -> str:
+        return self.identity.version
+
+    @property
+    def until(self) -> int:
+        """The watermark in microseconds since 1970, as the SQL's parameter."""
+        return (self.watermark - _EPOCH) // timedelta(microseconds=1)
 
     def entities(self, column: str) -> int:
-        """The estimate for an id column: `card_id` or `customer_id`."""
+        """How many an id column names: `card_id` or `customer_id`."""
         return self.cards if column == "card_id" else self.customers
 
 
@@ -109,11 +154,17 @@ class Warehouse(dg.ConfigurableResource):
     def client(self) -> Iterator[Client]:
         """A connection; embedded, one on which the gold snapshot is a view named like the table."""
         with self.errors():
-            client = self._connect() if self.host else self._embed()
+            client = patiently(self._connect) if self.host else self._embed()
         try:
             yield client
         finally:
             client.close()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[tuple[Client, Callable[[], None]]]:
+        """A connection, and what ends its reading from another thread. Embedded ClickHouse first ends its block."""
+        with self.client() as client:
+            yield client, Sockets(client).hang_up if isinstance(client, HttpClient) else lambda: None
 
     def _connect(self) -> Client:
         return clickhouse_connect.get_client(
@@ -126,6 +177,9 @@ class Warehouse(dg.ConfigurableResource):
             verify=self.verify,
             ca_cert=self.ca,
             autogenerate_session_id=False,  # a session pins the queries of a run to one another, and runs one at a time
+            connect_timeout=CONNECT_SECONDS,
+            send_receive_timeout=ANSWER_SECONDS,
+            dedicated_pool=True,  # closed with the client
         )
 
     def _embed(self) -> Client:
@@ -155,7 +209,7 @@ class Warehouse(dg.ConfigurableResource):
             raise self._explain(e) from e
 
     def _explain(self, error: Error) -> WarehouseError:
-        where = f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
+        where = self.address
         if error.name == "UNKNOWN_TABLE":
             return GoldError(
                 f"There is no gold table {self.gold_table!r} in database {self.database!r} of {where}: "
@@ -169,6 +223,16 @@ class Warehouse(dg.ConfigurableResource):
             return WarehouseError(
                 f"ClickHouse at {where} refuses user {self.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
             )
+        if _caused_by(error, ReadTimeoutError):
+            return WarehouseUnavailableError(
+                f"ClickHouse at {where} sent nothing for {ANSWER_SECONDS} s while it was waited for: "
+                f"look at its load and at the network, and run again"
+            )
+        if error.code is None and isinstance(error, StreamFailureError):
+            return WarehouseUnavailableError(
+                f"ClickHouse at {where} broke off in the middle of its answer: "
+                f"look into its log, and run again. {error}"
+            )
         if error.code is None:
             return WarehouseUnavailableError(
                 f"ClickHouse at {where} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT and "
@@ -176,6 +240,11 @@ class Warehouse(dg.ConfigurableResource):
             )
         kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
         return kind(f"ClickHouse at {where} failed on gold table {self.gold_table!r}: {error}")
+
+    @property
+    def address(self) -> str:
+        """Where the warehouse is, for messages."""
+        return f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
 
     def profile(self) -> Profile:
         """Check gold's columns and count its rows, once per run.
@@ -185,17 +254,18 @@ class Warehouse(dg.ConfigurableResource):
         """
         if self._profile is None:
             with self.client() as client, self.errors():
-                self._profile = self._examine(client)
+                self._profile = patiently(lambda: self._examine(client))
         return self._profile
 
     def _examine(self, client: Client) -> Profile:
         self.require_columns(client)
+        identity = self.identity(client)  # before what it identifies, so that no change goes unseen
         query = f"WITH gold AS ({sql('gold')}) {sql('profile')}"
         counts = next(client.query(query, parameters=self.table, query_tz="UTC", tz_mode="aware").named_results())
         if counts["rows"] == counts["rejected"]:
             found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
-        return Profile(**counts, version=self.version(client))
+        return Profile(**counts, identity=identity)
 
     def require_columns(self, client: Client) -> None:
         """Raise a GoldError that names every missing and mistyped column, and what is there."""
@@ -210,23 +280,71 @@ class Warehouse(dg.ConfigurableResource):
         return {column["name"]: column["type"] for column in described.named_results()}
 
     def version(self, client: Client) -> str:
-        """A cheap identity of gold: another after a rebuild or an insert, or when a file of the snapshot is written.
+        """A cheap name of what gold is: another after a rebuild or an insert, or when a file of a snapshot is written.
 
         Gold that has no parts, as a view, is read whole for it.
         """
+        return self.identity(client).version
+
+    def identity(self, client: Client) -> Identity:
+        """The version, and what of it stays while rows are only added; of a view nothing does."""
         if not self.host:
             snapshot = {"snapshot": self._snapshot(client)}
-            return _digest(client.query(sql("version_parquet"), parameters=snapshot).result_rows)
-        identity = client.query(sql("version"), parameters=self.table).result_rows
-        if not identity:
+            files = client.query(sql("version_parquet"), parameters=snapshot).result_rows
+            return Identity(_digest(files), frozenset(files))
+        tables = list(client.query(sql("version"), parameters=self.table).named_results())
+        if not tables:
             raise GoldError(f"There is no gold table {self.gold_table!r} in database {self.database!r}")
-        if not any(blocks for _, _, blocks in identity):
-            content = f"WITH gold AS ({sql('gold')}) {sql('version_content')}"
-            identity = [*identity, *client.query(content, parameters=self.table).result_rows]
-        return _digest(identity)
+        table = tables[0]
+        if table["blocks"]:
+            partitions = {(table["created"], partition, first) for partition, first, _ in table["blocks"]}
+            return Identity(_digest(table), frozenset(partitions))
+        content = f"WITH gold AS ({sql('gold')}) {sql('version_content')}"
+        rows = client.query(content, parameters=self.table).result_rows
+        return Identity(_digest((table, rows)), frozenset(rows))
+
+    def require_unbroken(self, client: Client) -> None:
+        """Gold may only have grown since it was profiled: rows newer than its watermark are not read.
+
+        Raises:
+            GoldError: it was rebuilt, or rows were taken away or rewritten.
+        """
+        if not self.profile().identity.kept <= self.identity(client).kept:
+            raise GoldError(
+                f"Gold table {self.gold_table!r} was rebuilt while it was read, and the store may hold some of both: "
+                f"run again when the ETL is done"
+            )
 
 
-def _digest(identity: Sequence[Any]) -> str:
+def patiently(begin: Callable[[], T]) -> T:
+    """Try again, a few times and ever more slowly, what the server could not begin to answer.
+
+    Not what it refuses, and not what took a whole timeout. Nothing may have been handed on before `begin` returns.
+    """
+    for pause in PAUSES:
+        try:
+            return begin()
+        except OperationalError as e:
+            if not _transient(e):
+                raise
+        time.sleep(pause)
+    return begin()
+
+
+def _transient(error: OperationalError) -> bool:
+    """Refused or reset connections, and the statuses by which a proxy or a full server asks for another try."""
+    if _caused_by(error, NewConnectionError):  # urllib3 takes a refusal for a kind of time-out
+        return True
+    return error.code is None and not _caused_by(error, ConnectTimeoutError, ReadTimeoutError)
+
+
+def _caused_by(error: BaseException | None, *kinds: type[HTTPError]) -> bool:
+    while error and not isinstance(error, kinds):
+        error = error.__cause__
+    return error is not None
+
+
+def _digest(identity: object) -> str:
     return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
 
 

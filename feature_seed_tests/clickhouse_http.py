@@ -3,7 +3,8 @@
     python -m feature_seed_tests.clickhouse_http --port 0 --user U --password-from-env NAME [--setup file.sql]
 
 listens on 127.0.0.1, prints its port when ready and ends on SIGTERM; its tables live in memory. Words, status codes and
-headers follow ClickHouse's src/Server/HTTPHandler.cpp and src/Server/HTTP.
+headers follow ClickHouse's src/Server/HTTPHandler.cpp and src/Server/HTTP. What goes wrong between a server and its
+client is played on demand: see `ClickHouseServer.play`.
 """
 
 import argparse
@@ -19,9 +20,10 @@ from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hmac import compare_digest
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
@@ -36,6 +38,8 @@ import lz4.frame
 from chdb._exceptions import ChdbError
 from chdb.state.sqlitelike import Connection
 from clickhouse_connect.driver.binding import quote_identifier
+
+from feature_seed_tests.clickhouse_faults import LINE, Fault, Faults, HungUpError, Line, disturbed, late
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -89,28 +93,45 @@ class ClickHouseServer:
     password: str = field(repr=False)
     pid: int
 
+    def play(self, kind: str, **details: Any) -> None:
+        """Play a Fault in the next streamed SELECT, or the next `times` of them."""
+        self._control("POST", json.dumps(asdict(Fault(kind, **details))))
+
+    def played(self) -> int:
+        """How many times the fault was played."""
+        return int(self._control("GET").split()[0])
+
+    def left(self) -> int:
+        """How many readers have left in the middle of an answer since then, as far as the server has noticed."""
+        return int(self._control("GET").split()[1])
+
+    def _control(self, method: str, body: str | None = None) -> bytes:
+        with closing(HTTPConnection(self.host, self.port, timeout=10)) as connection:
+            connection.request(method, "/faults", body)
+            return connection.getresponse().read()
+
 
 @contextmanager
-def clickhouse_server(user: str, password: str, setup: Path | None = None) -> Iterator[ClickHouseServer]:
+def clickhouse_server(user: str, password: str, setup: Path | None = None, port: int = 0) -> Iterator[ClickHouseServer]:
     """Start a server without tables, or with what the SQL file `setup` makes, and end it afterwards.
 
     Raises:
         RuntimeError: it did not start; its stderr.
     """
     command = [sys.executable, "-m", __name__, "--user", user, "--password-from-env", "CLICKHOUSE_TEST_PASSWORD"]
-    command += ["--setup", str(setup.resolve())] if setup else []
+    command += ["--port", str(port), *(["--setup", str(setup.resolve())] if setup else [])]
     environment = {**os.environ, "CLICKHOUSE_TEST_PASSWORD": password}
     root = Path(__file__).parents[1]
     with TemporaryFile("w+") as stderr:  # a pipe that nobody reads would stop the server once it is full
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
         with process:
             try:
-                port = process.stdout.readline() if process.stdout else ""
-                if not port:
+                listening = process.stdout.readline() if process.stdout else ""
+                if not listening:
                     process.wait(10)
                     stderr.seek(0)
                     raise RuntimeError(f"The ClickHouse test server did not start: {stderr.read()}")
-                yield ClickHouseServer("127.0.0.1", int(port), user, password, process.pid)
+                yield ClickHouseServer("127.0.0.1", int(listening), user, password, process.pid)
             finally:
                 _end(process)
                 stderr.seek(0)
@@ -167,6 +188,11 @@ class Engine:
         about = self._first.query("SELECT version(), timezone()", "TSV").bytes().decode()
         self.version, self.timezone = about.split()
         self._sessions: dict[str, tuple[Connection, Lock]] = {}
+        self.faults = Faults()
+
+    def run(self, statement: str) -> None:
+        with closing(Connection(":memory:")) as connection:
+            connection.query(statement)
 
     def authenticate(self, user: str, password: str) -> None:
         if not compare_digest(f"{user}:{password}".encode(), f"{self._user}:{self._password}".encode()):
@@ -286,10 +312,10 @@ class Reply:
         self._counts.update(counts)
         self._held.write(data)
         if not self._hold_all and self._held.tell() >= BUFFER_BYTES:
-            self._flush()
+            self.flush()
 
     def finish(self) -> None:
-        self._flush()
+        self.flush()
         self._out.close()
         self._handler.wfile.write(b"0\r\n\r\n")
 
@@ -300,17 +326,22 @@ class Reply:
             return
         text, tag = message.encode(), self._tag.encode()
         self._held.write(b"\r\n__exception__\r\n%b\r\n%b\n%d %b\r\n__exception__\r\n" % (tag, text, len(text), tag))
-        self._flush()
+        self.flush()
         self._out.close()
         self._handler.close_connection = True
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         self._out = self._out or self._start()
         self._held.seek(0)
         while part := self._held.read(BUFFER_BYTES):
             self._out.write(part)
         self._held.seek(0)
         self._held.truncate()
+
+    def push(self) -> None:
+        """Hold nothing back, not even in the compressor."""
+        self.flush()
+        self._out.flush()
 
     def _start(self) -> Any:
         encoding = {"Content-Encoding": self._encoding} if self._encoding else {}
@@ -327,21 +358,32 @@ class Handler(BaseHTTPRequestHandler):
 
     def __init__(self, engine: Engine, *args: Any) -> None:
         self._engine = engine
+        self._begun = False
         super().__init__(*args)
 
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
         except ConnectionError:  # the reader left, which has cancelled its query
+            self._engine.faults.left += self._begun
             self.close_connection = True
+        except HungUpError:
+            self.close_connection = True
+        self._begun = False
 
     def do_GET(self) -> None:
         if urlsplit(self.path).path == "/ping":
             self._send_text(200, "Ok.\n", {})
+        elif self.path == "/faults":
+            self._send_text(200, f"{self._engine.faults.played} {self._engine.faults.left}", {})
         else:
             self.do_POST()
 
     def do_POST(self) -> None:
+        if self.path == "/faults":
+            self._engine.faults.plan(Fault(**json.loads(self._body())))
+            self._send_text(200, "", {})
+            return
         parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         body = self._body()
         reply = Reply(self, parameters)
@@ -350,7 +392,6 @@ class Handler(BaseHTTPRequestHandler):
                 parameters, body = {**parameters, **self._form(body)}, b""
             self._engine.authenticate(*self._credentials(parameters))
             self._run(b"\n".join(filter(None, [parameters.get("query", "").encode(), body])), parameters, reply)
-            reply.finish()
         except (RuntimeError, UnicodeDecodeError) as e:  # ChdbError is a RuntimeError; inserts raise the bare one
             text = _message(e)
             reply.fail(f"{text[text.index('Code: ') :]} (version {self._engine.version} (official build))")
@@ -362,6 +403,17 @@ class Handler(BaseHTTPRequestHandler):
         default = self.headers.get("X-ClickHouse-Format") or parameters.get("default_format") or "TabSeparated"
         format_ = named[1].decode() if named else default
         head = BLOCK_INFO if format_ == "Native" and parameters.get("client_protocol_version", "0") != "0" else b""
+        streamed = format_ == "Native" and "wait_end_of_query" not in parameters and _SELECT.match(query)
+        fault = self._engine.faults.take(streamed=bool(streamed)) or Fault("none")
+        if fault.kind == "busy":
+            self._send_text(503, "Try again later\n", {})
+            return
+        if fault.kind in LINE:
+            self.wfile = Line(self.wfile, self.connection, fault)  # type: ignore[assignment]
+        if fault.kind == "late":
+            late(fault, self._send_progress)
+        if fault.kind == "old_exception":
+            del reply.headers["X-ClickHouse-Exception-Tag"]
         with self._engine.handle(parameters.get("session_id")) as connection:
             if database := parameters.get("database"):
                 connection.query(f"USE {quote_identifier(database)}")
@@ -369,8 +421,10 @@ class Handler(BaseHTTPRequestHandler):
                 reply.headers["X-ClickHouse-Timezone"] = parameters.get("session_timezone") or self._engine.timezone
                 if not _WITHOUT_RESULT.match(query):
                     reply.headers["X-ClickHouse-Format"] = format_
-                for data, counts in results:
-                    reply.write(head + data if data else b"", counts)
+                blocks = ((head + data if data else b"", counts) for data, counts in results)
+                for data, counts in disturbed(fault, blocks, reply.push, self._engine.run):
+                    reply.write(data, counts)
+        reply.finish()
 
     def _credentials(self, parameters: dict[str, str]) -> tuple[str, str]:
         scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")
@@ -416,8 +470,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send_head(status, {"Content-Type": "text/plain", **headers, "Content-Length": str(len(body))})
         self.wfile.write(body)
 
+    def _send_progress(self) -> None:
+        if not self._begun:
+            self.send_response(200)
+        self._begun = True
+        self.send_header("X-ClickHouse-Progress", '{"read_rows":"1"}')
+        self.flush_headers()
+
     def send_head(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
+        if not self._begun:
+            self.send_response(status)
+        self._begun = True
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()

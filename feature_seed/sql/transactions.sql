@@ -1,4 +1,5 @@
 -- The valid transactions of the chosen shards. `time` is in microseconds, so that order within a millisecond is kept.
+-- Rows newer than the watermark came while gold is read: a stream that starts after the watermark brings them again.
 SELECT
     assumeNotNull(transaction_id) AS transaction_id,
     assumeNotNull(card_id) AS card_id,
@@ -9,4 +10,4 @@ SELECT
     lat,
     lon
 FROM gold
-WHERE valid AND shard_of(assumeNotNull({entity:Identifier})) IN {shards:Array(UInt16)}
+WHERE valid AND shard_of(assumeNotNull({entity:Identifier})) IN {shards:Array(UInt16)} AND time <= {until:Int64}

@@ -13,14 +13,19 @@ SELECT
     ),
     tables.total_rows,
     (
-        SELECT groupArray((partition_id, block))
+        SELECT groupArray((partition_id, first, block))
         FROM (
-            SELECT partition_id, max(greatest(max_block_number, toInt64(data_version))) AS block
+            SELECT
+                partition_id,
+                -- Inserts and merges leave it; whatever takes rows away or rewrites them raises it.
+                min(data_version) AS first,
+                max(greatest(max_block_number, toInt64(data_version))) AS block
             FROM system.parts
             WHERE active AND database = {database:String} AND table = {gold:String}
             GROUP BY partition_id
             ORDER BY partition_id
         )
-    ) AS blocks
+    ) AS blocks,
+    if(tables.uuid = toUUIDOrZero(''), toString(tables.metadata_modification_time), toString(tables.uuid)) AS created
 FROM system.tables AS tables
 WHERE database = {database:String} AND name = {gold:String}

@@ -12,4 +12,5 @@ WHERE length(toString(gold.transaction_id)) > 0
     AND length(toString(gold.card_id)) > 0
     AND length(toString(gold.customer_id)) > 0
     AND isNotNull(gold.timestamp)
+    AND micros <= {until:Int64} -- newer ones came after gold was profiled, and are a stream's to bring
     AND abs(toFloat64(gold.amount)) <= 1.7976931348623157e308

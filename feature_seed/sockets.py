@@ -1,0 +1,61 @@
+"""The sockets of a client of ClickHouse, so that one thread can end what another is reading."""
+
+import socket
+from contextlib import suppress
+from threading import Lock
+from weakref import WeakSet
+
+from clickhouse_connect.driver.httpclient import HttpClient
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from feature_seed.errors import WarehouseError
+
+
+class Sockets:
+    """Every socket that a client with a pool of its own opens from now on."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._open: WeakSet[socket.socket] = WeakSet()
+        self._lock = Lock()
+        self._hung_up = False
+        client.http.clear()  # what it opened before is not known here
+        client.http.pool_classes_by_scheme = _pools(self)
+
+    def add(self, opened: socket.socket) -> None:
+        """Raises a WarehouseError once it is hung up: a client would try again what that has ended."""
+        with self._lock:
+            self._open.add(opened)
+            if self._hung_up:
+                raise WarehouseError("Nobody waits for this answer any more")
+
+    def hang_up(self) -> None:
+        """End all connections: a read that waits for the server returns at once, and the server drops its query.
+
+        Closing a stream of clickhouse-connect reads it to its end first, however long the server takes for that.
+        """
+        with self._lock:
+            self._hung_up = True
+            for one in self._open:
+                with suppress(OSError):  # closed already
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)  # TLS's own takes the session from under the reader
+
+
+def _pools(sockets: Sockets) -> dict[str, type[HTTPConnectionPool]]:
+    class Connection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class SecureConnection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.add(self.sock)
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection  # type: ignore[assignment]
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection  # type: ignore[assignment]
+
+    return {"http": Pool, "https": SecurePool}

@@ -4,8 +4,8 @@ FeatureSeedError
 ├── ConfigurationError   the environment is incomplete or has a value that cannot be used
 ├── ReadinessError       warm_start was asked for before every shard was seeded from one gold version
 ├── WarehouseError       ClickHouse refuses a query or stops in mid-stream
-│   ├── GoldError                   the gold table is missing, empty or has the wrong columns
-│   └── WarehouseUnavailableError   it cannot be reached or is overloaded; transient
+│   ├── GoldError                   the gold table is missing, empty, has the wrong columns or was rebuilt in mid-read
+│   └── WarehouseUnavailableError   it cannot be reached, is overloaded or broke off; transient
 └── StoreError           Redis is not fit to be seeded, or refuses a command
     └── StoreUnavailableError       it cannot be reached, is starting or lost the connection; transient
 """
@@ -28,7 +28,7 @@ class WarehouseUnavailableError(WarehouseError):
 
 
 class GoldError(WarehouseError):
-    """The gold table is missing, empty or has the wrong columns."""
+    """The gold table is missing, empty, has the wrong columns or was rebuilt while it was read."""
 
 
 class StoreError(FeatureSeedError):

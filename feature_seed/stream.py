@@ -118,7 +118,7 @@ class FeatureStream:
             return self.warehouse.profile().entities(self.feature.entity)
         query = over({name: sql(name) for name in ("gold", "transactions")}, sql("entities"))
         parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
-        return int(patiently(lambda: client.query(query, parameters)).first_row[0])  # type: ignore[index]
+        return int(self.warehouse.only_row(patiently(lambda: client.query(query, parameters)))["entities"])
 
     def _parameters(self) -> dict[str, Any]:
         return {

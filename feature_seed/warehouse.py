@@ -17,6 +17,7 @@ from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, OperationalError, StreamFailureError
 from clickhouse_connect.driver.httpclient import HttpClient
+from clickhouse_connect.driver.query import QueryResult
 from pydantic import Field, PrivateAttr
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
@@ -261,11 +262,18 @@ class Warehouse(dg.ConfigurableResource):
         self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
         query = f"WITH gold AS ({sql('gold')}) {sql('profile')}"
-        counts = next(client.query(query, parameters=self.table, query_tz="UTC", tz_mode="aware").named_results())
+        counts = self.only_row(client.query(query, parameters=self.table, query_tz="UTC", tz_mode="aware"))
         if counts["rows"] == counts["rejected"]:
             found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
         return Profile(**counts, identity=identity)
+
+    def only_row(self, result: QueryResult) -> dict[str, Any]:
+        """The row of a query that has one; an answer that was cut among its headers looks whole and has none."""
+        rows = list(result.named_results())
+        if not rows:
+            raise WarehouseError(f"ClickHouse at {self.address} answered nothing where it has to: run again")
+        return rows[0]
 
     def require_columns(self, client: Client) -> None:
         """Raise a GoldError that names every missing and mistyped column, and what is there."""

@@ -88,6 +88,9 @@ class Line:
     def flush(self) -> None:
         self._wire.flush()
 
+    def close(self) -> None:
+        self._wire.close()
+
     def _break(self) -> None:
         if self._kind == "stall":
             while self._connection.recv(65536):

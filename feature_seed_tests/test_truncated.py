@@ -201,6 +201,15 @@ def test_missing_entities_of_some_shards_are_found(endpoint: ClickHouseServer, g
     assert f"delivered {sum(len(block.keys) for block in blocks)} before its answer ended" in str(failure.value)
 
 
+def test_answer_without_its_row_is_no_answer(endpoint: ClickHouseServer, gold: Warehouse) -> None:
+    """Not that of a stream but the profile's is cut among its headers, and looks whole and empty."""
+    with gold.client() as client:
+        endpoint.play("cut", after=100, everything=True)
+        result = client.query("SELECT 1 AS one")
+    with pytest.raises(WarehouseError, match=f"127.0.0.1:{endpoint.port} answered nothing where it has to"):
+        gold.only_row(result)
+
+
 @pytest.mark.parametrize("kind", ["cut", "reset"])
 def test_cut_off_at_random_moments(endpoint: ClickHouseServer, gold: Warehouse, kind: str) -> None:
     """Wherever an answer of some 100 kB is cut, either an error says so or everything was delivered: where not one
@@ -341,7 +350,7 @@ def test_error_of_redis_ends_a_slow_answer_at_once(
     """Redis refuses the first block of an answer that would take half a minute more, or is waited for: the step ends
     with that error within a moment, no thread or connection is left, and the server has noticed."""
     for card in range(CARDS):
-        online.sadd(f"card:c{card}:last_ts", "of another program")
+        online.sadd(f"card:c{card}:seq", "of another program")
     gold.profile()
     endpoint.play("slow", after=after, seconds=seconds)
     with nothing_left(), within(5), pytest.raises(StoreError, match="WRONGTYPE"):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, AnyStr
 
 HISTORY_LENGTH = 10
 
@@ -31,7 +31,10 @@ class Key:
         """The pattern with `{}` for the id, as `str.format` and ClickHouse's `format()` both read it."""
         return re.sub(r"{\w+}", "{}", self.pattern)
 
-    def of(self, entity_id: str, *, tags: bool = False) -> str:
+    def of(self, entity_id: AnyStr, *, tags: bool = False) -> AnyStr:
+        """The key of an entity; of bytes where its id is bytes, which need not be text."""
+        if isinstance(entity_id, bytes):
+            return self.of(entity_id.decode("latin-1"), tags=tags).encode("latin-1")
         return self.template.format(f"{{{entity_id}}}" if tags else entity_id)
 
 
@@ -189,7 +192,7 @@ def read_ready(redis: Any) -> Ready | None:
     return Ready.decode(fields) if fields else None
 
 
-def read_card(redis: Any, card_id: str, *, tags: bool = False) -> Card | None:
+def read_card(redis: Any, card_id: AnyStr, *, tags: bool = False) -> Card | None:
     """Read a card in one round trip and one transaction; None when the store does not know it.
 
     `redis` is a `redis.Redis`, decoding its responses or not.
@@ -211,7 +214,7 @@ def read_card(redis: Any, card_id: str, *, tags: bool = False) -> Card | None:
     )
 
 
-def read_customer(redis: Any, customer_id: str, *, tags: bool = False) -> Welford | None:
+def read_customer(redis: Any, customer_id: AnyStr, *, tags: bool = False) -> Welford | None:
     """Read a customer's Welford state; None when the store does not know it."""
     fields = redis.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags))
     return Welford.decode(fields) if fields else None

@@ -10,6 +10,16 @@ FeatureSeedError
     └── StoreUnavailableError       it cannot be reached, is starting or lost the connection; transient
 """
 
+# Ids may be of any length; a message must stay readable.
+_SHOWN_CHARACTERS = 200
+
+
+def shown(key: bytes) -> str:
+    """A key as messages show it: escapes for what cannot be printed, and cut when it is long."""
+    text = key.decode(errors="backslashreplace")
+    text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… of {len(key):,} bytes"
+
 
 class FeatureSeedError(Exception):
     """Base of them all; its text says what is wrong and what to do."""

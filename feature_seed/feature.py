@@ -24,11 +24,12 @@ _PACKAGE = files("feature_seed")
 
 # What the SQL is written in; lambdas are inlined where they are used, no call per value.
 # `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
-# cannot take the braces itself, it stumbles over `{{{}}}`.
+# cannot take the braces itself, it stumbles over `{{{}}}`. `millis`: of microseconds, rounded down before 1970 as well.
 _DIALECT = r"""
     (text -> concat('$', toString(length(text)), '\r\n', text, '\r\n')) AS bulk,
     (id -> if({key_tags:Bool}, concat('{', id, '}'), id)) AS tagged,
-    (id -> toUInt16(sipHash64(id) % {shard_count:UInt16})) AS shard_of
+    (id -> toUInt16(sipHash64(id) % {shard_count:UInt16})) AS shard_of,
+    (micros -> intDiv(micros - positiveModulo(micros, 1000), 1000)) AS millis
 """
 
 

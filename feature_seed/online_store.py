@@ -16,7 +16,7 @@ from redis.exceptions import AuthorizationError
 from redis.retry import Retry
 
 from feature_seed.block import Block
-from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError
+from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, shown
 from feature_seed.local_redis import LocalRedis
 
 # What to do about the replies that Redis gives when it will not take a write, by a part of their text.
@@ -163,8 +163,8 @@ class BulkConnection:
             if reply == 0:
                 kept += 1
             elif error := _refusal(reply):
-                keys = block.keys[position // block.commands].decode(errors="backslashreplace")
-                raise StoreError(f"Redis refused {keys}: {_advised(str(error))}")
+                keys = block.keys[position // block.commands]
+                raise StoreError(f"Redis refused {shown(keys)}: {_advised(str(error))}")
         self.shards.update(block.shards)
         self.kept += kept if block.guarded else 0
         self.commands += expected

@@ -1,6 +1,8 @@
 """The checks of the features: the store against gold, before it is called ready."""
 
 import math
+import random
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +27,14 @@ from feature_seed.contract import (
     Transaction,
     Welford,
 )
+from feature_seed.errors import shown
 from feature_seed.feature import FEATURES, Feature, sql
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import Seeded, latest
 from feature_seed.retries import retried
 from feature_seed.stream import Layout, shard_names
-from feature_seed.warehouse import Warehouse
+from feature_seed.warehouse import Identifier, Warehouse
 
 # Rows of gold behind one sample: cards with long histories must not fill the memory.
 _SAMPLE_ROWS = 1_000_000
@@ -93,10 +96,16 @@ def _gold_state(row: Mapping[str, Any], layout: Layout) -> State:
     return {CARD_LOCATION: place, CARD_LAST_TS: {"value": row["newest"] // 1000 / 1000}, CARD_SEQ: count}
 
 
-def _transaction(micros: int, number: str, category: str | None, paid: float, *place: float | None) -> Transaction:
+def _transaction(
+    micros: int, number: bytes, paid: float, category: bytes | None, lat: float | None, lon: float | None
+) -> Transaction:
     time = (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="milliseconds")
-    lat, lon = (one if one is not None and math.isfinite(one) else None for one in place)
-    return Transaction(number, category, paid, time, lat, lon)
+    return Transaction(_text(number), None if category is None else _text(category), paid, time, lat, lon)
+
+
+def _text(value: bytes) -> str:
+    """As JSON holds it: each run of bytes that are no UTF-8 is one U+FFFD."""
+    return re.sub("[\udc80-\udcff]+", "\ufffd", value.decode(errors="surrogateescape"))
 
 
 def _elements(transactions: Iterable[Transaction]) -> dict[str, Any]:
@@ -145,7 +154,7 @@ def _difference(gold: Mapping[str, Any], store: Mapping[str, Any]) -> str:
         return f"cannot be read: {type(store['']).__name__} {store['']}"
     for field in [*gold, *store]:
         if field not in store or field not in gold or gold[field] != store[field]:
-            ours, theirs = (repr(side[field]) if field in side else "nothing" for side in (gold, store))
+            ours, theirs = (shown(repr(side[field]).encode()) if field in side else "nothing" for side in (gold, store))
             return f"{field}: gold has {ours}, the store {theirs}"
     return ""
 
@@ -157,7 +166,7 @@ class Comparison:
     feature: Feature
     gold: Client
     store: redis.Redis
-    table: Mapping[str, str]
+    table: Mapping[str, Identifier]
     layout: Layout
     shards: Sequence[str]
 
@@ -166,7 +175,9 @@ class Comparison:
         named = ", ".join(f"{name} AS ({sql(f'checks/{name}')})" for name in relations)
         common = {**self.table, "entity": self.feature.entity, "shard_count": self.layout.shard_count}
         query = f"WITH {named} {sql(f'checks/{select}')}"
-        return list(self.gold.query(query, parameters={**common, **parameters}).named_results())
+        # Ids are bytes, and need not be text.
+        rows = self.gold.query(query, parameters={**common, **parameters}, query_formats={"String": "bytes"})
+        return list(rows.named_results())
 
     def sample(self, run_id: str, share: float) -> list[dict[str, Any]]:
         """This share of gold's entities in these shards, others for every run."""
@@ -187,13 +198,13 @@ class Comparison:
                 gold = _gold_state(row, self.layout)
                 ahead = [key for key in self.feature.keys if _ahead(gold, store, key)]
                 found = (
-                    f"{self._name(key, row['id'])} {text}"
+                    f"{shown(self._name(key, row['id']))} {text}"
                     for key in self.feature.keys
                     if key not in ahead and (text := _difference(gold[key], store[key]))
                 )
                 yield bool(ahead), next(found, "")
 
-    def _read(self, entity_ids: Sequence[str]) -> Iterator[State]:
+    def _read(self, entity_ids: Sequence[bytes]) -> Iterator[State]:
         """The state of each entity; times come after what goes with them, so that an event in between looks ahead."""
         keys = self.feature.keys + self.feature.reads
         with self.store.pipeline(transaction=False) as pipeline:
@@ -204,20 +215,23 @@ class Comparison:
             replies = iter(pipeline.execute(raise_on_error=False))
         return ({key: _stored(key, next(replies)) for key in keys} for _ in entity_ids)
 
-    def _name(self, key: Key, entity_id: str) -> str:
+    def _name(self, key: Key, entity_id: bytes) -> bytes:
         return key.of(entity_id, tags=self.layout.key_tags)
 
     def met(self, limit: int) -> dict[bytes, bytes]:
         """Some of the feature's keys in the store, of at most `limit` entities, with the id in each."""
         pattern = self.feature.keys[0].template.partition("{}")[0] + "*"
         met: dict[bytes, bytes] = {}
-        cursor = 0
+        # A cursor is a place in the keyspace. Starting at any other, each run looks at other keys; from the end it goes
+        # on at the start, once.
+        cursor, ends = random.getrandbits(32), 0
         for _ in range(_SCAN_CALLS):
             cursor, names = self.store.scan(cursor, match=pattern, count=_SCAN_COUNT)
             for name in names:
                 if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
                     met[name] = entity_id
-            if not cursor:
+            ends += not cursor
+            if ends == 2:
                 break
         looked_up = set(islice(dict.fromkeys(met.values()), limit))
         return {name: entity_id for name, entity_id in met.items() if entity_id in looked_up}
@@ -242,7 +256,7 @@ class Comparison:
         transactions = sum(rows[shard]["transactions"] for shard in self.shards if shard in rows)
         share = min(size / max(sum(counts.values()), 1), _SAMPLE_ROWS / max(transactions, 1))
         yield _parity(self.feature.name, list(self.differences(self.sample(run_id, share))))
-        known = {bytes.fromhex(entity_id) for row in rows.values() for entity_id in row["known"]}
+        known = {entity_id for row in rows.values() for entity_id in row["known"]}
         unknown = [name for name, entity_id in met.items() if entity_id not in known]
         yield _unknown_entities(self.feature.name, len(met), unknown)
 
@@ -268,7 +282,7 @@ def _parity(feature: str, found: Sequence[tuple[bool, str]]) -> dg.AssetCheckRes
 
 
 def _unknown_entities(feature: str, looked_at: int, unknown: Sequence[bytes]) -> dg.AssetCheckResult:
-    examples = [name.decode(errors="backslashreplace") for name in unknown[:_EXAMPLES]]
+    examples = [shown(name) for name in unknown[:_EXAMPLES]]
     text = f"{len(unknown):,} of {looked_at:,} keys looked at are of entities that gold does not know"
     metadata = {"looked_at": looked_at, "unknown": len(unknown), "examples": examples}
     return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import clickhouse_connect
 import dagster as dg
 from clickhouse_connect import common
-from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, OperationalError, StreamFailureError
 from clickhouse_connect.driver.httpclient import HttpClient
@@ -77,6 +76,33 @@ GOLD_COLUMNS = {
     "location_lat": _number("Latitude in degrees; may be missing."),
     "location_long": _number("Longitude in degrees; may be missing."),
 }
+
+
+# The view of the snapshot in the embedded engine.
+_SNAPSHOT = "gold_snapshot"
+
+# What ClickHouse calls a Parquet file that is none, is cut off, or does not fit the columns that it took from another.
+_BAD_FILE = (
+    "CANNOT_EXTRACT_TABLE_STRUCTURE",
+    "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+    "CANNOT_PARSE_TEXT",
+    "INCORRECT_DATA",
+    "THERE_IS_NO_COLUMN",
+)
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """A name for an `Identifier` parameter, which ClickHouse takes as it stands.
+
+    clickhouse-connect escapes every str as for a `String` parameter, and so asks for another name where a quote, a
+    backtick or a backslash is in it. Values of other types it writes as they print.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -147,13 +173,15 @@ class Warehouse(dg.ConfigurableResource):
     _profile: Profile | None = PrivateAttr(default=None)
 
     @property
-    def table(self) -> dict[str, str]:
+    def table(self) -> dict[str, Identifier]:
         """Gold's name, as the SQL's parameters."""
-        return {"database": self.database, "gold": self.gold_table}
+        if self.host:
+            return {"database": Identifier(self.database), "gold": Identifier(self.gold_table)}
+        return {"database": Identifier("default"), "gold": Identifier(_SNAPSHOT)}
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A connection; embedded, one on which the gold snapshot is a view named like the table."""
+        """A connection; embedded, one on which the gold snapshot is a view."""
         with self.errors():
             client = patiently(self._connect) if self.host else self._embed()
         try:
@@ -191,14 +219,21 @@ class Warehouse(dg.ConfigurableResource):
                 "ClickHouse embedded in the process needs chdb: "
                 "pip install 'feature_seed[local]', or set CLICKHOUSE_HOST for a server"
             ) from e
-        view = quote_identifier(self.gold_table)
-        client.command(  # bound by the client: a view's definition takes no server-side parameters
-            f"CREATE OR REPLACE VIEW default.{view} AS SELECT * FROM file(%(snapshot)s, 'Parquet')",
+        # Bound by the client: a view's definition takes no server-side parameters. Without the settings, what a file
+        # lacks of another's columns is read as zeros.
+        client.command(
+            f"CREATE OR REPLACE VIEW default.{_SNAPSHOT} AS SELECT * FROM file(%(snapshot)s, 'Parquet') "
+            "SETTINGS input_format_parquet_allow_missing_columns = 0, input_format_null_as_default = 0",
             parameters={"snapshot": self._snapshot(client)},
         )
         return client
 
     def _snapshot(self, client: Client) -> str:
+        if self.gold_parquet and set(self.gold_parquet) & set("*?{}") and Path(self.gold_parquet).exists():
+            raise GoldError(
+                f"FEATURE_SEED_GOLD_PARQUET {self.gold_parquet!r} is a file's name, and a glob that may match others: "
+                "rename what has one of *?{} in its name"
+            )
         return self.gold_parquet or str(sample_gold(client, Path(self.home)))
 
     @contextmanager
@@ -218,8 +253,13 @@ class Warehouse(dg.ConfigurableResource):
             )
         if error.name == "UNKNOWN_DATABASE":
             return GoldError(f"There is no database {self.database!r} on {where}: check CLICKHOUSE_DATABASE")
-        if error.name in ("CANNOT_STAT", "FILE_DOESNT_EXIST", "CANNOT_EXTRACT_TABLE_STRUCTURE"):
+        if error.name == "CANNOT_STAT" or "no files with provided path" in str(error):
             return GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.gold_parquet!r}: {error}")
+        if self.gold_parquet and error.name in _BAD_FILE:
+            return GoldError(
+                f"FEATURE_SEED_GOLD_PARQUET {self.gold_parquet!r} cannot be read: "
+                f"a file is damaged, or lacks columns or values that others have. {error}"
+            )
         if error.name in ("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"):
             return WarehouseError(
                 f"ClickHouse at {where} refuses user {self.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
@@ -300,7 +340,8 @@ class Warehouse(dg.ConfigurableResource):
             snapshot = {"snapshot": self._snapshot(client)}
             files = client.query(sql("version_parquet"), parameters=snapshot).result_rows
             return Identity(_digest(files), frozenset(files))
-        tables = list(client.query(sql("version"), parameters=self.table).named_results())
+        named = {"database": self.database, "gold": self.gold_table}
+        tables = list(client.query(sql("version"), parameters=named).named_results())
         if not tables:
             raise GoldError(f"There is no gold table {self.gold_table!r} in database {self.database!r}")
         table = tables[0]
@@ -359,7 +400,7 @@ def _digest(identity: object) -> str:
 def wrong_columns(found: dict[str, str]) -> list[str]:
     """Every column that is missing, or of a type that cannot be used."""
     return [
-        f"{name} is {found[name]}" if name in found else f"{name} is missing"
+        f"{name} is {found[name]} and not {column.type}" if name in found else f"{name} is missing"
         for name, column in GOLD_COLUMNS.items()
         if not re.fullmatch(column.accepted, _unwrap(found.get(name, "")))
     ]

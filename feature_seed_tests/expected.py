@@ -1,11 +1,15 @@
 """What the store must hold, worked out from gold's rows in plain Python; of the code under test only its types."""
 
+import json
 import math
+import re
+import struct
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fractions import Fraction
+from typing import Any
 
 from feature_seed.contract import Card, Transaction, Welford
 from feature_seed_tests.gold import Row
@@ -13,21 +17,21 @@ from feature_seed_tests.gold import Row
 
 @dataclass
 class Expected:
-    """State of every entity, and the number of rows that cannot be used."""
+    """State of every entity by its id, and the number of rows that cannot be used. Ids are str, bytes where no text."""
 
-    cards: dict[str, Card] = field(default_factory=dict)
-    customers: dict[str, Welford] = field(default_factory=dict)
+    cards: dict[Any, Card] = field(default_factory=dict)
+    customers: dict[Any, Welford] = field(default_factory=dict)
     rejected: int = 0
 
 
 def expect(rows: Iterable[Row], *, history_length: int = 10, newest_first: bool = False) -> Expected:
     expected = Expected()
-    by_card: dict[str, list[Row]] = defaultdict(list)
-    amounts: dict[str, list[float]] = defaultdict(list)
+    by_card: dict[str | bytes, list[Row]] = defaultdict(list)
+    amounts: dict[str | bytes, list[float]] = defaultdict(list)
     for row in rows:
         if usable(row):
-            by_card[str(row.card_id)].append(row)
-            amounts[str(row.customer_id)].append(float(row.amount))
+            by_card[_id(row.card_id)].append(row)
+            amounts[_id(row.customer_id)].append(float(row.amount))
         else:
             expected.rejected += 1
     for card_id, transactions in by_card.items():
@@ -63,7 +67,7 @@ def _replayed(rows: list[Row], history_length: int, newest_first: bool) -> Card:
     newest, location = -math.inf, None
     for row in rows:
         time = _utc(row).timestamp()
-        if _known(row.location_lat) and not (time < newest and location):
+        if _latitude(row) is not None and not (time < newest and location):
             location = (row.location_lat, row.location_long)
         newest = max(newest, time)
     return Card(tuple(history[::-1] if newest_first else history), location, newest, len(rows))  # type: ignore[arg-type]
@@ -72,10 +76,11 @@ def _replayed(rows: list[Row], history_length: int, newest_first: bool) -> Card:
 def usable(row: Row) -> bool:
     ids = (row.transaction_id, row.card_id, row.customer_id)
     return (
-        all(one is not None and str(one) != "" for one in ids)
+        all(one is not None and _bytes(one) for one in ids)
         and row.timestamp is not None
+        and 1900 <= _utc(row).year <= 2299
         and row.amount is not None
-        and math.isfinite(row.amount)
+        and abs(row.amount) <= 1e100
     )
 
 
@@ -87,31 +92,61 @@ def welford(amounts: list[float]) -> Welford:
 
 
 def _card(rows: list[Row], history_length: int, newest_first: bool) -> Card:
-    ordered = sorted(rows, key=_order)
-    located = [row for row in ordered if _known(row.location_lat) and _known(row.location_long)]
+    ordered = sorted(rows, key=lambda row: (*_order(row), float(row.amount), *_rest(listed(row))))
     history = [listed(row) for row in ordered[-history_length:]]
     return Card(
         history=tuple(reversed(history) if newest_first else history),
-        location=(located[-1].location_lat, located[-1].location_long) if located else None,  # type: ignore[arg-type]
-        last_ts=_utc(ordered[-1]).timestamp(),
+        location=_location(rows),
+        last_ts=_cut(_utc(ordered[-1])).timestamp(),
         seq=len(ordered),
     )
 
 
-def _order(row: Row) -> tuple[datetime, bytes]:
-    return _utc(row), str(row.transaction_id).encode()
+def _order(row: Row) -> tuple[Any, ...]:
+    return _utc(row), _bytes(row.transaction_id)
+
+
+def _rest(transaction: Transaction) -> tuple[Any, ...]:
+    """What decides between two rows of one time, id and amount; an unknown coordinate is the greatest."""
+    place = [math.inf if one is None else one for one in (transaction.location_lat, transaction.location_long)]
+    return json.dumps(transaction.merchant_category, ensure_ascii=False).encode(), *place
+
+
+def _location(rows: list[Row]) -> tuple[float, float] | None:
+    """Of two rows of one time and id it is always the same one's, which is all that can be said of it."""
+    located = [(row, lat, lon) for row in rows if None not in (lat := _latitude(row), lon := _longitude(row))]
+    if not located:
+        return None
+    _, lat, lon = max(located, key=lambda one: (*_order(one[0]), struct.pack("<dd", one[1], one[2])))
+    return lat, lon  # type: ignore[return-value]
 
 
 def listed(row: Row) -> Transaction:
     """The row as an element of its card's history."""
     return Transaction(
-        transaction_id=str(row.transaction_id),
-        merchant_category=row.merchant_category,
+        transaction_id=_text(_bytes(row.transaction_id)),
+        merchant_category=None if row.merchant_category is None else _text(_bytes(row.merchant_category)),
         amount=float(row.amount),
         timestamp=_utc(row).isoformat(timespec="milliseconds"),
-        location_lat=row.location_lat if _known(row.location_lat) else None,
-        location_long=row.location_long if _known(row.location_long) else None,
+        location_lat=_latitude(row),
+        location_long=_longitude(row),
     )
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _id(value: Any) -> str | bytes:
+    try:
+        return _bytes(value).decode()
+    except UnicodeDecodeError:
+        return _bytes(value)
+
+
+def _text(value: bytes) -> str:
+    """JSON is text: each run of bytes that are none is one U+FFFD."""
+    return re.sub("[\udc80-\udcff]+", "\ufffd", value.decode(errors="surrogateescape"))
 
 
 def _utc(row: Row) -> datetime:
@@ -119,5 +154,18 @@ def _utc(row: Row) -> datetime:
     return row.timestamp if row.timestamp.tzinfo else row.timestamp.replace(tzinfo=timezone.utc)
 
 
-def _known(coordinate: float | None) -> bool:
-    return coordinate is not None and math.isfinite(coordinate)
+def _cut(time: datetime) -> datetime:
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def _latitude(row: Row) -> float | None:
+    return _degrees(row.location_lat, 90)
+
+
+def _longitude(row: Row) -> float | None:
+    return _degrees(row.location_long, 180)
+
+
+def _degrees(value: Any, limit: int) -> float | None:
+    """None where it is unknown, or no place on the globe."""
+    return float(value) if value is not None and -limit <= value <= limit else None

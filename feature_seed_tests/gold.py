@@ -1,7 +1,7 @@
 """Gold tables for tests: rows of plain Python values, written by the real engine."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,16 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A transaction as the ETL writes it; the types are those of the table."""
+    """A transaction as the ETL writes it; the types are those of the table. Bytes are texts that need not be UTF-8."""
 
     transaction_id: Any
     card_id: Any
     customer_id: Any
-    merchant_category: str | None
+    merchant_category: str | bytes | None
     amount: Any
     timestamp: datetime | None
-    location_lat: float | None
-    location_long: float | None
+    location_lat: Any
+    location_long: Any
 
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -50,7 +50,15 @@ def create_table(client: Client, table: str, rows: Sequence[Row], **types: str) 
     columns = ", ".join(f"{name} {type_}" for name, type_ in {**TYPES, **types}.items())
     client.command(f"CREATE OR REPLACE TABLE {table} ({columns}) ENGINE = MergeTree ORDER BY tuple()")
     if rows:
-        client.insert(table, [astuple(row) for row in rows], column_names=COLUMNS)
+        values = [_alike([getattr(row, name) for row in rows]) for name in COLUMNS]
+        client.insert(table, values, column_names=COLUMNS, column_oriented=True)
+
+
+def _alike(values: Sequence[Any]) -> Sequence[Any]:
+    """Texts as bytes where one of them is bytes: the driver takes either, and no mixture."""
+    if not any(isinstance(value, bytes) for value in values):
+        return values
+    return [value.encode() if isinstance(value, str) else value for value in values]
 
 
 def write_parquet(client: Client, path: Path, rows: Sequence[Row], **types: str) -> Path:

@@ -18,11 +18,12 @@ from feature_seed.assets import card_history, card_location, customer_stats, gol
 from feature_seed.checks import gold_checks
 from feature_seed.contract import read_ready
 from feature_seed.errors import GoldError, WarehouseError
+from feature_seed.feature import LOCATION
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
-from feature_seed.parity import FEATURE_CHECKS
-from feature_seed.stream import Layout
+from feature_seed.parity import FEATURE_CHECKS, Comparison
+from feature_seed.stream import Layout, shard_names
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.gold import Row, transaction
@@ -191,7 +192,7 @@ def test_no_gold_table(server: Warehouse, tmp_path: Path, online: redis.Redis, s
     missing = Warehouse(**place, gold_table="gone")
     failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
     assert "no gold table 'gone'" in failed.pop("gold_transactions.schema")
-    assert len(failed) == 4
+    assert len(failed) == 5
     assert all(text.startswith("not evaluated: ") for text in failed.values())
     missing = Warehouse(gold_parquet=str(tmp_path / "gone.parquet"))
     failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
@@ -206,14 +207,36 @@ def test_a_warehouse_out_of_reach_is_an_error_of_the_run(online: redis.Redis, st
 
 
 def test_duplicates_that_disagree_do_not_block(make_parquet: MakeWarehouse, store: OnlineStore) -> None:
-    """Two transactions of one id and time have no order, so that parity cannot say which of them is the latest."""
+    """Of two transactions of one id and time the greater amount is the later; where the card was, parity cannot say."""
     twice = [transaction(7, "twice", seconds=9, amount=amount, location_lat=amount) for amount in (1.0, 2.0)]
     rows = [replace(row, transaction_id=f"{row.card_id} {row.transaction_id}") for row in [*ROWS, *ROWS[:5], *twice]]
     result = seed(make_parquet(rows), store, job="seed_all")
     assert list(failures(result)) == ["gold_transactions.duplicate_transactions"]
     assert "6 rows repeat a transaction id" in failures(result)["gold_transactions.duplicate_transactions"]
-    assert numbers(result, "card_history.parity")["sampled"] == 40
+    assert numbers(result, "card_history.parity")["sampled"] == 41
+    assert numbers(result, "card_location.parity")["sampled"] == 40
     assert numbers(result, "customer_stats.parity")["sampled"] == 41
+
+
+def test_duplicates_in_more_rows_than_memory_is_given_for(
+    make_parquet: MakeWarehouse, store: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in four ids is looked at, whatever the order of rows; of 200 that are there twice some are among them."""
+    monkeypatch.setattr("feature_seed.checks._SEARCHED_ROWS", 151)
+    warehouse = make_parquet([*ROWS, *ROWS[:200]])
+    looked_at = set()
+    for _ in range(2):
+        result = seed(warehouse, store, job="seed_all")
+        found = numbers(result, "gold_transactions.duplicate_transactions")
+        assert 20 < found["repeated"] < 80
+        assert found["looked_at"] < 300
+        assert re.match(
+            rf"{found['repeated']} rows repeat a transaction id of the {found['looked_at']} looked at in this run, "
+            r"one in 4 ids, for example 't\d\d\d', 2 times$",
+            failures(result)["gold_transactions.duplicate_transactions"],
+        )
+        looked_at.add(str(found))
+    assert len(looked_at) == 2
 
 
 def hard_rows() -> list[Row]:
@@ -396,7 +419,7 @@ def test_keys_of_entities_that_gold_does_not_know(
 def test_ids_that_are_no_text_are_counted_and_known(
     server: Warehouse, make_table: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
-    """They are seeded as they are. Parity leaves them out, since the contract takes text."""
+    """They are seeded as they are, and compared as others are."""
     warehouse = make_table(ROWS)
     with server.client() as client:
         client.command(
@@ -407,7 +430,18 @@ def test_ids_that_are_no_text_are_counted_and_known(
     assert online.exists(b"card:\xff\xfe:history", b"cust:\xff\xfd:stats") == 2
     assert failures(result) == {}
     assert numbers(result, "card_history.entity_count")["entities"] == 41
-    assert numbers(result, "card_history.parity")["sampled"] == 40
+    assert numbers(result, "card_history.parity")["sampled"] == 41
+
+
+def test_every_run_looks_at_other_keys(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Of 60,000 keys each search meets some thousands: another part every time."""
+    online.mset({f"card:{i}:seq": 1 for i in range(60_000)})
+    warehouse = make_parquet(ROWS)
+    with warehouse.client() as gold:
+        comparison = Comparison(LOCATION, gold, online, warehouse.table, Layout(), shard_names(16))
+        searches = [set(comparison.met(100_000)) for _ in range(3)]
+    assert all(9_000 < len(met) < 12_000 for met in searches)
+    assert len(set.union(*searches)) > 15_000
 
 
 def test_checks_without_a_range(make_parquet: MakeWarehouse, store: OnlineStore) -> None:

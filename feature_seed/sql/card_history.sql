@@ -18,24 +18,30 @@ WITH
         SELECT
             *,
             arraySlice(
-                arraySort((i, time, id) -> (time, id), arrayEnumerate(times), times, ids), -{history_length:UInt16}
+                -- The rest only where a transaction is there twice: so that a second run cuts and writes the same.
+                arraySort(
+                    (i, time, id, amount, category, lat, lon) -> (time, id, amount, category, lat, lon),
+                    arrayEnumerate(times), times, ids, amounts, categories, lats, lons
+                ),
+                -{history_length:UInt16}
             ) AS positions
         FROM collected
     )
--- JSON is written after the cut, and only strings go through toJSONString: a named tuple costs twice as much.
+-- JSON is written after the cut, and only strings go through toJSONString: a named tuple costs twice as much. JSON is
+-- UTF-8: bytes that are none become U+FFFD, at once for the whole element, 2 % of the time.
 SELECT
     card_id,
     toString(transactions) AS count,
     arrayMap(
-        i -> concat(
+        i -> toValidUTF8(concat(
             '{"transaction_id":', toJSONString(ids[i]),
             ',"merchant_category":', categories[i],
             ',"amount":', toString(amounts[i]),
-            ',"timestamp":"', replaceOne(toString(fromUnixTimestamp64Milli(intDiv(times[i], 1000), 'UTC')), ' ', 'T'),
+            ',"timestamp":"', replaceOne(toString(fromUnixTimestamp64Milli(millis(times[i]), 'UTC')), ' ', 'T'),
             '+00:00","location_lat":', if(isFinite(lats[i]), toString(lats[i]), 'null'),
             ',"location_long":', if(isFinite(lons[i]), toString(lons[i]), 'null'),
             '}'
-        ),
+        )),
         if({newest_first:Bool}, arrayReverse(positions), positions)
     ) AS history
 FROM ordered

@@ -5,6 +5,6 @@ SELECT
     sipHash64(id) % {shard_count:UInt16} AS shard,
     uniqExact(sipHash64(id)) AS entities,
     count() AS transactions,
-    arrayMap(one -> hex(one), groupUniqArrayIf(id, CRC32(id) IN {met:Array(UInt32)})) AS known
+    groupUniqArrayIf(id, CRC32(id) IN {met:Array(UInt32)}) AS known
 FROM usable
 GROUP BY shard

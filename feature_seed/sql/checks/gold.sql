@@ -1,5 +1,4 @@
--- Gold's rows by the first thing that is wrong with them, in one scan: 1.9 CPU-seconds for 10 M rows of Parquet, of
--- which counting distinct ids is half. Hashes of ids cost half the memory of ids.
+-- Gold's rows by the first thing that is wrong with them, in one scan: 1.5 CPU-seconds for 10 M rows of Parquet.
 SELECT
     multiIf(
         valid, '',
@@ -7,17 +6,24 @@ SELECT
         empty(ifNull(card_id, '')), 'no card',
         empty(ifNull(customer_id, '')), 'no customer',
         isNull(timestamp), 'no timestamp',
+        timestamp NOT BETWEEN toDateTime64('1900-01-01 00:00:00', 6, 'UTC')
+            AND toDateTime64('2299-12-31 23:59:59.999999', 6, 'UTC'), 'timestamp outside 1900 to 2299',
         isNull(amount), 'amount missing',
-        'amount not finite'
+        NOT isFinite(amount), 'amount not finite',
+        'amount beyond 1e100'
     ) AS reason,
     count() AS rows,
+    -- Cut and made text of one row: inside the aggregate it would be done for every row.
     toJSONString(
-        any(tuple(transaction_id, card_id, customer_id, timestamp, amount))::Tuple(
+        tuple(
+            toValidUTF8(left((any(tuple(transaction_id, card_id, customer_id, timestamp, amount)) AS one).1, 100)),
+            toValidUTF8(left(one.2, 100)), toValidUTF8(left(one.3, 100)), one.4, one.5
+        )::Tuple(
             transaction_id Nullable(String), card_id Nullable(String), customer_id Nullable(String),
             timestamp Nullable(String), amount Nullable(String)
         )
     ) AS example,
     maxIf(timestamp, valid) AS newest,
-    countIf(valid) - uniqExactIf(sipHash64(transaction_id), valid) AS repeated
+    countIf(off_globe) AS off_globe
 FROM gold
 GROUP BY reason

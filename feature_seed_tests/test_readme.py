@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import redis
 import yaml
 
-from feature_seed.contract import KEYS
+from feature_seed.contract import KEYS, read_card, read_customer
 from feature_seed.environment import VARIABLES
 from feature_seed.warehouse import GOLD_COLUMNS
 
@@ -61,6 +62,13 @@ def test_the_jobs_exist(name: str) -> None:
     from feature_seed.definitions import defs
 
     assert defs.resolve_job_def(name).name == name
+
+
+def test_the_example_of_an_event_works(online: redis.Redis) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(example, {"redis": online})
+    card, customer = read_card(online, "card-0042"), read_customer(online, "cust-0021")
+    assert card and customer and card.seq == customer.count == 1
 
 
 def test_links_lead_somewhere() -> None:

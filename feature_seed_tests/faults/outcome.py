@@ -12,7 +12,7 @@ class Outcome:
         tried: what was done to the store, in words.
         times: how often, in loads.
         events: how many live events were applied meanwhile.
-        lost, counted_twice: how many events the store holds too few or too many, of cards or of customers, the greater.
+        lost, counted_twice: events that are missing, or once too often, on cards or on customers: the larger number.
         half_written: what readers met that no load and no event may leave.
         different: entities whose counts are right and something else is not.
         flawless: whether all four have to be 0; otherwise they are measured.

@@ -4,9 +4,9 @@
 -- KEYS: loc, last_ts, seq, seeded   ARGV: last_ts, then lat and lon where gold has a location
 -- Returns 1 when the card is as gold has it, 0 when the live time or place is kept.
 local live_ts = tonumber(redis.call('GET', KEYS[2]))
-local touched = redis.call('GET', KEYS[3]) ~= redis.call('GET', KEYS[4])
+local touched = live_ts and redis.call('GET', KEYS[3]) ~= redis.call('GET', KEYS[4])
 -- At the same time the live event is the later one, since gold does not hold it.
-if live_ts and touched and live_ts >= tonumber(ARGV[1]) then
+if touched and live_ts >= tonumber(ARGV[1]) then
     -- Live events may all be without coordinates: then gold's are the latest.
     if ARGV[2] and redis.call('EXISTS', KEYS[1]) == 0 then
         redis.call('HSET', KEYS[1], 'lat', ARGV[2], 'lon', ARGV[3])

@@ -17,11 +17,13 @@ import dagster as dg
 import pytest
 import redis
 
-from feature_seed import lock
+from feature_seed import assets, lock
+from feature_seed.block import Block
 from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import StoreError
 from feature_seed.lock import KEY, Owner, StoreLock
-from feature_seed.online_store import OnlineStore
+from feature_seed.online_store import BulkConnection, OnlineStore
+from feature_seed.readiness import ready_when_whole
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.deployment import wait_for
@@ -158,6 +160,31 @@ def test_a_run_that_may_not_have_the_store_leaves_it_alone(
     online.delete(KEY)
 
 
+@pytest.mark.parametrize("step", ["customer_stats", "warm_start"])
+def test_a_lock_that_is_lost_on_the_way_fails_the_step(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Before: another run takes the store while the last feature is written, or after it. No step succeeds since."""
+    write = BulkConnection.write
+
+    def robbed(happen: bool) -> None:
+        if happen:
+            online.set(KEY, "run z on another.host (process 7)")
+
+    def robbed_before(self: BulkConnection, block: Block) -> None:
+        robbed(step == "customer_stats" and block.keys[0].endswith(b":stats"))
+        write(self, block)
+
+    monkeypatch.setattr(BulkConnection, "write", robbed_before)
+    if step == "warm_start":
+        monkeypatch.setattr(assets, "ready_when_whole", lambda *given: (robbed(True), ready_when_whole(*given))[1])
+    result = seed(make_parquet(ROWS), store, raise_on_error=False)
+    failed = {event.step_key: str(event.step_failure_data.error) for event in result.get_step_failure_events()}
+    assert "run z on another.host" in failed[step]
+    assert read_ready(online) == Ready("seeding")
+    online.delete(KEY)
+
+
 def test_materialize_all_is_one_process() -> None:
     """So that it holds the lock from its first step to its last."""
     from feature_seed.definitions import defs
@@ -168,7 +195,8 @@ def test_materialize_all_is_one_process() -> None:
 _SEED = """
 import sys
 import dagster as dg
-from feature_seed import lock
+from feature_seed import assets, lock
+from feature_seed.block import Block
 from feature_seed.online_store import OnlineStore
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.run import seed

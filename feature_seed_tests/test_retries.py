@@ -146,6 +146,19 @@ def error(result: dg.ExecuteInProcessResult, step: str) -> str:
     return found.error.to_string()
 
 
+def connections(online: redis.Redis, store: OnlineStore) -> int:
+    """How often a store that cannot be used is connected to."""
+
+    def received() -> int:
+        stats: Any = online.info("stats")
+        return stats["total_connections_received"]
+
+    before = received()
+    with pytest.raises(StoreError), store.client():
+        pass
+    return received() - before
+
+
 def test_what_does_not_pass_is_not_tried_again(
     make_parquet: MakeWarehouse, server: Warehouse, redis_port: int, online: redis.Redis, store: OnlineStore
 ) -> None:
@@ -160,6 +173,7 @@ def test_what_does_not_pass_is_not_tried_again(
         result = seed(wrong_warehouse, wrong_store, raise_on_error=False)
         assert attempts(result, "card_history") == 1
         assert message in error(result, "card_history")
+    assert connections(online, OnlineStore(url=f"redis://127.0.0.1:{redis_port}", password="wrong")) == 1
     online.set("card:c1:history", "another's")
     result = seed(warehouse, store, raise_on_error=False)
     assert attempts(result, "card_history") == 1

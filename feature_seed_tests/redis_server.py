@@ -12,9 +12,12 @@ from feature_seed.local_redis import server_binary
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Low enough for the port 10,000 above it, by which nodes of a cluster talk."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            if (port := probe.getsockname()[1]) < 55_536:
+                return port
 
 
 @contextmanager

@@ -435,7 +435,7 @@ def test_ids_that_are_no_text_are_counted_and_known(
 
 def test_every_run_looks_at_other_keys(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
     """Of 60,000 keys each search meets some thousands: another part every time."""
-    online.mset({f"card:{i}:seq": 1 for i in range(60_000)})
+    online.mset({f"card:{i}:last_ts": 1 for i in range(60_000)})
     warehouse = make_parquet(ROWS)
     with warehouse.client() as gold:
         comparison = Comparison(LOCATION, gold, online, warehouse.table, Layout(), shard_names(16))

@@ -31,7 +31,7 @@ from feature_seed_tests.expected import expect
 from feature_seed_tests.gold import transaction
 from feature_seed_tests.redis_server import redis_server
 from feature_seed_tests.run import seed
-from feature_seed_tests.store import assert_holds, dump, features
+from feature_seed_tests.store import assert_holds, dump
 
 ROWS = [transaction(i, f"c{i % 300}", seconds=i) for i in range(900)]
 
@@ -155,7 +155,7 @@ def test_a_run_that_may_not_have_the_store_leaves_it_alone(
     online.set(KEY, "run z on another.host (process 7)")
     with pytest.raises(StoreError, match=r"seeded by run z on another\.host"):
         seed(make_parquet(ROWS), store)
-    assert features(online) == {KEY.encode(): (b"string", b"run z on another.host (process 7)")}
+    assert dump(online) == {KEY.encode(): (b"string", b"run z on another.host (process 7)")}
     assert read_ready(online) is None
     online.delete(KEY)
 

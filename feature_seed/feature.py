@@ -25,11 +25,16 @@ _PACKAGE = files("feature_seed")
 # What the SQL is written in; lambdas are inlined where they are used, no call per value.
 # `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
 # cannot take the braces itself, it stumbles over `{{{}}}`. `millis`: of microseconds, rounded down before 1970 as well.
+# `sortable`: an Int64 as eight bytes in the same order, and `unsorted` back. `ordinal`: the bits of a double as an
+# Int64 in the same order, and back.
 _DIALECT = r"""
     (text -> concat('$', toString(length(text)), '\r\n', text, '\r\n')) AS bulk,
     (id -> if({key_tags:Bool}, concat('{', id, '}'), id)) AS tagged,
     (id -> toUInt16(sipHash64(id) % {shard_count:UInt16})) AS shard_of,
-    (micros -> intDiv(micros - positiveModulo(micros, 1000), 1000)) AS millis
+    (micros -> intDiv(micros - positiveModulo(micros, 1000), 1000)) AS millis,
+    (number -> reverse(reinterpretAsFixedString(bitXor(toUInt64(number), bitShiftLeft(1::UInt64, 63))))) AS sortable,
+    (bytes -> toInt64(bitXor(reinterpretAsUInt64(reverse(bytes)), bitShiftLeft(1::UInt64, 63)))) AS unsorted,
+    (bits -> if(bits < 0, bitXor(bits, 9223372036854775807), bits)) AS ordinal
 """
 
 
@@ -118,8 +123,8 @@ HISTORY = Feature(
     "card_id",
     keys=(CARD_HISTORY, CARD_SEQ, CARD_SEEDED),
     replies=5,
-    entity_bytes=200,
-    row_bytes=100,
+    entity_bytes=150,
+    row_bytes=90,
     values={
         "transaction_id": Value("string", "transaction_id", "Decides the order of transactions of one time."),
         "merchant_category": Value("string", "merchant_category", "null where gold has none."),
@@ -138,7 +143,7 @@ LOCATION = Feature(
     keys=(CARD_LOCATION, CARD_LAST_TS),
     reads=(CARD_SEQ, CARD_SEEDED),
     replies=4,
-    entity_bytes=300,
+    entity_bytes=600,
     row_bytes=0,
     values={
         "lat": Value("double", "location_lat", "Degrees, of the latest transaction that has coordinates."),

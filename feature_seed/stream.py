@@ -17,9 +17,9 @@ from feature_seed.feature import Feature, OnConflict, over, sql
 from feature_seed.prefetch import prefetch
 from feature_seed.warehouse import Profile, Warehouse, patiently
 
-# What one pass over gold may collect. A pass reads all of gold again (1.8 CPU-seconds for 10 M rows of Parquet), so few
-# are fast: 1 M cards of 10 M rows take 31 CPU-seconds and 1.43 GB at 256 MB, 29.5 and 1.7 GB, but no less time, at 400.
-PASS_BYTES = 256_000_000
+# What one pass over gold may collect. A pass reads all of gold again (1.6 CPU-seconds for 10 M rows of Parquet), so few
+# are fast: a job of 1 M cards of 10 M rows takes 52 CPU-seconds at 256 MB and 49 here, in 1.45 GB; 48 and 1.9 at 600.
+PASS_BYTES = 360_000_000
 
 # Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in four passes,
 # 1,000 cards and 1.6 MB. A small max_block_size instead takes a core away from the query.

@@ -107,9 +107,9 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 
 def _rest(transaction: Transaction) -> tuple[Any, ...]:
-    """What decides between two rows of one time, id and amount; an unknown coordinate is the greatest."""
-    place = [math.inf if one is None else one for one in (transaction.location_lat, transaction.location_long)]
-    return json.dumps(transaction.merchant_category, ensure_ascii=False).encode(), *place
+    """What decides between two rows of one time, id and amount: the category, then the bytes of the coordinates."""
+    place = [math.nan if one is None else one for one in (transaction.location_lat, transaction.location_long)]
+    return json.dumps(transaction.merchant_category, ensure_ascii=False).encode(), struct.pack("<dd", *place)
 
 
 def _location(rows: list[Row]) -> tuple[float, float] | None:

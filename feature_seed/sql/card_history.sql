@@ -1,30 +1,26 @@
 -- One row per card: its newest transactions as JSON objects, ordered by (time, transaction_id), and how many it made.
 WITH
-    -- One array per column. groupArray drops NULLs and would shift an array against the others: none may reach it.
+    -- One string per row, ordered as transactions are and written as in card_location.sql: grouping, sorting and cutting
+    -- one array instead of six takes a fifth less CPU and a third less memory. Nor may a lambda look into an array beside
+    -- its argument: that is copied for every element. After the id only for a transaction that is there twice: the
+    -- greater amount is the later, and the rest decides so that a second run cuts and writes the same.
     collected AS (
         SELECT
             card_id,
             greatest(count(), any(made)) AS transactions,
-            groupArray(time) AS times,
-            groupArray(transaction_id) AS ids,
-            groupArray(ifNull(toJSONString(merchant_category), 'null')) AS categories,
-            groupArray(amount) AS amounts,
-            groupArray(lat) AS lats,
-            groupArray(lon) AS lons
+            groupArray(
+                concat(
+                    sortable(time), replaceAll(transaction_id, '\0', '\0\xff'), '\0\0',
+                    sortable(ordinal(reinterpretAsInt64(amount))),
+                    ifNull(toJSONString(merchant_category), 'null'),
+                    reinterpretAsFixedString(lat), reinterpretAsFixedString(lon)
+                )
+            ) AS packed
         FROM recent
         GROUP BY card_id
     ),
-    ordered AS (
-        SELECT
-            *,
-            arraySlice(
-                -- The rest only where a transaction is there twice: so that a second run cuts and writes the same.
-                arraySort(
-                    (i, time, id, amount, category, lat, lon) -> (time, id, amount, category, lat, lon),
-                    arrayEnumerate(times), times, ids, amounts, categories, lats, lons
-                ),
-                -{history_length:UInt16}
-            ) AS positions
+    cut AS (
+        SELECT card_id, transactions, arraySlice(arraySort(packed), -{history_length:UInt16}) AS newest
         FROM collected
     )
 -- JSON is written after the cut, and only strings go through toJSONString: a named tuple costs twice as much. JSON is
@@ -33,15 +29,20 @@ SELECT
     card_id,
     toString(transactions) AS count,
     arrayMap(
-        i -> toValidUTF8(concat(
-            '{"transaction_id":', toJSONString(ids[i]),
-            ',"merchant_category":', categories[i],
-            ',"amount":', toString(amounts[i]),
-            ',"timestamp":"', replaceOne(toString(fromUnixTimestamp64Milli(millis(times[i]), 'UTC')), ' ', 'T'),
-            '+00:00","location_lat":', if(isFinite(lats[i]), toString(lats[i]), 'null'),
-            ',"location_long":', if(isFinite(lons[i]), toString(lons[i]), 'null'),
+        row -> toValidUTF8(concat(
+            '{"transaction_id":',
+            toJSONString(replaceAll(substring(row, 9, (position(row, '\0\0', 9) AS end) - 9), '\0\xff', '\0')),
+            ',"merchant_category":', substring(row, end + 10, length(row) - end - 25),
+            ',"amount":', toString(reinterpretAsFloat64(ordinal(unsorted(substring(row, end + 2, 8))))),
+            ',"timestamp":"', replaceOne(
+                toString(fromUnixTimestamp64Milli(millis(unsorted(substring(row, 1, 8))), 'UTC')), ' ', 'T'
+            ),
+            '+00:00","location_lat":',
+            if(isFinite(reinterpretAsFloat64(substring(row, -16, 8)) AS lat), toString(lat), 'null'),
+            ',"location_long":',
+            if(isFinite(reinterpretAsFloat64(substring(row, -8)) AS lon), toString(lon), 'null'),
             '}'
         )),
-        if({newest_first:Bool}, arrayReverse(positions), positions)
+        if({newest_first:Bool}, arrayReverse(newest), newest)
     ) AS history
-FROM ordered
+FROM cut

@@ -9,7 +9,7 @@ WITH placed AS (
         -- so that it comes after them: an id stays before another that it begins.
         maxIf(
             concat(
-                reverse(reinterpretAsFixedString(bitXor(toUInt64(time), bitShiftLeft(1::UInt64, 63)))),
+                sortable(time),
                 replaceAll(transaction_id, '\0', '\0\xff'), '\0\0',
                 reinterpretAsFixedString(lat), reinterpretAsFixedString(lon)
             ),

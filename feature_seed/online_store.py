@@ -3,7 +3,9 @@
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ssl import SSLCertVerificationError
+from socket import socket
+from ssl import SSLSocket
+from typing import Any
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -15,6 +17,7 @@ from redis.connection import parse_url
 from redis.exceptions import AuthorizationError
 from redis.retry import Retry
 
+from feature_seed import tls
 from feature_seed.block import Block
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, shown
 from feature_seed.local_redis import LocalRedis
@@ -59,11 +62,13 @@ class OnlineStore(dg.ConfigurableResource):
         if self.url:
             require_url(self.url)
         url = self.url or f"unix://{LocalRedis(self.home).ensure()}"
-        secret = {"password": self.password} if self.password else {}
+        options: dict[str, Any] = {"password": self.password} if self.password else {}
+        if url.startswith("rediss://"):
+            options["connection_class"] = _TLSConnection
         with self.errors():
             client = redis.Redis.from_url(
                 url,
-                **secret,
+                **options,
                 protocol=2,  # RESP3 may interleave push messages with the acknowledgements
                 socket_connect_timeout=_CONNECT_SECONDS,
                 socket_timeout=_ANSWER_SECONDS,
@@ -71,10 +76,19 @@ class OnlineStore(dg.ConfigurableResource):
                 driver_info=None,  # CLIENT SETINFO needs a right of its own
             )
             try:
-                _CONNECT.call_with_retry(client.ping, lambda _: None, is_retryable=_passes)
+                _CONNECT.call_with_retry(lambda: self._ping(client), lambda _: None, is_retryable=_passes)
                 yield client
             finally:
                 client.close()
+
+    def _ping(self, client: redis.Redis) -> None:
+        """Raises a StoreError where one side alone speaks TLS: it only looks like a server that is away."""
+        try:
+            client.ping()
+        except (redis.ConnectionError, redis.TimeoutError) as e:
+            if advice := _tls_advice(client.connection_pool):
+                raise StoreError(f"Redis at {self.address} cannot be reached: {advice}") from e
+            raise
 
     @contextmanager
     def bulk(self, scripts: Sequence[str] = ()) -> Iterator["BulkConnection"]:
@@ -102,6 +116,30 @@ class OnlineStore(dg.ConfigurableResource):
             raise kind(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
         except redis.ResponseError as e:
             raise StoreError(f"Redis at {self.address} refuses: {_advised(str(e))}") from e
+
+
+class _TLSConnection(redis.SSLConnection):
+    """Bounds the handshake as the connecting; redis-py waits for it as long as for an answer."""
+
+    def _wrap_socket_with_ssl(self, sock: socket) -> SSLSocket:
+        sock.settimeout(self.socket_connect_timeout)
+        try:
+            wrapped = super()._wrap_socket_with_ssl(sock)
+        except FileNotFoundError as e:  # which is an OSError as those of a server that is away
+            files = (self.ca_certs, self.ca_path, self.certfile, self.keyfile)
+            raise StoreError(f"No such file, of those that REDIS_URL names: {', '.join(filter(None, files))}") from e
+        wrapped.settimeout(self.socket_timeout)
+        return wrapped
+
+
+def _tls_advice(pool: redis.ConnectionPool) -> str:
+    """What to change in REDIS_URL where it asks for TLS and there is none, or for none and there is; else ''."""
+    host, port = (pool.connection_kwargs.get(name, unset) for name, unset in (("host", "localhost"), ("port", 6379)))
+    if issubclass(pool.connection_class, redis.SSLConnection):
+        return "it speaks no TLS there, so REDIS_URL starts with redis://" if tls.speaks_redis(host, port) else ""
+    if issubclass(pool.connection_class, redis.Connection):
+        return "it speaks TLS there, so REDIS_URL starts with rediss://" if tls.speaks_tls(host, port) else ""
+    return ""
 
 
 def require_url(url: str) -> None:
@@ -183,7 +221,7 @@ class BulkConnection:
 def _passes(error: Exception) -> bool:
     """Whether an error of the connection may pass by itself: no wrong password or certificate does."""
     permanent = (redis.AuthenticationError, AuthorizationError)
-    return not isinstance(error, permanent) and not isinstance(error.__context__, SSLCertVerificationError)
+    return not isinstance(error, permanent) and not tls.mistaken(error)
 
 
 def _refusal(reply: object) -> hiredis.ReplyError | None:

@@ -20,6 +20,7 @@ from clickhouse_connect.driver.query import QueryResult
 from pydantic import Field, PrivateAttr
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
+from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError, WarehouseUnavailableError
 from feature_seed.feature import sql
 from feature_seed.sample import sample_gold
@@ -196,6 +197,18 @@ class Warehouse(dg.ConfigurableResource):
             yield client, Sockets(client).hang_up if isinstance(client, HttpClient) else lambda: None
 
     def _connect(self) -> Client:
+        if self.ca and not Path(self.ca).exists():
+            raise ConfigurationError(f"There is no file CLICKHOUSE_CA {self.ca!r}")
+        try:
+            return self._open()
+        except OperationalError as e:
+            if not self.secure and tls.speaks_tls(self.host or "", self.port or 8123):
+                raise WarehouseError(
+                    f"ClickHouse at {self.address} cannot be reached: it speaks TLS there, so set CLICKHOUSE_SECURE=1"
+                ) from e
+            raise
+
+    def _open(self) -> Client:
         return clickhouse_connect.get_client(
             host=self.host,
             port=self.port or 0,
@@ -275,9 +288,10 @@ class Warehouse(dg.ConfigurableResource):
                 f"look into its log, and run again. {error}"
             )
         if error.code is None:
-            return WarehouseUnavailableError(
-                f"ClickHouse at {where} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT and "
-                f"CLICKHOUSE_SECURE. {error}"
+            kind = WarehouseError if tls.mistaken(error) else WarehouseUnavailableError
+            return kind(
+                f"ClickHouse at {where} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE "
+                f"and CLICKHOUSE_CA. {error}"
             )
         kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
         return kind(f"ClickHouse at {where} failed on gold table {self.gold_table!r}: {error}")
@@ -384,7 +398,8 @@ def _transient(error: OperationalError) -> bool:
     """Refused or reset connections, and the statuses by which a proxy or a full server asks for another try."""
     if _caused_by(error, NewConnectionError):  # urllib3 takes a refusal for a kind of time-out
         return True
-    return error.code is None and not _caused_by(error, ConnectTimeoutError, ReadTimeoutError)
+    slow = _caused_by(error, ConnectTimeoutError, ReadTimeoutError)
+    return error.code is None and not slow and not tls.mistaken(error)
 
 
 def _caused_by(error: BaseException | None, *kinds: type[HTTPError]) -> bool:

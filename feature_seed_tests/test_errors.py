@@ -9,7 +9,6 @@ import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed import warehouse
 from feature_seed.errors import ConfigurationError, FeatureSeedError, GoldError, StoreError, WarehouseError
 from feature_seed.local_redis import LocalRedis
 from feature_seed.online_store import OnlineStore
@@ -183,8 +182,7 @@ def test_clickhouse_with_the_wrong_password(server: Warehouse, store: OnlineStor
     assert "CLICKHOUSE_PASSWORD" in message
 
 
-def test_clickhouse_not_reachable(store: OnlineStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warehouse, "PAUSES", ())
+def test_clickhouse_not_reachable(store: OnlineStore) -> None:
     port = free_port()
     message = failure(WarehouseError, Warehouse(host="127.0.0.1", port=port), store)
     assert f"127.0.0.1:{port} cannot be reached" in message

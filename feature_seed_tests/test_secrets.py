@@ -32,8 +32,10 @@ ROWS = [transaction(i, f"c{i % 9}", seconds=i) for i in range(60)]
 RUNS = """
 import json, os, sys
 import dagster as dg
-from feature_seed import defs
+from feature_seed import defs, retries, warehouse
 from feature_seed.sensors import run_failed
+
+retries.DELAYS_SECONDS, warehouse.PAUSES = (0.1,), (0.1,)  # tried again, since that is logged too
 
 ways, whole = json.load(sys.stdin)
 with dg.DagsterInstance.get() as instance:

@@ -13,7 +13,10 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterRunStatus
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from feature_seed import online_store, retries
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import gold_checks
@@ -106,6 +109,13 @@ class Deployment:
         job = self.definitions(self.store).resolve_job_def("seed_all")
         tags = {**request.tags, "dagster/run_key": request.run_key or ""}
         return self.instance.create_run_for_job(job, tags=tags, status=status)
+
+
+@pytest.fixture(autouse=True)
+def no_second_attempt(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that are to fail do so at once."""
+    monkeypatch.setattr(retries, "DELAYS_SECONDS", ())
+    monkeypatch.setattr(online_store, "_CONNECT", Retry(NoBackoff(), 0))
 
 
 @pytest.fixture

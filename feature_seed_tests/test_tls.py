@@ -1,7 +1,9 @@
 """TLS: to Redis and to ClickHouse, with an authority of one's own."""
 
+import re
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 import redis
 
-from feature_seed.errors import FeatureSeedError, StoreError, WarehouseError
+from feature_seed import online_store
 from feature_seed.online_store import OnlineStore
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
@@ -74,12 +76,14 @@ def test_redis(make_parquet: MakeWarehouse, certificates: Certificates, tls_port
         assert_holds(client, expect(ROWS))
 
 
-@pytest.mark.parametrize("query", ["", "?ssl_ca_certs=/there/is/none.pem"])
-def test_a_redis_that_nobody_vouches_for(make_parquet: MakeWarehouse, tls_port: int, query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [("", "CERTIFICATE_VERIFY_FAILED"), ("?ssl_ca_certs=/none.pem", "No such file, of those .*: /none.pem")],
+)
+def test_a_redis_that_nobody_vouches_for(make_parquet: MakeWarehouse, tls_port: int, query: str, says: str) -> None:
     """Its certificate is checked before a password is sent, and the message says what was wrong."""
     store = OnlineStore(url=f"rediss://127.0.0.1:{tls_port}/0{query}", password=PASSWORD)
-    with pytest.raises(StoreError, match=r"CERTIFICATE_VERIFY_FAILED|No such file"):
-        seed(make_parquet(ROWS), store)
+    fails_at_once(make_parquet(ROWS), store, says)
 
 
 @pytest.fixture
@@ -135,14 +139,36 @@ def test_clickhouse(
         seed(over_tls(gold, tls_clickhouse, **settings), store)
         assert_holds(online, expect(ROWS))
     online.flushall()
-    with pytest.raises(WarehouseError, match="certificate verify failed"):
-        seed(over_tls(gold, tls_clickhouse), store)
+    for settings, says in (({}, "certificate verify failed"), ({"ca": "/there/is/none.pem"}, "no file CLICKHOUSE_CA")):
+        fails_at_once(over_tls(gold, tls_clickhouse, **settings), store, says)
     assert online.dbsize() == 0
 
 
 def test_tls_mistaken(make_table: MakeWarehouse, store: OnlineStore, tls_clickhouse: int) -> None:
-    """TLS where there is none and none where there is: the variable to look at is named."""
+    """TLS where there is none and none where there is: the variable to look at is named, and nothing is tried again."""
     gold = make_table(ROWS)
     for warehouse in (over_tls(gold, int(gold.port or 0)), Warehouse(host="127.0.0.1", port=tls_clickhouse)):
-        with pytest.raises(FeatureSeedError, match="CLICKHOUSE_SECURE"):
-            seed(warehouse, store)
+        fails_at_once(warehouse, store, "CLICKHOUSE_SECURE")
+
+
+def test_tls_mistaken_for_redis(
+    make_parquet: MakeWarehouse, redis_port: int, tls_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same of the store. A Redis without TLS waits for the rest of what it takes for a command; not we for it."""
+    monkeypatch.setattr(online_store, "_CONNECT_SECONDS", 1)
+    gold = make_parquet(ROWS)
+    for url, says in (
+        (f"rediss://127.0.0.1:{redis_port}", "REDIS_URL starts with redis://"),
+        (f"redis://127.0.0.1:{tls_port}", "REDIS_URL starts with rediss://"),
+    ):
+        fails_at_once(gold, OnlineStore(url=url, password=PASSWORD), says)
+
+
+def fails_at_once(warehouse: Warehouse, store: OnlineStore, says: str) -> None:
+    """A run of one step, at its first attempt; the limit is for slow machines."""
+    started = time.monotonic()
+    result = seed(warehouse, store, job="load_shard", shard="00", raise_on_error=False)
+    assert time.monotonic() - started < 20
+    failed = result.failure_data_for_node("card_history")
+    assert failed and failed.error and re.search(says, failed.error.to_string())
+    assert not [event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]

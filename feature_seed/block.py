@@ -1,7 +1,8 @@
 """What travels from the warehouse to the store."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -10,14 +11,24 @@ class Block:
 
     Attributes:
         shards: the shard of each entity.
-        keys: the keys written, one text per entity, for error messages.
-        payload: RESP, one entity after another.
+        keys: the keys written, one text per entity, for error messages; with key tags its first tag tells the slot.
+        payloads: RESP, of one entity each.
         commands: how many Redis commands that is, per entity.
         guarded: whether a reply of 0 means that the store's newer state was kept.
     """
 
     shards: Sequence[int]
     keys: Sequence[bytes]
-    payload: bytes
+    payloads: Sequence[bytes]
     commands: int
     guarded: bool
+
+    @cached_property
+    def payload(self) -> bytes:
+        """One entity after another, as it is sent."""
+        return b"".join(self.payloads)
+
+    def pick(self, positions: Sequence[int]) -> "Block":
+        """The block of these entities alone."""
+        shards, keys, payloads = ([all_[i] for i in positions] for all_ in (self.shards, self.keys, self.payloads))
+        return replace(self, shards=shards, keys=keys, payloads=payloads)

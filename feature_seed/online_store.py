@@ -86,7 +86,7 @@ class OnlineStore(dg.ConfigurableResource):
         try:
             client.ping()
         except (redis.ConnectionError, redis.TimeoutError) as e:
-            if advice := _tls_advice(client.connection_pool):
+            if _passes(e) and (advice := _tls_advice(client.connection_pool)):
                 raise StoreError(f"Redis at {self.address} cannot be reached: {advice}") from e
             raise
 

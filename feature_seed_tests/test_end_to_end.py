@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
@@ -62,6 +63,7 @@ def skipped(port: int, reason: str) -> bool:
     return any(re.search(reason, tick["skipReason"] or "") for tick in ticks)
 
 
+@pytest.mark.slow
 def test_the_etl_reports_and_the_store_is_seeded(
     chdb: Client, tmp_path: Path, redis_port: int, online: redis.Redis
 ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 
 @dataclass(frozen=True)
@@ -12,23 +13,25 @@ class Block:
     Attributes:
         shards: the shard of each entity.
         keys: the keys written, one text per entity, for error messages; with key tags its first tag tells the slot.
-        payloads: RESP, of one entity each.
+        payload: RESP, one entity after another. In one piece: 1,000 in a queue cost a tenth of memory in fragments.
+        sizes: of each entity's part of it, in bytes.
         commands: how many Redis commands that is, per entity.
         guarded: whether a reply of 0 means that the store's newer state was kept.
     """
 
     shards: Sequence[int]
     keys: Sequence[bytes]
-    payloads: Sequence[bytes]
+    payload: bytes
+    sizes: Sequence[int]
     commands: int
     guarded: bool
 
-    @cached_property
-    def payload(self) -> bytes:
-        """One entity after another, as it is sent."""
-        return b"".join(self.payloads)
-
     def pick(self, positions: Sequence[int]) -> "Block":
         """The block of these entities alone."""
-        shards, keys, payloads = ([all_[i] for i in positions] for all_ in (self.shards, self.keys, self.payloads))
-        return replace(self, shards=shards, keys=keys, payloads=payloads)
+        shards, keys, sizes = ([column[i] for i in positions] for column in (self.shards, self.keys, self.sizes))
+        payload = b"".join(self.payload[self._ends[i] - self.sizes[i] : self._ends[i]] for i in positions)
+        return replace(self, shards=shards, keys=keys, payload=payload, sizes=sizes)
+
+    @cached_property
+    def _ends(self) -> Sequence[int]:
+        return list(accumulate(self.sizes))

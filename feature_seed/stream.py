@@ -99,7 +99,7 @@ class FeatureStream:
         with begun as blocks:
             for block in blocks:
                 shards, keys, payloads = block
-                yield Block(shards, keys, payloads, commands, guarded)
+                yield Block(shards, keys, b"".join(payloads), [*map(len, payloads)], commands, guarded)
 
     def _require_whole(self, client: Client, delivered: int) -> None:
         """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks."""

@@ -44,7 +44,7 @@ def query_seconds(stream: FeatureStream) -> float:
 class Recording:
     """Every command of some streams in one file.
 
-    `blocks` are the blocks that were sent, each with its size in the file in place of its payloads; `guards` are the
+    `blocks` are the blocks that were sent, each with its size in the file in place of its payload; `guards` are the
     scripts that the commands may call.
     """
 
@@ -56,7 +56,7 @@ class Recording:
     def of(cls, streams: Sequence[FeatureStream], path: Path) -> "Recording":
         with path.open("wb") as file:
             blocks = [
-                (file.write(block.payload), replace(block, keys=[b"recorded"] * len(block.keys), payloads=()))
+                (file.write(block.payload), replace(block, keys=[b"recorded"] * len(block.keys), payload=b""))
                 for stream in streams
                 for block in stream
             ]
@@ -71,5 +71,5 @@ class Recording:
                 subprocess.run(pipe, stdin=file, stdout=subprocess.DEVNULL, check=True)
                 return
             for size, block in self.blocks:
-                redis.write(replace(block, payloads=[file.read(size)]))
+                redis.write(replace(block, payload=file.read(size)))
             redis.drain()

@@ -23,6 +23,10 @@ VARIABLES = {
     "CLICKHOUSE_VERIFY": ("`0`: any certificate will do", "`1`"),
     "FEATURE_SEED_GOLD_TABLE": ("gold table", "`fact_transactions_gold`"),
     "FEATURE_SEED_GOLD_PARQUET": ("gold snapshot (path or glob) for the embedded engine", "a generated sample"),
+    "FEATURE_SEED_PASS_MB": (
+        "memory for what ClickHouse collects of one feature at a time; with less of it, gold is read more often",
+        "`360`",
+    ),
     "REDIS_URL": (
         "the feature store: `redis://`, `rediss://`, `unix://`",
         "a Redis server of its own under `FEATURE_SEED_HOME`",

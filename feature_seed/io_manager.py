@@ -22,9 +22,9 @@ from feature_seed.retries import retried
 from feature_seed.room import estimate
 from feature_seed.stream import FeatureStream
 
-# Half a pass, some 2 MB a block: while Redis takes them, ClickHouse already groups the next pass. 4 blocks cost 12 %
-# of the time.
-_BLOCKS_AHEAD = 128
+# Read ahead, so that ClickHouse groups the next pass while Redis takes the last: 10 MB cost 12 % of the time, 300 MB
+# gain five.
+_BYTES_AHEAD = 32_000_000
 
 MemoryCheck = Literal["refuse", "warn"]
 
@@ -74,7 +74,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         )
 
     def _load(self, stream: FeatureStream, lock: StoreLock, progress: Progress) -> BulkConnection:
-        with self.store.bulk(scripts=[stream.feature.guard]) as redis, stream.ahead(_BLOCKS_AHEAD) as blocks:
+        with self.store.bulk(scripts=[stream.feature.guard]) as redis, stream.ahead(_BYTES_AHEAD) as blocks:
             for block in blocks:
                 lock.require()
                 redis.write(block)

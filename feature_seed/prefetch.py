@@ -1,68 +1,88 @@
 """Reading ahead: the warehouse prepares the next blocks while the store takes the last one."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from queue import Full, Queue
-from threading import Event, Thread
+from threading import Condition, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.1
 
+class _Queue(Generic[T]):
+    """Items in between two threads, their sizes adding up to `most`, or one larger item; an error ends them."""
 
-@dataclass(frozen=True)
-class _Item(Generic[T]):
-    value: T
+    def __init__(self, size: Callable[[T], int], most: int) -> None:
+        self._size = size
+        self._most = most
+        self._items: deque[T] = deque()
+        self._held = 0
+        self._ended = False
+        self._error: BaseException | None = None
+        self._changed = Condition()
 
+    def put(self, item: T) -> bool:
+        """Wait until there is room; False when nobody takes the item any more."""
+        size = self._size(item)
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or not self._held or self._held + size <= self._most)
+            if self._ended:
+                return False
+            self._items.append(item)
+            self._held += size
+            self._changed.notify()
+            return True
 
-@dataclass(frozen=True)
-class _End:
-    error: BaseException | None = None
+    def end(self, error: BaseException | None = None) -> None:
+        with self._changed:
+            self._ended, self._error = True, self._error or error
+            self._changed.notify()
+
+    def take(self) -> Iterator[T]:
+        """All items until the end.
+
+        Raises the error that it ended with.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._ended)
+                if not self._items:
+                    break
+                item = self._items.popleft()
+                self._held -= self._size(item)
+                self._changed.notify()
+            yield item
+        if self._error:
+            raise self._error
 
 
 @contextmanager
-def prefetch(items: Generator[T, None, None], depth: int, interrupt: Callable[[], None]) -> Iterator[Iterator[T]]:
-    """Run `items` in a thread of its own, at most `depth` of them ahead.
+def prefetch(
+    items: Generator[T, None, None], size: Callable[[T], int], most: int, interrupt: Callable[[], None]
+) -> Iterator[Iterator[T]]:
+    """Run `items` in a thread of its own, so far ahead that the sizes of those not yet taken add up to `most`.
 
     An error of `items` ends the consumer's loop with that error. Leaving the block closes `items` and ends the thread;
     `interrupt` ends whatever `items` may be waiting for then.
     """
-    ready: Queue[_Item[T] | _End] = Queue(depth)
-    left = Event()
-
-    def put(message: _Item[T] | _End) -> bool:
-        while not left.is_set():
-            try:
-                ready.put(message, timeout=_POLL_SECONDS)
-            except Full:
-                continue
-            return True
-        return False
+    queue = _Queue(size, most)
 
     def produce() -> None:
-        end = _End()
+        error = None
         try:
             with closing(items):
-                for value in items:
-                    if not put(_Item(value)):
+                for item in items:
+                    if not queue.put(item):
                         break
         except BaseException as e:  # noqa: BLE001 - handed over whole: the consumer raises it
-            end = _End(e)
-        put(end)
-
-    def consume() -> Iterator[T]:
-        while isinstance(message := ready.get(), _Item):
-            yield message.value
-        if message.error:
-            raise message.error
+            error = e
+        queue.end(error)
 
     thread = Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
     try:
-        yield consume()
+        yield queue.take()
     finally:
-        left.set()
+        queue.end()
         interrupt()
         thread.join()

@@ -17,10 +17,6 @@ from feature_seed.feature import Feature, OnConflict, over, sql
 from feature_seed.prefetch import prefetch
 from feature_seed.warehouse import Profile, Warehouse, patiently
 
-# What one pass over gold may collect. A pass reads all of gold again (1.6 CPU-seconds for 10 M rows of Parquet), so few
-# are fast: a job of 1 M cards of 10 M rows takes 52 CPU-seconds at 256 MB and 49 here, in 1.45 GB; 48 and 1.9 at 600.
-PASS_BYTES = 360_000_000
-
 # Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in four passes,
 # 1,000 cards and 1.6 MB. A small max_block_size instead takes a core away from the query.
 SETTINGS = {"group_by_two_level_threshold": 10_000, "output_format_json_escape_forward_slashes": 0}
@@ -46,8 +42,8 @@ class Layout(dg.ConfigurableResource):
 class FeatureStream:
     """A feature's blocks of ready commands for some shards, read from the warehouse while it is iterated.
 
-    Yields blocks of a few thousand entities; memory is bounded by PASS_BYTES in ClickHouse and one block here. It ends
-    well only when every entity was delivered, and from one and the same gold; what it yielded before stands.
+    Yields blocks of a few thousand entities; memory is bounded by `pass_bytes` in ClickHouse and one block here. It
+    ends well only when every entity was delivered, and from one and the same gold; what it yielded before stands.
     """
 
     warehouse: Warehouse
@@ -63,11 +59,11 @@ class FeatureStream:
         return entities * len(self.shards) // self.layout.shard_count
 
     @contextmanager
-    def ahead(self, depth: int) -> Iterator[Iterator[Block]]:
-        """The blocks, at most `depth` of them read ahead in a thread; leaving early hangs up on the warehouse."""
+    def ahead(self, most: int) -> Iterator[Iterator[Block]]:
+        """The blocks, read ahead in a thread by `most` bytes of commands; leaving early hangs up on the warehouse."""
         with (
             self.warehouse.interruptible() as (client, hang_up),
-            prefetch(self._read(client), depth, hang_up) as blocks,
+            prefetch(self._read(client), lambda block: len(block.payload), most, hang_up) as blocks,
         ):
             yield blocks
 
@@ -146,7 +142,7 @@ class FeatureStream:
         shards = sorted(int(shard, 16) for shard in self.shards)
         rows = profile.cards * self.layout.history_length if deep else profile.rows
         collected = rows * self.feature.row_bytes + profile.entities(self.feature.entity) * self.feature.entity_bytes
-        passes = ceil(collected / PASS_BYTES * len(shards) / self.layout.shard_count)
+        passes = ceil(collected / self.warehouse.pass_bytes * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(passes, len(shards)))
         for first in range(0, len(shards), size):
             yield shards[first : first + size]

@@ -54,6 +54,7 @@ def test_whole_configurations(monkeypatch: pytest.MonkeyPatch, variables: dict[s
         ("FEATURE_SEED_SHARDS", "0", "from 1 to 256"),
         ("FEATURE_SEED_SHARDS", "many", "from 1 to 256"),
         ("FEATURE_SEED_HISTORY_LENGTH", "-1", "from 1 to 1000"),
+        ("FEATURE_SEED_PASS_MB", "0", "from 1 to 1000000"),
         ("FEATURE_SEED_KEY_TAGS", "yes", "0 or 1"),
         ("CLICKHOUSE_SECURE", "yes", "0 or 1"),
         ("CLICKHOUSE_PORT", "http", "from 0 to 65535"),

@@ -86,8 +86,16 @@ def gold(endpoint: ClickHouseServer, monkeypatch: pytest.MonkeyPatch) -> Warehou
     return at(endpoint.port)
 
 
-def at(port: int, database: str = "bank", table: str = "gold") -> Warehouse:
-    return Warehouse(host="127.0.0.1", port=port, user="seeder", password=PASSWORD, database=database, gold_table=table)
+def at(port: int, database: str = "bank", table: str = "gold", pass_bytes: int = 360_000_000) -> Warehouse:
+    return Warehouse(
+        host="127.0.0.1",
+        port=port,
+        user="seeder",
+        password=PASSWORD,
+        database=database,
+        gold_table=table,
+        pass_bytes=pass_bytes,
+    )
 
 
 def make_gold(port: int) -> None:
@@ -101,7 +109,7 @@ def history(gold: Warehouse, *shards: str) -> FeatureStream:
 
 
 def delivered(read: FeatureStream) -> int:
-    with read.ahead(4) as blocks:
+    with read.ahead(1) as blocks:
         return sum(len(block.keys) for block in blocks)
 
 
@@ -240,7 +248,7 @@ def test_server_that_is_killed_and_started_again(gold: Warehouse, tmp_path: Path
         with (
             nothing_left(),
             pytest.raises(WarehouseError, match=f"127.0.0.1:{port} {BROKE_OFF}"),
-            history(mortal).ahead(4) as blocks,
+            history(mortal).ahead(1) as blocks,
         ):
             next(blocks)
             os.kill(first.pid, 9)
@@ -362,7 +370,7 @@ def test_reader_that_leaves_is_not_served_again(endpoint: ClickHouseServer, gold
     """The first block is still waited for when the reader leaves: nothing tries to ask for it again."""
     gold.profile()
     endpoint.play("stall", after=0, times=100)
-    with nothing_left(), within(5), history(gold).ahead(4):
+    with nothing_left(), within(5), history(gold).ahead(1):
         time.sleep(0.5)
     assert endpoint.played() == 1
     assert wait_until_left(endpoint)
@@ -371,16 +379,14 @@ def test_reader_that_leaves_is_not_served_again(endpoint: ClickHouseServer, gold
 # --- gold changes while it is read
 
 
-@pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some scans per feature."""
-    monkeypatch.setattr(stream, "PASS_BYTES", 80_000)
+# Which makes some scans per feature.
+PASS_BYTES = 80_000
 
 
 @pytest.fixture
 def mutable(endpoint: ClickHouseServer, gold: Warehouse) -> Iterator[Warehouse]:
     """The same gold, made again afterwards."""
-    yield gold
+    yield at(endpoint.port, pass_bytes=PASS_BYTES)
     make_gold(endpoint.port)
 
 
@@ -399,7 +405,7 @@ REBUILT = "Gold table 'gold' was rebuilt while it was read, and the store may ho
     ],
 )
 def test_gold_that_is_rebuilt_during_the_read(
-    endpoint: ClickHouseServer, mutable: Warehouse, store: OnlineStore, passes: None, change: str, says: str
+    endpoint: ClickHouseServer, mutable: Warehouse, store: OnlineStore, change: str, says: str
 ) -> None:
     """In the first of some scans another connection changes rows that are there: the step fails and says so."""
     mutable.profile()
@@ -409,7 +415,7 @@ def test_gold_that_is_rebuilt_during_the_read(
 
 
 def test_gold_that_grows_during_the_read(
-    endpoint: ClickHouseServer, mutable: Warehouse, online: redis.Redis, store: OnlineStore, passes: None
+    endpoint: ClickHouseServer, mutable: Warehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
     """Rows are added and merged in the first scan of the whole job: it succeeds, checks included, and the store holds
     gold up to the watermark that it names, for a stream to go on from."""
@@ -423,18 +429,18 @@ def test_gold_that_grows_during_the_read(
         assert client.command("SELECT count() FROM bank.gold") == 2 * CARDS + 2
 
 
-def test_snapshot_that_is_replaced_during_the_read(chdb: Client, tmp_path: Path, passes: None) -> None:
+def test_snapshot_that_is_replaced_during_the_read(chdb: Client, tmp_path: Path) -> None:
     """A file takes the place of gold's between two scans, which is an error; a file that is added is not."""
     rows = gold_rows()
     write_parquet(chdb, tmp_path / "gold.parquet", rows)
     write_parquet(chdb, tmp_path / "other", rows[:-1])
     shutil.copy(tmp_path / "gold.parquet", tmp_path / "copy")
-    read = history(Warehouse(gold_parquet=str(tmp_path / "*.parquet")))
+    read = history(Warehouse(gold_parquet=str(tmp_path / "*.parquet"), pass_bytes=PASS_BYTES))
     blocks = iter(read)
     count = len(next(blocks).keys)
     write_parquet(chdb, tmp_path / "added.parquet", [transaction(0, seconds=1e6)])
     assert count + sum(len(block.keys) for block in blocks) == CARDS
-    blocks = iter(history(Warehouse(gold_parquet=str(tmp_path / "*.parquet"))))
+    blocks = iter(history(Warehouse(gold_parquet=str(tmp_path / "*.parquet"), pass_bytes=PASS_BYTES)))
     next(blocks)
     (tmp_path / "other").replace(tmp_path / "gold.parquet")
     with pytest.raises(GoldError, match="was rebuilt while it was read"):

@@ -27,16 +27,17 @@ class Report(TypedDict):
     seconds: dict[str, float]
 
 
-def run(gold: Path, home: Path, on_conflict: str) -> Report:
-    """Seed the server under `home` from a snapshot, in a process of its own."""
+def run(gold: Path | None, home: Path, on_conflict: str, **variables: str) -> Report:
+    """Seed the server under `home` from a snapshot, or from what `variables` name, in a process of its own."""
     report, log = home / "report.json", home / "job.log"
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | {
-        "FEATURE_SEED_GOLD_PARQUET": str(gold),
+        "FEATURE_SEED_GOLD_PARQUET": str(gold or ""),
         "FEATURE_SEED_ON_CONFLICT": on_conflict,
         "FEATURE_SEED_HOME": str(home),
         "REDIS_URL": f"unix://{LocalRedis(home).socket}",
         "DAGSTER_HOME": str(home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        **variables,
     }
     with log.open("w") as output:
         command = [sys.executable, "-m", __name__, str(report)]

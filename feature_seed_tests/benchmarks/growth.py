@@ -1,0 +1,79 @@
+"""How seconds and memory grow with the number of cards, with ClickHouse embedded and as a server.
+
+    $ python -m feature_seed_tests.benchmarks.growth --cards 100000 400000 1000000 4000000
+
+seeds ten transactions a card by the real job into an empty Redis, as benchmarks.seed does, once from a snapshot and
+once over HTTP from the tests' server, which is ClickHouse embedded in a process of its own. `--dir` keeps gold for the
+next run: 0.3 GB per million of cards.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import clickhouse_connect
+
+from feature_seed_tests.benchmarks import job
+from feature_seed_tests.benchmarks.stage import empty_store, write_gold
+from feature_seed_tests.clickhouse_http import clickhouse_server
+
+_PASSWORD = "of a benchmark"
+
+
+@contextmanager
+def served(gold: Path, home: Path) -> Iterator[dict[str, str]]:
+    """A server that has the snapshot as its gold table, as variables of a run."""
+    setup = home / "setup.sql"
+    setup.write_text(f"CREATE VIEW fact_transactions_gold AS SELECT * FROM file('{gold}', 'Parquet')")
+    with clickhouse_server("seeder", _PASSWORD, setup) as server:
+        yield {
+            "CLICKHOUSE_HOST": server.host,
+            "CLICKHOUSE_PORT": str(server.port),
+            "CLICKHOUSE_USER": server.user,
+            "CLICKHOUSE_PASSWORD": server.password,
+        }
+
+
+def measure(gold: Path | None, home: Path, on_conflict: str, **variables: str) -> tuple[float, float, float]:
+    """Seconds end to end, of them seconds of seeding, and the peak memory of the process in MB."""
+    with empty_store(home):
+        started = time.perf_counter()
+        report = job.run(gold, home, on_conflict, **variables)
+        return time.perf_counter() - started, sum(report["seconds"].values()), report["peak_bytes"] / 1e6
+
+
+def grow(home: Path, keep: Path, cards: int, on_conflict: str) -> None:
+    """Print a row of the table."""
+    with clickhouse_connect.get_client(interface="chdb") as client:
+        gold = write_gold(client, cards, 10 * cards, keep)
+    embedded = measure(gold, home, on_conflict)
+    with served(gold, home) as variables:
+        server = measure(None, home, on_conflict, **variables)
+    print(f"{cards:>12,}" + "".join(f"{value:>12,.0f}" for value in (*embedded, *server)), flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m feature_seed_tests.benchmarks.growth")
+    parser.add_argument("--cards", type=int, nargs="+", default=[100_000, 400_000, 1_000_000, 4_000_000])
+    parser.add_argument("--on-conflict", default="keep_newer")
+    parser.add_argument("--dir", type=Path, help="where gold is kept for the next run (default: removed afterwards)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
+    print(f"{'':>12}{'embedded':>36}{'server':>36}")
+    print(f"{'cards':>12}" + f"{'seconds':>12}{'seeding':>12}{'peak MB':>12}" * 2)
+    for cards in arguments.cards:
+        with TemporaryDirectory(prefix="growth-", dir=arguments.dir) as home:
+            grow(Path(home), arguments.dir or Path(home), cards, arguments.on_conflict)
+
+
+if __name__ == "__main__":
+    main()

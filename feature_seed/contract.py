@@ -205,6 +205,8 @@ def read_card(redis: Any, card_id: AnyStr, *, tags: bool = False) -> Card | None
         history, location, last_ts, seq = pipeline.execute()
     if last_ts is None:
         return None
+    if isinstance(location, list):  # as Redis Cluster's client leaves it in a transaction
+        location = dict(zip(location[::2], location[1::2], strict=True))
     coordinates = {_text(name): float(value) for name, value in location.items()}
     return Card(
         history=tuple(Transaction.decode(element) for element in history),

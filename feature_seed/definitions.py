@@ -8,6 +8,7 @@ from feature_seed import environment
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import gold_checks
+from feature_seed.cluster import ClusterStore
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.limits import GoldLimits
@@ -36,7 +37,12 @@ warehouse = Warehouse(
     pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 360, 1, 1_000_000),
 )
 
-store = OnlineStore(url=secret("REDIS_URL"), password=secret("REDIS_PASSWORD"), home=home)
+store = (ClusterStore if flag("REDIS_CLUSTER") else OnlineStore)(
+    url=secret("REDIS_URL"),
+    password=secret("REDIS_PASSWORD"),
+    home=home,
+    wait_replicas=number("FEATURE_SEED_WAIT_REPLICAS", 0, 0, 5),
+)
 
 layout = Layout(
     shard_count=environment.shard_count(),

@@ -32,7 +32,12 @@ VARIABLES = {
         "a Redis server of its own under `FEATURE_SEED_HOME`",
     ),
     "REDIS_PASSWORD": ("its password, kept out of the URL", "none"),
+    "REDIS_CLUSTER": ("`1`: a Redis Cluster, of which `REDIS_URL` names a node; needs key tags", "`0`"),
     "FEATURE_SEED_HOME": ("local files", "`.feature_seed`"),
+    "FEATURE_SEED_WAIT_REPLICAS": (
+        "replicas of each primary that must have a load before it is done, 0 to 5",
+        "`0`: replication is not waited for",
+    ),
     "FEATURE_SEED_SHARDS": ("partitions, 1 to 256", "`16`"),
     "FEATURE_SEED_SHARDS_PER_RUN": ("partitions that a run of a backfill seeds", "all of them in one run"),
     "FEATURE_SEED_HISTORY_LENGTH": ("transactions kept per card, 1 to 1000", "`10`"),
@@ -57,6 +62,8 @@ _WAREHOUSE_DETAILS = (
     "CLICKHOUSE_CA",
     "CLICKHOUSE_VERIFY",
 )
+
+_STORE_DETAILS = ("REDIS_PASSWORD", "REDIS_CLUSTER", "FEATURE_SEED_WAIT_REPLICAS")
 
 
 def is_set(name: str) -> bool:
@@ -118,10 +125,15 @@ def require_whole() -> None:
     Raises:
         ConfigurationError: naming the variable that is missing, or that stands without its fellow.
     """
-    for details, head in ((_WAREHOUSE_DETAILS, "CLICKHOUSE_HOST"), (("REDIS_PASSWORD",), "REDIS_URL")):
+    for details, head in ((_WAREHOUSE_DETAILS, "CLICKHOUSE_HOST"), (_STORE_DETAILS, "REDIS_URL")):
         for name in details:
             if is_set(name) and not is_set(head):
                 raise ConfigurationError(f"{name} is set and {head} is not: set {head} too, or neither")
+    if flag("REDIS_CLUSTER") and not flag("FEATURE_SEED_KEY_TAGS"):
+        raise ConfigurationError(
+            "REDIS_CLUSTER is 1 and FEATURE_SEED_KEY_TAGS is not: a card's keys are written in one step, which Redis "
+            "Cluster allows within a slot alone. Set FEATURE_SEED_KEY_TAGS=1, here and for every reader of the keys"
+        )
     if is_set("CLICKHOUSE_HOST") and is_set("FEATURE_SEED_GOLD_PARQUET"):
         raise ConfigurationError(
             "CLICKHOUSE_HOST and FEATURE_SEED_GOLD_PARQUET both name a gold table: unset one of them"

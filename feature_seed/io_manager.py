@@ -14,7 +14,7 @@ from feature_seed.contract import READY, Ready
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.feature import FEATURES
 from feature_seed.lock import Owner, StoreLock
-from feature_seed.online_store import BulkConnection, OnlineStore
+from feature_seed.online_store import Loading, OnlineStore
 from feature_seed.preflight import Server, examine
 from feature_seed.progress import Progress
 from feature_seed.readiness import mark_seeding
@@ -70,10 +70,11 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 "rejected_rows": profile.rejected,
                 "shards": len(stream.shards),
                 "gold_version": profile.version,
+                **({"replication": dict(redis.positions)} if redis.positions else {}),
             }
         )
 
-    def _load(self, stream: FeatureStream, lock: StoreLock, progress: Progress) -> BulkConnection:
+    def _load(self, stream: FeatureStream, lock: StoreLock, progress: Progress) -> Loading:
         with self.store.bulk(scripts=[stream.feature.guard]) as redis, stream.ahead(_BYTES_AHEAD) as blocks:
             for block in blocks:
                 lock.require()
@@ -135,7 +136,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         raise NotImplementedError("Features are read from Redis through feature_seed.contract, not loaded as an input")
 
 
-def _figures(redis: BulkConnection, seconds: float) -> dict[str, Any]:
+def _figures(redis: Loading, seconds: float) -> dict[str, Any]:
     return {
         "dagster/row_count": redis.entities,
         "entities_written": redis.entities - redis.kept,

@@ -1,11 +1,11 @@
 """The online store: Redis, as the scorer knows it, and the connection that loads it in bulk."""
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from socket import socket
 from ssl import SSLSocket
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -14,13 +14,15 @@ import redis
 from pydantic import Field
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import AuthorizationError
+from redis.exceptions import AuthorizationError, MovedError
 from redis.retry import Retry
 
 from feature_seed import tls
 from feature_seed.block import Block
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, shown
 from feature_seed.local_redis import LocalRedis
+
+NEEDS_CLUSTER = "this is a node of a Redis Cluster: set REDIS_CLUSTER=1 and FEATURE_SEED_KEY_TAGS=1"
 
 # What to do about the replies that Redis gives when it will not take a write, by a part of their text.
 _ADVICE = {
@@ -29,23 +31,31 @@ _ADVICE = {
     "WRONGTYPE": "another program keeps something else there: delete it, or use another database",
     "MISCONF": "Redis cannot persist and refuses writes: look into its log",
     "permissions": "the user lacks a right: see the ACL in the README",
-    "MOVED": "this is a node of a Redis Cluster",
+    "MOVED": NEEDS_CLUSTER,
+    "CROSSSLOT": NEEDS_CLUSTER,
     "NOSCRIPT": "the script cache was flushed during the load: run again",
 }
 
 _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 60
 
+# How long replicas may take over the end of a load; less than an answer may.
+REPLICATION_SECONDS = 30.0
+
 # For half a second, as long as a small server takes to start; a longer absence is for the retries of a step.
 _CONNECT = Retry(ExponentialBackoff(cap=1, base=0.1), 2, (redis.ConnectionError, redis.TimeoutError))
 
 
 class OnlineStore(dg.ConfigurableResource):
-    """The Redis that the scorer reads; without `url` a server of its own under `home`."""
+    """The Redis that the scorer reads; without `url` a server of its own under `home`.
+
+    A load is done when `wait_replicas` replicas have acknowledged it.
+    """
 
     url: str | None = Field(default=None, repr=False)
     password: str | None = Field(default=None, repr=False)
     home: str = ".feature_seed"
+    wait_replicas: int = 0
 
     @property
     def address(self) -> str:
@@ -91,14 +101,14 @@ class OnlineStore(dg.ConfigurableResource):
             raise
 
     @contextmanager
-    def bulk(self, scripts: Sequence[str] = ()) -> Iterator["BulkConnection"]:
+    def bulk(self, scripts: Sequence[str] = ()) -> Iterator["Loading"]:
         """A connection for ready commands, on which `scripts` are loaded."""
         with self.client() as client:
             for script in scripts:
                 client.script_load(script)
             connection = client.connection_pool.get_connection()
             try:
-                yield BulkConnection(connection)
+                yield BulkConnection(connection, self.wait_replicas)
             finally:
                 connection.disconnect()  # never back to the pool: replies may be outstanding
                 client.connection_pool.release(connection)
@@ -111,6 +121,8 @@ class OnlineStore(dg.ConfigurableResource):
             raise StoreError(
                 f"Redis at {self.address} refuses the login: check REDIS_PASSWORD and REDIS_URL. {e}"
             ) from e
+        except MovedError as e:
+            raise StoreError(f"Redis at {self.address} refuses: {NEEDS_CLUSTER}") from e
         except (redis.ConnectionError, redis.TimeoutError) as e:  # an OSError is of what the body reads besides
             kind = StoreUnavailableError if _passes(e) else StoreError
             raise kind(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
@@ -153,6 +165,30 @@ def require_url(url: str) -> None:
         ) from None
 
 
+class Loading(Protocol):
+    """A load under way, and what Redis has acknowledged of it.
+
+    Attributes:
+        shards: how many entities of each shard, written or kept.
+        kept: of how many the store's newer state was kept.
+        commands, bytes: of all of them.
+        positions: where the load ended in the replication of each primary, by replication id; in a cluster alone.
+    """
+
+    shards: Counter[int]
+    kept: int
+    commands: int
+    bytes: int
+    positions: Mapping[str, int]
+
+    @property
+    def entities(self) -> int: ...
+
+    def write(self, block: Block) -> None: ...
+
+    def drain(self) -> None: ...
+
+
 class BulkConnection:
     """Sends blocks of ready commands and reads their acknowledgements in bulk, one block behind.
 
@@ -160,8 +196,9 @@ class BulkConnection:
     redis-py's: this uses the socket of a connection that it has set up.
     """
 
-    def __init__(self, connection: redis.Connection) -> None:
+    def __init__(self, connection: redis.Connection, wait_replicas: int = 0) -> None:
         self._connection = connection
+        self._wait_replicas = wait_replicas
         socket = connection._get_socket()
         assert socket  # the pool gives out connections that are set up
         self._socket = socket
@@ -171,6 +208,7 @@ class BulkConnection:
         self.kept = 0
         self.commands = 0
         self.bytes = 0
+        self.positions: Mapping[str, int] = {}
 
     @property
     def entities(self) -> int:
@@ -185,9 +223,41 @@ class BulkConnection:
             self._acknowledge(self._unacknowledged.popleft())
 
     def drain(self) -> None:
+        """Wait until Redis, and as many replicas as are asked for, have acknowledged everything that was sent."""
+        self.flush()
+        if self._wait_replicas:
+            self._require_replicas()
+
+    def flush(self) -> None:
         """Wait until Redis has acknowledged everything that was sent."""
         while self._unacknowledged:
             self._acknowledge(self._unacknowledged.popleft())
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def ask(self, *command: str | int) -> Any:
+        """The reply to one more command, when everything that was sent is acknowledged."""
+        assert not self._unacknowledged
+        self._connection.send_command(*command, check_health=False)
+        reply = self._next_reply()
+        if isinstance(reply, hiredis.ReplyError):
+            raise redis.ResponseError(str(reply))
+        return reply
+
+    def _require_replicas(self) -> None:
+        acknowledged = self.ask("WAIT", self._wait_replicas, round(REPLICATION_SECONDS * 1000))
+        if acknowledged < self._wait_replicas:
+            raise StoreError(
+                f"{acknowledged} of {self._wait_replicas} replicas of Redis at {self.node} have acknowledged the load "
+                f"within {REPLICATION_SECONDS:g} s: see to its replicas, or lower FEATURE_SEED_WAIT_REPLICAS; run again"
+            )
+
+    @property
+    def node(self) -> str:
+        """Its host and port, or its socket."""
+        place = self._connection.repr_pieces()
+        return ":".join(str(value) for name, value in place if name in ("host", "port", "path"))
 
     def _acknowledge(self, block: Block) -> None:
         expected = len(block.keys) * block.commands
@@ -201,12 +271,19 @@ class BulkConnection:
             if reply == 0:
                 kept += 1
             elif error := _refusal(reply):
-                keys = block.keys[position // block.commands]
-                raise StoreError(f"Redis refused {shown(keys)}: {_advised(str(error))}")
+                self._refuse(block, position // block.commands, str(error))
         self.shards.update(block.shards)
         self.kept += kept if block.guarded else 0
         self.commands += expected
         self.bytes += len(block.payload)
+
+    def _refuse(self, block: Block, entity: int, reply: str) -> None:
+        raise StoreError(f"Redis refused {shown(block.keys[entity])}: {_advised(reply)}")
+
+    def _next_reply(self) -> Any:
+        while (reply := self._replies.gets()) is False:
+            self._receive()
+        return reply
 
     def _receive(self) -> None:
         try:

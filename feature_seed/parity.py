@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import islice
+from math import ceil
 from typing import Any
 
 import dagster as dg
@@ -16,6 +17,7 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.checks import check_result, check_specs
+from feature_seed.cluster import primaries
 from feature_seed.contract import (
     CARD_HISTORY,
     CARD_LAST_TS,
@@ -222,17 +224,10 @@ class Comparison:
         """Some of the feature's keys in the store, of at most `limit` entities, with the id in each."""
         pattern = self.feature.keys[0].template.partition("{}")[0] + "*"
         met: dict[bytes, bytes] = {}
-        # A cursor is a place in the keyspace. Starting at any other, each run looks at other keys; from the end it goes
-        # on at the start, once.
-        cursor, ends = random.getrandbits(32), 0
-        for _ in range(_SCAN_CALLS):
-            cursor, names = self.store.scan(cursor, match=pattern, count=_SCAN_COUNT)
-            for name in names:
-                if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
-                    met[name] = entity_id
-            ends += not cursor
-            if ends == 2:
-                break
+        nodes = primaries(self.store)
+        for name in (one for node in nodes for one in _scan(node, pattern, ceil(_SCAN_CALLS / len(nodes)))):
+            if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
+                met[name] = entity_id
         looked_up = set(islice(dict.fromkeys(met.values()), limit))
         return {name: entity_id for name, entity_id in met.items() if entity_id in looked_up}
 
@@ -259,6 +254,18 @@ class Comparison:
         known = {entity_id for row in rows.values() for entity_id in row["known"]}
         unknown = [name for name, entity_id in met.items() if entity_id not in known]
         yield _unknown_entities(self.feature.name, len(met), unknown)
+
+
+def _scan(node: redis.Redis, pattern: str, calls: int) -> Iterator[Any]:
+    # A cursor is a place in the keyspace. Starting at any other, each run looks at other keys; from the end it goes on
+    # at the start, once.
+    cursor, ends = random.getrandbits(32), 0
+    for _ in range(calls):
+        cursor, names = node.scan(cursor, match=pattern, count=_SCAN_COUNT)
+        yield from names
+        ends += not cursor
+        if ends == 2:
+            break
 
 
 def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:

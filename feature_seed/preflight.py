@@ -1,17 +1,19 @@
 """Before the first write: whether the store is one to be seeded, and its user may do it. Nothing is written here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
-from redis.exceptions import NoPermissionError
+from redis.exceptions import AskError, ClusterDownError, NoPermissionError
 
+from feature_seed.cluster import ClusterStore, primaries
 from feature_seed.contract import KEYS, READY
 from feature_seed.errors import StoreError
 from feature_seed.lock import KEY as LOCK
-from feature_seed.online_store import OnlineStore
+from feature_seed.online_store import NEEDS_CLUSTER, OnlineStore
 from feature_seed.room import Room
 
 # The oldest with every command and every rule of the README's ACL; Valkey says 7.2.4 for this.
@@ -43,6 +45,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "SCRIPT LOAD": ("return 1",),
     "SET": (READY.pattern, ""),
 }
+
+# The same of a cluster, and of waiting for replicas.
+_CLUSTER_COMMANDS = {"ASKING": (), "CLUSTER SLOTS": (), "COMMAND": ()}
+_WAIT_COMMANDS = {"WAIT": ("0", "1")}
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,19 @@ class Server:
             run_id=str(info.get("run_id", "")),
         )
 
+    @classmethod
+    def together(cls, servers: Sequence["Server"]) -> "Server":
+        """As one: slots are spread evenly, so the first node to be full ends the load.
+
+        There is no id of a start: that a failover has lost nothing is looked into where the store is called ready.
+        """
+        if len(servers) == 1 and not servers[0].cluster:
+            return servers[0]
+        count = len(servers)
+        fullest = min(servers, key=lambda one: one.limit - one.used if one.limit else math.inf)
+        policy = next((one.policy for one in servers if one.evicts), fullest.policy)
+        return replace(fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, run_id="")
+
     @property
     def evicts(self) -> bool:
         """Whether it may throw features away; volatile-* only takes keys that expire, and features do not."""
@@ -104,11 +123,15 @@ class Server:
 
 
 def examine(client: redis.Redis, store: OnlineStore) -> Server:
-    """What the store is.
+    """What the store is, all its primaries together.
 
     Raises:
         StoreError: a replica, a node of a cluster, too old, or its user lacks a right; with what to do.
     """
+    return Server.together([_examine(primary, store) for primary in primaries(client)])
+
+
+def _examine(client: redis.Redis, store: OnlineStore) -> Server:
     info: Any = client.info()
     server = Server.of(info)
     if server.replica_of:
@@ -120,8 +143,8 @@ def examine(client: redis.Redis, store: OnlineStore) -> Server:
             f"Redis at {store.address} is {info['redis_version']}, which lacks commands and rights that are needed: "
             f"use {'.'.join(map(str, OLDEST))} or newer"
         )
-    if server.cluster:
-        raise StoreError(f"Redis at {store.address} is a node of a Redis Cluster: point REDIS_URL at a single primary")
+    if server.cluster and not isinstance(store, ClusterStore):
+        raise StoreError(f"Redis at {store.address} refuses: {NEEDS_CLUSTER}")
     _require_rights(client, store)
     return server
 
@@ -129,7 +152,7 @@ def examine(client: redis.Redis, store: OnlineStore) -> Server:
 def _require_rights(client: redis.Redis, store: OnlineStore) -> None:
     connection = client.connection_pool.get_connection()
     try:
-        lacking = _lacking(connection)
+        lacking = _lacking(connection, _needed(store))
     finally:
         connection.disconnect()  # and with it Redis forgets what is queued
         client.connection_pool.release(connection)
@@ -141,7 +164,12 @@ def _require_rights(client: redis.Redis, store: OnlineStore) -> None:
         )
 
 
-def _lacking(connection: Any) -> list[str]:
+def _needed(store: OnlineStore) -> Mapping[str, tuple[str, ...]]:
+    clustered = _CLUSTER_COMMANDS if isinstance(store, ClusterStore) else {}
+    return {**COMMANDS, **clustered, **(_WAIT_COMMANDS if store.wait_replicas else {})}
+
+
+def _lacking(connection: Any, commands: Mapping[str, tuple[str, ...]]) -> list[str]:
     """The rules that the user's ACL lacks, found without running anything.
 
     Redis looks at a command when MULTI queues it. ACL DRYRUN would need a right of its own, and Redis 7.
@@ -153,7 +181,7 @@ def _lacking(connection: Any) -> list[str]:
         lacking.append("+exec")
     else:
         _refusal(connection, "MULTI")
-    for command, arguments in COMMANDS.items():
+    for command, arguments in commands.items():
         if "run the" in _refusal(connection, *command.split(), *arguments):
             lacking.append(f"+{command.replace(' ', '|').lower()}")
     for pattern, key in _KEYS.items():
@@ -169,6 +197,8 @@ def _refusal(connection: Any, *command: str) -> str:
         connection.read_response()
     except NoPermissionError as e:
         return str(e)
+    except (AskError, ClusterDownError):  # rights come first: another node's key is no lack of one
+        return ""
     return ""
 
 

@@ -1,6 +1,6 @@
 """Whether the store may be trusted: the ready key, and what has to be seeded before it says so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -11,6 +11,7 @@ import redis
 from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.feature import FEATURES, STATS
+from feature_seed.replication import Position
 from feature_seed.warehouse import Warehouse
 
 
@@ -41,6 +42,22 @@ def require_marked(client: redis.Redis, address: str) -> None:
     """
     if read_ready(client) is None:
         raise ReadinessError(f"Redis at {address} was emptied since it was seeded, or is another one: run seed_all")
+
+
+def require_kept(nodes: Sequence[redis.Redis], loads: Mapping[str, Mapping[str, Seeded]]) -> None:
+    """That the primaries of a cluster still have all that they acknowledged to these loads.
+
+    Raises:
+        ReadinessError: a failover, or a restart, may have lost some of it.
+    """
+    ends = [one.metadata.get("replication", {}) for seeded in loads.values() for one in seeded.values()]
+    now = [Position.of(node.info("replication")) for node in nodes] if any(ends) else []  # type: ignore[arg-type]
+    for history, offset in {end for load in ends for end in load.items()}:
+        if not any(position.includes(history, offset) for position in now):
+            raise ReadinessError(
+                "A node of the Redis Cluster was replaced or restarted since it was seeded, and may have lost what it "
+                "had acknowledged: run seed_all. With FEATURE_SEED_WAIT_REPLICAS a replica that takes over has it all"
+            )
 
 
 def latest(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) -> dict[str, Seeded]:

@@ -17,6 +17,12 @@ from feature_seed.errors import ConfigurationError
         ({"CLICKHOUSE_PASSWORD": "p"}, "CLICKHOUSE_PASSWORD is set and CLICKHOUSE_HOST is not"),
         ({"CLICKHOUSE_USER": "u", "REDIS_URL": "redis://h"}, "CLICKHOUSE_USER is set and CLICKHOUSE_HOST is not"),
         ({"REDIS_PASSWORD": "p"}, "REDIS_PASSWORD is set and REDIS_URL is not"),
+        ({"REDIS_CLUSTER": "1"}, "REDIS_CLUSTER is set and REDIS_URL is not"),
+        ({"FEATURE_SEED_WAIT_REPLICAS": "1"}, "FEATURE_SEED_WAIT_REPLICAS is set and REDIS_URL is not"),
+        (
+            {"FEATURE_SEED_GOLD_PARQUET": "p", "REDIS_URL": "redis://h", "REDIS_CLUSTER": "1"},
+            "FEATURE_SEED_KEY_TAGS=1, here and for every reader",
+        ),
         (
             {"CLICKHOUSE_HOST": "h", "FEATURE_SEED_GOLD_PARQUET": "p", "REDIS_URL": "redis://h"},
             "both name a gold table",
@@ -38,6 +44,8 @@ def test_half_a_configuration(monkeypatch: pytest.MonkeyPatch, variables: dict[s
         {"FEATURE_SEED_GOLD_PARQUET": "p"},
         {"FEATURE_SEED_GOLD_PARQUET": "p", "REDIS_URL": "redis://h", "REDIS_PASSWORD": "p"},
         {"CLICKHOUSE_HOST": "h", "CLICKHOUSE_PASSWORD": "p", "REDIS_URL": "redis://h"},
+        {"CLICKHOUSE_HOST": "h", "REDIS_URL": "redis://h", "REDIS_CLUSTER": "1", "FEATURE_SEED_KEY_TAGS": "1"},
+        {"CLICKHOUSE_HOST": "h", "REDIS_URL": "redis://h", "REDIS_CLUSTER": "0"},
     ],
 )
 def test_whole_configurations(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:

@@ -1,0 +1,53 @@
+"""Where a server is in the replication of its data: what a failover has kept, and what it may have lost."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the history of a data set, which primary and replicas share under an id.
+
+    A replica that is promoted gives its history a new id; up to `former_offset` it is that of the former id.
+
+    Attributes:
+        id, offset: of the history, and how many bytes of it the server has.
+        former_id, former_offset: of the history it continues.
+        primary: whether the server writes the history.
+        linked: whether it follows one that does.
+    """
+
+    id: str
+    offset: int
+    former_id: str
+    former_offset: int
+    primary: bool
+    linked: bool
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> "Position":
+        """From INFO's section `replication`."""
+        return cls(
+            id=str(info.get("master_replid", "")),
+            offset=int(info.get("master_repl_offset", 0)),
+            former_id=str(info.get("master_replid2", "")),
+            former_offset=int(info.get("second_repl_offset", -1)),
+            primary=info.get("role", "master") == "master",
+            linked=info.get("master_link_status") == "up",
+        )
+
+    @classmethod
+    def asked(cls, ask: Callable[..., Any]) -> "Position":
+        """By a function that sends a command and gives the reply as it came."""
+        lines = ask("INFO", "replication").decode().splitlines()
+        return cls.of(dict(line.split(":", 1) for line in lines if ":" in line))
+
+    def continues(self, history: str) -> bool:
+        """Whether the server has all that it had under this id: still its primary, or in step with its successor."""
+        return self.id == history if self.primary else self.linked and self.former_id == history
+
+    def includes(self, history: str, offset: int) -> bool:
+        """Whether the server has that much of a history."""
+        now, before = (self.id, self.offset), (self.former_id, self.former_offset - 1)
+        return any(history == one and offset <= reached for one, reached in (now, before))

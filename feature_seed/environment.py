@@ -47,6 +47,11 @@ VARIABLES = {
     "FEATURE_SEED_MAX_AGE_HOURS": ("age of the newest transaction at which the run is blocked", "age is reported only"),
     "FEATURE_SEED_ALERT_WEBHOOK": ("where a failed run is posted to as JSON", "failures are only logged"),
     "FEATURE_SEED_ON_CONFLICT": ("`keep_newer` or `overwrite`", "`keep_newer`"),
+    "FEATURE_SEED_MAX_RATE": ("entities written per second at most", "as fast as Redis takes them"),
+    "FEATURE_SEED_MAX_LATENCY_MS": (
+        "p99 of the store's answers that a load may cause; it slows down where it would cause a longer one",
+        "nobody measures it",
+    ),
     "FEATURE_SEED_MEMORY_CHECK": (
         "`refuse`, or only `warn` of, a store that may evict features or is too small for them",
         "`refuse`",

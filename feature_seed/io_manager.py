@@ -15,6 +15,7 @@ from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.feature import FEATURES
 from feature_seed.lock import Owner, StoreLock
 from feature_seed.online_store import Loading, OnlineStore
+from feature_seed.pace import Pace
 from feature_seed.preflight import Server, examine
 from feature_seed.progress import Progress
 from feature_seed.readiness import mark_seeding
@@ -35,11 +36,13 @@ class RedisIOManager(dg.ConfigurableIOManager):
     """Writes a FeatureStream to the online store; done means that Redis has acknowledged every command.
 
     Given a Ready, it says so in the store. One object lives as long as the run, or in executors that give every step
-    a process of its own, as the step.
+    a process of its own, as the step. `max_rate` (entities per second) and `max_latency_ms` spare those who read.
     """
 
     store: dg.ResourceDependency[OnlineStore]
     memory_check: MemoryCheck = "refuse"
+    max_rate: float | None = None
+    max_latency_ms: float | None = None
 
     _lock: StoreLock | None = PrivateAttr(default=None)
     _server: Server | None = PrivateAttr(default=None)
@@ -58,14 +61,15 @@ class RedisIOManager(dg.ConfigurableIOManager):
         with self._writing(context, stream) as (client, lock):
             stream = replace(stream, before=mark_seeding(client))
             started = time.perf_counter()
-            redis = self._load(stream, lock, Progress(context, stream.expected))
+            pace = Pace(self.max_rate, self.max_latency_ms)
+            redis = self._load(context, stream, lock, pace)
             seconds = time.perf_counter() - started
-        context.log.info(
-            f"{stream.feature.name}: {redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer"
-        )
+        done = f"{redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer{pace.told}"
+        context.log.info(f"{stream.feature.name}: {done}")
         context.add_output_metadata(
             {
                 **_figures(redis, seconds),
+                **pace.figures,
                 "entities_by_shard": {shard: redis.shards[int(shard, 16)] for shard in sorted(stream.shards)},
                 "rejected_rows": profile.rejected,
                 "shards": len(stream.shards),
@@ -74,9 +78,14 @@ class RedisIOManager(dg.ConfigurableIOManager):
             }
         )
 
-    def _load(self, stream: FeatureStream, lock: StoreLock, progress: Progress) -> Loading:
-        with self.store.bulk(scripts=[stream.feature.guard]) as redis, stream.ahead(_BYTES_AHEAD) as blocks:
-            for block in blocks:
+    def _load(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, pace: Pace) -> Loading:
+        progress = Progress(context, stream.expected)
+        with (
+            self.store.bulk(scripts=[stream.feature.guard]) as redis,
+            stream.ahead(_BYTES_AHEAD) as blocks,
+            pace.applied(blocks, self.store, context.log) as paced,
+        ):
+            for block in paced:
                 lock.require()
                 redis.write(block)
                 progress.done(redis.entities)
@@ -106,7 +115,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         return StoreLock(self.store, Owner.of(step.dagster_run, processes=step.retry_mode.deferred))
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
-        server, before = examine(client, self.store), self._server
+        server = examine(client, self.store, probed=self.max_latency_ms is not None)
+        before = self._server
         if before and self._written and before.run_id != server.run_id:
             raise StoreError(
                 f"Redis at {self.store.address} was restarted since this run began to write, and may have lost what "

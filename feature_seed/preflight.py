@@ -46,9 +46,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "SET": (READY.pattern, ""),
 }
 
-# The same of a cluster, and of waiting for replicas.
+# The same of a cluster, of waiting for replicas, and of probes.
 _CLUSTER_COMMANDS = {"ASKING": (), "CLUSTER SLOTS": (), "COMMAND": ()}
 _WAIT_COMMANDS = {"WAIT": ("0", "1")}
+_PROBE_COMMANDS = {"TIME": ()}
 
 
 @dataclass(frozen=True)
@@ -122,16 +123,19 @@ class Server:
         return ""
 
 
-def examine(client: redis.Redis, store: OnlineStore) -> Server:
-    """What the store is, all its primaries together.
+def examine(client: redis.Redis, store: OnlineStore, *, probed: bool = False) -> Server:
+    """What the store is, all its primaries together; `probed` when loads watch how long it takes to answer.
 
     Raises:
         StoreError: a replica, a node of a cluster, too old, or its user lacks a right; with what to do.
     """
-    return Server.together([_examine(primary, store) for primary in primaries(client)])
+    clustered = _CLUSTER_COMMANDS if isinstance(store, ClusterStore) else {}
+    waited, probes = _WAIT_COMMANDS if store.wait_replicas else {}, _PROBE_COMMANDS if probed else {}
+    needed = {**COMMANDS, **clustered, **waited, **probes}
+    return Server.together([_examine(primary, store, needed) for primary in primaries(client)])
 
 
-def _examine(client: redis.Redis, store: OnlineStore) -> Server:
+def _examine(client: redis.Redis, store: OnlineStore, needed: Mapping[str, tuple[str, ...]]) -> Server:
     info: Any = client.info()
     server = Server.of(info)
     if server.replica_of:
@@ -145,14 +149,14 @@ def _examine(client: redis.Redis, store: OnlineStore) -> Server:
         )
     if server.cluster and not isinstance(store, ClusterStore):
         raise StoreError(f"Redis at {store.address} refuses: {NEEDS_CLUSTER}")
-    _require_rights(client, store)
+    _require_rights(client, store, needed)
     return server
 
 
-def _require_rights(client: redis.Redis, store: OnlineStore) -> None:
+def _require_rights(client: redis.Redis, store: OnlineStore, needed: Mapping[str, tuple[str, ...]]) -> None:
     connection = client.connection_pool.get_connection()
     try:
-        lacking = _lacking(connection, _needed(store))
+        lacking = _lacking(connection, needed)
     finally:
         connection.disconnect()  # and with it Redis forgets what is queued
         client.connection_pool.release(connection)
@@ -162,11 +166,6 @@ def _require_rights(client: redis.Redis, store: OnlineStore) -> None:
             f"User {user!r} of Redis at {store.address} lacks rights, and nothing was written: "
             f"ACL SETUSER {user} {' '.join(lacking)}"
         )
-
-
-def _needed(store: OnlineStore) -> Mapping[str, tuple[str, ...]]:
-    clustered = _CLUSTER_COMMANDS if isinstance(store, ClusterStore) else {}
-    return {**COMMANDS, **clustered, **(_WAIT_COMMANDS if store.wait_replicas else {})}
 
 
 def _lacking(connection: Any, commands: Mapping[str, tuple[str, ...]]) -> list[str]:

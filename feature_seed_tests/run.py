@@ -49,6 +49,8 @@ def seed(
     raise_on_error: bool = True,
     limits: GoldLimits | None = None,
     memory_check: MemoryCheck = "refuse",
+    max_rate: float | None = None,
+    max_latency_ms: float | None = None,
     config: dict[str, Any] = QUIET,
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
@@ -62,7 +64,9 @@ def seed(
             "layout": Layout(**layout),
             "store": store,
             "limits": limits or GoldLimits(max_rejected=0 if job else 1),
-            "redis_io_manager": RedisIOManager(store=store, memory_check=memory_check),
+            "redis_io_manager": RedisIOManager(
+                store=store, memory_check=memory_check, max_rate=max_rate, max_latency_ms=max_latency_ms
+            ),
         },
     )
     name = job or ("load_shard" if shard else "load")

@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import TypedDict
 
 from feature_seed.environment import VARIABLES
-from feature_seed.feature import HISTORY, LOCATION, STATS
+from feature_seed.feature import FEATURES
 from feature_seed.local_redis import LocalRedis
 
 COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
 
 
 class Report(TypedDict):
-    """What the process used, and the `seconds` that the materialisation of each asset states."""
+    """What the process used, and the `seconds` that the materialisation of each asset states.
+
+    `ended` is when each load was done, in Unix seconds.
+    """
 
     cpu_seconds: float
     peak_bytes: int
     seconds: dict[str, float]
+    ended: dict[str, float]
 
 
 def run(gold: Path | None, home: Path, on_conflict: str, **variables: str) -> Report:
@@ -54,8 +58,9 @@ def main(report: Path) -> None:
     except SystemExit as e:
         if e.code:
             raise
-    used = Report(cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={})
-    used["seconds"] = {feature.name: _seconds(feature.name) for feature in (HISTORY, LOCATION, STATS)}
+    used = Report(cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, ended={})
+    for feature in FEATURES:
+        used["seconds"][feature.name], used["ended"][feature.name] = _load(feature.name)
     report.write_text(json.dumps(used))
 
 
@@ -65,14 +70,16 @@ def _peak_bytes() -> int:
     return int(status["VmHWM"].split()[0]) * 1024
 
 
-def _seconds(asset: str) -> float:
+def _load(asset: str) -> tuple[float, float]:
+    """How long the latest load took, and when it ended: with its first partition's event, others follow slowly."""
     from dagster import AssetKey, DagsterInstance
 
-    event = DagsterInstance.get().get_latest_materialization_event(AssetKey(asset))
-    assert event and event.asset_materialization
-    seconds = event.asset_materialization.metadata["seconds"].value
+    records = DagsterInstance.get().fetch_materializations(AssetKey(asset), limit=256).records
+    of_run = [record for record in records if record.run_id == records[0].run_id]
+    assert of_run[0].asset_materialization
+    seconds = of_run[0].asset_materialization.metadata["seconds"].value
     assert isinstance(seconds, float)
-    return seconds
+    return seconds, min(record.timestamp for record in of_run)
 
 
 if __name__ == "__main__":

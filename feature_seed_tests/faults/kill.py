@@ -1,0 +1,134 @@
+"""Loads whose process is killed or interrupted: at any moment, and as each step starts."""
+
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import dagster as dg
+
+from feature_seed_tests.faults.contents import FOR_EVER, FREE, Contents
+from feature_seed_tests.faults.outcome import Recovery, total
+from feature_seed_tests.faults.seeder import Seeder
+from feature_seed_tests.faults.stage import Stage
+
+STEPS = (
+    "gold_checks",
+    "card_history",
+    "card_location",
+    "customer_stats",
+    "card_history_checks",
+    "card_location_checks",
+    "customer_stats_checks",
+    "warm_start",
+)
+
+# Until an interrupted process ends by itself: one block of ClickHouse's, some metadata, and a busy machine.
+_END_SECONDS = 20
+
+# Of the lock: the run after a kill waits for its end.
+_LEASE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """So many seconds after a step has started, or with '' after the process has."""
+
+    step: str
+    seconds: float = 0
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A number of runs, each sent a signal at a moment.
+
+    Attributes:
+        tried: its name in the table.
+        what: the signal.
+        moments: when, one run for each.
+        reseed: the store is ready, for an older gold.
+    """
+
+    tried: str
+    what: signal.Signals
+    moments: Sequence[Moment]
+    reseed: bool = False
+
+    def run(self, stage: Stage, seeder: Seeder) -> Recovery:
+        with dg.DagsterInstance.from_config(str(seeder.home)) as instance:
+            return total([self._once(stage, seeder, instance, moment) for moment in self.moments])
+
+    def _once(self, stage: Stage, seeder: Seeder, instance: dg.DagsterInstance, moment: Moment) -> Recovery:
+        change, runs = stage.change(reseed=self.reseed), instance.get_runs_count()
+        with stage.store(reseed=self.reseed) as (port, online):
+            seeder.start(stage.gold, port, _LEASE_SECONDS)
+            seeder.wait_until(moment.step, moment.seconds)
+            seeder.send(self.what)
+            code = seeder.end(_END_SECONDS)
+            found, record = Contents.of(online), Record.of(instance, runs)
+            left = _left(seeder, code, found, record)
+            after = stage.in_peace(port, online)
+        well = code == 0 or record.succeeded
+        return Recovery(
+            self.tried,
+            1,
+            ended_well=int(well),
+            half_written=change.half_written(found),
+            lied=change.lies(found, record.loaded) + (well and not change.done(found)),
+            unclear=int(code not in (0, 1, -signal.SIGINT, -self.what, None)),
+            lost=change.lost(after),
+            different=change.different(after),
+            left_behind=left + (after.lock_ms != FREE),
+        )
+
+
+def whole_run(stage: Stage, seeder: Seeder) -> float:
+    """What the process takes for a first load, in seconds."""
+    with stage.store(reseed=False) as (port, _):
+        started = time.monotonic()
+        seeder.start(stage.gold, port, _LEASE_SECONDS)
+        assert seeder.end() == 0, seeder.printed()
+        return time.monotonic() - started
+
+
+def any_moments(chance: Random, whole: float, count: int) -> list[Moment]:
+    return [Moment("", chance.uniform(0, whole)) for _ in range(count)]
+
+
+def _left(seeder: Seeder, code: int | None, found: Contents, record: "Record") -> int:
+    """What should not be there.
+
+    A process that is killed leaves its lock for the rest of its lease, its record at Dagster as it was, and the
+    directory of embedded ClickHouse: 16 KB, as long as nothing is spilled. Whoever ends otherwise leaves nothing.
+    """
+    if code != -signal.SIGKILL:
+        return (code is None) + _processes_and_files(seeder) + (found.lock_ms != FREE) + (not record.ended)
+    for directory in seeder.temporary.glob("clickhouse-embedded-*"):
+        shutil.rmtree(directory)
+    return _processes_and_files(seeder) + (found.lock_ms > _LEASE_SECONDS * 1000 or found.lock_ms == FOR_EVER)
+
+
+def _processes_and_files(seeder: Seeder) -> int:
+    return seeder.left_processes() + len(list(seeder.temporary.iterdir()))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What Dagster knows of a run: whether it ended, and in success, and which features it says are loaded."""
+
+    ended: bool = True
+    succeeded: bool = False
+    loaded: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, instance: dg.DagsterInstance, runs_before: int) -> "Record":
+        """Of the one after the first so many; a run may be killed before Dagster knows of it."""
+        if instance.get_runs_count() == runs_before:
+            return cls()
+        run = instance.get_runs(limit=1)[0]
+        events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        keys = [event.dagster_event.asset_key for event in events if event.dagster_event]
+        loaded = frozenset(key.to_user_string() for key in keys if key)
+        return cls(run.is_finished, run.is_success, loaded - {"warm_start"})

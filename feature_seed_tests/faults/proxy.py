@@ -1,0 +1,121 @@
+"""A TCP line between a run and a server, which breaks where it is told to."""
+
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Lock, Thread
+from typing import Literal
+
+Direction = Literal["requests", "replies"]
+Kind = Literal["reset", "cut", "pause", "call"]
+
+
+@dataclass
+class Break:
+    """What happens `times` times, each after so many more bytes in a direction, in whatever connection they come.
+
+    `reset` ends that connection for both sides with an error, `cut` in mid-message as if it were whole, `pause` lets
+    nothing through for some seconds, `call` has something else done.
+    """
+
+    kind: Kind
+    direction: Direction
+    after: int
+    times: int = 1
+    seconds: float = 0
+    call: Callable[[], None] = lambda: None
+
+
+class Proxy:
+    """Passes connections to a port of this machine on; `passed` counts the bytes in each direction."""
+
+    def __init__(self, upstream: int) -> None:
+        self.passed: Counter[Direction] = Counter()
+        self.broken = 0
+        self._upstream = upstream
+        self._break: Break | None = None
+        self._left = 0
+        self._lock = Lock()
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        Thread(target=self._accept, name="proxy", daemon=True).start()
+
+    def plan(self, planned: Break) -> None:
+        self._break, self._left = planned, planned.after
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._open:
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # of a listener that was closed
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._upstream))
+                except OSError:  # it is away just now
+                    client.close()
+                    continue
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small reply waits for 40 ms
+                    self._open.append(end)
+                for source, sink, direction in ((client, server, "requests"), (server, client, "replies")):
+                    Thread(target=self._pass, args=(source, sink, direction), name="proxy", daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
+        with suppress(OSError):  # of a side that hung up, which the other is told of
+            while data := source.recv(65536):
+                self._deliver(data, source, sink, direction)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _deliver(self, data: bytes, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
+        broken, before = self._due(len(data), direction)
+        if not broken:
+            sink.sendall(data)
+            return
+        sink.sendall(data[:before])
+        if broken.kind == "pause":
+            time.sleep(broken.seconds)
+            sink.sendall(data[before:])
+            return
+        broken.call()
+        for end in (source, sink):
+            if broken.kind == "reset":
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.close()
+            else:
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _due(self, count: int, direction: Direction) -> tuple[Break | None, int]:
+        """What is to happen within the next so many bytes, and after how many of them."""
+        with self._lock:
+            self.passed[direction] += count
+            planned = self._break
+            if not planned or planned.direction != direction:
+                return None, 0
+            if count < self._left:
+                self._left -= count
+                return None, 0
+            before, self._left = self._left, planned.after
+            self.broken += 1
+            if self.broken >= planned.times:
+                self._break = None
+            return planned, before
+
+
+@contextmanager
+def proxy(upstream: int) -> Iterator[Proxy]:
+    line = Proxy(upstream)
+    try:
+        yield line
+    finally:
+        line.close()

@@ -1,0 +1,94 @@
+"""What runs are broken off on: a store of its own for each, and what it holds when nothing happens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import redis
+from clickhouse_connect.driver.client import Client
+
+from feature_seed import lock, online_store, report, retries, warehouse
+from feature_seed.online_store import OnlineStore
+from feature_seed.warehouse import Warehouse
+from feature_seed_tests.benchmarks.stage import write_gold
+from feature_seed_tests.faults.contents import Change, Contents
+from feature_seed_tests.redis_server import redis_server
+from feature_seed_tests.run import seed
+
+# Few: each costs events.
+SHARDS = 4
+
+# How long a server may be silent.
+ANSWER_SECONDS = 1
+
+
+@contextmanager
+def impatience() -> Iterator[None]:
+    """Timeouts, back-offs and a lease as long as a campaign has time for, and no pictures, which take a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(online_store, "_ANSWER_SECONDS", ANSWER_SECONDS)
+        patch.setattr(warehouse, "ANSWER_SECONDS", ANSWER_SECONDS)
+        patch.setattr(warehouse, "PAUSES", (0.05, 0.1))
+        patch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.3))
+        patch.setattr(lock, "LEASE_SECONDS", 2)
+        patch.setattr(report, "available", lambda: False)
+        yield
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Gold, and stores before and after it.
+
+    Attributes:
+        directory: with the dump of a store that was seeded from older gold.
+        gold: what is seeded.
+        older, newer: what a store holds after the older gold, and after this one, seeded in peace.
+    """
+
+    directory: Path
+    gold: Warehouse
+    older: Contents = field(default_factory=Contents)
+    newer: Contents = field(default_factory=Contents)
+
+    def change(self, *, reseed: bool) -> Change:
+        return Change(self.older if reseed else Contents(), self.newer)
+
+    @contextmanager
+    def store(self, *options: str, reseed: bool, port: int | None = None) -> Iterator[tuple[int, redis.Redis]]:
+        """A server of its own, empty or with what the older gold made of it."""
+        dump = ("--dir", str(self.directory), "--dbfilename", "older.rdb" if reseed else "none.rdb")
+        with redis_server(*dump, *options, port=port) as port, redis.Redis(port=port) as online:
+            yield port, online
+
+    def in_peace(self, port: int, online: redis.Redis) -> Contents:
+        """What the store holds after a run that nothing happens to."""
+        return _in_peace(self.gold, port, online)
+
+
+def _in_peace(gold: Warehouse, port: int, online: redis.Redis) -> Contents:
+    with impatience():
+        seed(gold, OnlineStore(url=f"redis://127.0.0.1:{port}"), shard_count=SHARDS)
+    return Contents.of(online)
+
+
+def write_golds(client: Client, directory: Path, cards: int) -> tuple[Path, Path]:
+    """Gold with ten transactions a card, and an older one that lacks the last tenth of them."""
+    gold, older = write_gold(client, cards, 10 * cards, directory), directory / "older.parquet"
+    client.command(
+        "INSERT INTO FUNCTION file({older:String}, 'Parquet') SELECT * FROM file({gold:String}, 'Parquet') "
+        "WHERE timestamp < '2026-06-12'",
+        {"older": str(older), "gold": str(gold)},
+    )
+    return gold, older
+
+
+def stage(directory: Path, gold: Warehouse, older: Path) -> Stage:
+    """Seed both in peace."""
+    bare = Stage(directory, gold)
+    with bare.store(reseed=True) as (port, online):  # of which there is no dump yet
+        before = _in_peace(Warehouse(gold_parquet=str(older)), port, online)
+        online.save()
+    with bare.store(reseed=False) as (port, online):
+        return replace(bare, older=before, newer=bare.in_peace(port, online))

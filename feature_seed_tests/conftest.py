@@ -10,7 +10,7 @@ import redis
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
-from feature_seed import retries, warehouse
+from feature_seed import report, retries, warehouse
 from feature_seed.environment import VARIABLES
 from feature_seed.local_redis import LocalRedis
 from feature_seed.online_store import OnlineStore
@@ -43,6 +43,12 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps and queries that are tried again are so at once, and as often."""
     monkeypatch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.1))
     monkeypatch.setattr(warehouse, "PAUSES", (0.01, 0.02, 0.04, 0.08))
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave the pictures out of their reports: they were a third of what a small run takes."""
+    monkeypatch.setattr(report, "available", lambda: False)
 
 
 @pytest.fixture

@@ -31,6 +31,11 @@ from feature_seed_tests.run import metadata, seed
 NOTE = "There are no pictures without matplotlib: `pip install 'feature_seed[report]'`"
 
 
+@pytest.fixture(autouse=True)
+def without_pictures() -> None:
+    """Not here."""
+
+
 @pytest.fixture(scope="module")
 def sample(chdb: Client, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     return Warehouse(gold_parquet=str(sample_gold(chdb, tmp_path_factory.mktemp("sample"))))

@@ -1,4 +1,4 @@
-"""Seeding, beside its floor, its halves and what it replaces: all in one run, since only ratios outlive a machine.
+"""Seeding, beside its floor, its halves and other ways: all in one run, since only ratios outlive a machine.
 
     $ python -m feature_seed_tests.benchmarks.seed --cards 1000000 --transactions 10000000
 
@@ -12,8 +12,11 @@ keeps gold for the next run (the disk needs some 3 GB more for a while).
 - floor: the same commands, recorded in a file before, loaded by `redis-cli --pipe` (without one on the PATH by
   BulkConnection). Both loads must leave the same number of keys and the same cards.
 - ClickHouse alone: the same queries in the same passes, FORMAT Null.
-- straightforward: a row at a time, a round trip for each command; extrapolated from 2,000 cards, which must come out as
-  seeding left them. Round trips take 0.07 to 0.16 ms from run to run.
+- pipeline: a row at a time, the commands by redis-py in pipelines of 1,000; beyond 100,000 cards extrapolated.
+- straightforward: the same, a round trip for each command; extrapolated from 2,000 cards. Round trips take 0.07 to
+  0.16 ms from run to run.
+
+Whatever loads, a handful of cards must come out as seeding left them.
 
 Measured with Redis 7.0 on two cores, one round each; seeding is 2.1 floors in `overwrite`, 1.5 in `keep_newer`:
 
@@ -49,20 +52,20 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 import clickhouse_connect
-from clickhouse_connect.driver.client import Client
 
 from feature_seed.feature import HISTORY, LOCATION, STATS, OnConflict
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
-from feature_seed_tests.benchmarks import job, straightforward
+from feature_seed_tests.benchmarks import job
+from feature_seed_tests.benchmarks.comparison import Comparison
 from feature_seed_tests.benchmarks.halves import LOADER, Recording, query_seconds
+from feature_seed_tests.benchmarks.pipeline import COMMANDS
 from feature_seed_tests.benchmarks.stage import (
     Contents,
     busy_seconds,
     cpu_seconds,
     empty_store,
     write_gold,
-    write_subset,
 )
 
 FEATURES = (HISTORY, LOCATION, STATS)
@@ -70,8 +73,15 @@ FEATURES = (HISTORY, LOCATION, STATS)
 FLOOR_GOAL = 2.2
 PEAK_GOAL = 2.0
 
-# How many cards the straightforward seeder is given; its time for the others is extrapolated.
-SUBSET_CARDS = 2_000
+# The ways to load, by the names of their figures, and what they are compared with.
+WAYS = {
+    "end to end": "feature_seed, end to end",
+    "seeding": "  of it seeding",
+    "floor": f"floor: {LOADER}",
+    "pipeline": f"redis-py, pipelines of {COMMANDS:,}",
+    "straightforward": "one command per round trip",
+}
+BASES = ("floor", "end to end")
 
 # Seconds, GB and ratios, by name.
 Figures = dict[str, float]
@@ -103,14 +113,6 @@ def replay(recording: Recording, home: Path, witnesses: list[str]) -> tuple[floa
         return time.perf_counter() - started, Contents.of(redis, witnesses)
 
 
-def seed_straightforwardly(client: Client, subset: Path, home: Path, witnesses: list[str]) -> tuple[float, Contents]:
-    """Seconds per card of what the seeder replaces."""
-    with empty_store(home) as redis:
-        started = time.perf_counter()
-        cards = straightforward.seed(client, subset, redis)
-        return (time.perf_counter() - started) / cards, Contents.of(redis, witnesses)
-
-
 def rounds(gold: Path, home: Path, on_conflict: OnConflict) -> Iterator[Figures]:
     """Everything measured, in turns, again and again.
 
@@ -121,30 +123,30 @@ def rounds(gold: Path, home: Path, on_conflict: OnConflict) -> Iterator[Figures]
     shards = tuple(shard_names(layout.shard_count))
     streams = [FeatureStream(warehouse, layout, feature, shards) for feature in FEATURES]
     recording = Recording.of(streams, home / "commands.resp")
-    subset = home / "subset.parquet"
     with clickhouse_connect.get_client(interface="chdb") as client:
-        witnesses = write_subset(client, gold, subset, SUBSET_CARDS)
+        comparison = Comparison.of(client, gold, home, warehouse.profile())
         while True:
-            seeding, seeded = seed(gold, home, on_conflict, witnesses)
-            floor, replayed = replay(recording, home, witnesses)
-            per_card, expected = seed_straightforwardly(client, subset, home, witnesses)
+            seeding, seeded = seed(gold, home, on_conflict, comparison.witnesses)
+            floor, replayed = replay(recording, home, comparison.witnesses)
             if seeded != replayed:
                 raise SystemExit(f"Seeding and floor differ: {seeded.difference(replayed)}")
-            if seeded.cards != expected.cards:
-                raise SystemExit(f"Seeding and the straightforward seeder differ: {seeded.difference(expected)}")
             alone = {f"{stream.feature.name} alone": query_seconds(stream) for stream in streams}
-            straight = per_card * warehouse.profile().cards
-            yield seeding | alone | _compared(seeding, floor, straight)
+            yield _with_ratios(seeding | alone | {"floor": floor} | others(comparison, seeded))
 
 
-def _compared(seeding: Figures, floor: float, straight: float) -> Figures:
-    return {
-        "floor": floor,
-        "straightforward": straight,
-        "end to end / floor": seeding["end to end"] / floor,
-        "seeding / floor": seeding["seeding"] / floor,
-        "straightforward / end to end": straight / seeding["end to end"],
-    }
+def others(comparison: Comparison, seeded: Contents) -> Figures:
+    """Seconds of the other ways."""
+    figures = Figures()
+    for load in comparison.loads():
+        if load.contents.cards != seeded.cards:
+            raise SystemExit(f"Seeding and {load.name} differ: {seeded.difference(load.contents)}")
+        figures[load.name] = load.seconds
+    return figures
+
+
+def _with_ratios(figures: Figures) -> Figures:
+    ways = [name for name in WAYS if name in figures]
+    return figures | {f"{way} / {base}": figures[way] / figures[base] for way in ways for base in BASES}
 
 
 def show(figures: Figures) -> None:
@@ -154,18 +156,24 @@ def show(figures: Figures) -> None:
     columns = ("end to end", "cpu", "redis", "others")
     print(f"{'':36}{'seconds':>10}{'CPU s':>10}{'Redis s':>10}{'others s':>10}")
     row("end to end", *(figures[name] for name in columns))
-    row("  of it seeding", figures["seeding"])
+    row(WAYS["seeding"], figures["seeding"])
     for feature in FEATURES:
         row(f"    {feature.name}", figures[feature.name])
-    row(f"floor: {LOADER}", figures["floor"])
     row("ClickHouse alone", sum(figures[f"{feature.name} alone"] for feature in FEATURES))
     for feature in FEATURES:
         row(f"    {feature.name}", figures[f"{feature.name} alone"])
-    row(f"straightforward, from {SUBSET_CARDS:,} cards", figures["straightforward"])
-    print(f"\nend to end / floor            {figures['end to end / floor']:8.2f}   goal: at most {FLOOR_GOAL}")
-    print(f"seeding / floor               {figures['seeding / floor']:8.2f}")
-    print(f"straightforward / end to end  {figures['straightforward / end to end']:8.1f}")
-    print(f"peak memory, GB               {figures['peak']:8.2f}   goal: below {PEAK_GOAL}")
+    show_ways(figures)
+    print(f"\nend to end / floor  {figures['end to end / floor']:8.2f}   goal: at most {FLOOR_GOAL}")
+    print(f"seeding / floor     {figures['seeding / floor']:8.2f}")
+    print(f"peak memory, GB     {figures['peak']:8.2f}   goal: below {PEAK_GOAL}")
+
+
+def show_ways(figures: Figures) -> None:
+    """Seeding and the other ways, and how many times as long as the floor and as seeding they take."""
+    print(f"\n{'':36}{'seconds':>10}{'/ floor':>10}{'/ feature_seed':>16}")
+    for way, title in WAYS.items():
+        ratios = f"{figures[f'{way} / floor']:10.1f}{figures[f'{way} / end to end']:16.2f}"
+        print(f"{title:36}{figures[way]:10.1f}{ratios}")
 
 
 def parse() -> argparse.Namespace:

@@ -1,9 +1,9 @@
 """The straightforward seeder, which feature_seed replaces: rows read one by one, a round trip for each command."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,9 @@ from feature_seed.contract import (
     Transaction,
     Welford,
 )
+
+# A command of Redis and its arguments.
+Command = tuple[str | float, ...]
 
 
 class Row(NamedTuple):
@@ -49,32 +52,35 @@ _ROWS = f"""
 """
 
 
-def seed(client: Client, gold: Path, redis: Redis) -> int:
-    """Seed everything in the snapshot, and say how many cards that was."""
-    cards = 0
+def commands(client: Client, gold: Path) -> Iterator[Command]:
+    """Every command that seeds the snapshot: first those of the cards, one card after the other."""
     customers: defaultdict[str, Welford] = defaultdict(Welford)
     with client.query_rows_stream(_ROWS, {"gold": str(gold)}, query_tz="UTC") as rows:
         for card_id, transactions in groupby((Row(*row) for row in rows), attrgetter("card_id")):
-            _seed_card(redis, card_id, transactions, customers)
-            cards += 1
+            yield from _card(card_id, transactions, customers)
     for customer_id, stats in customers.items():
-        redis.hset(CUSTOMER_STATS.of(customer_id), mapping={**stats.encode()})
-    return cards
+        yield ("HSET", CUSTOMER_STATS.of(customer_id), *chain(*stats.encode().items()))
 
 
-def _seed_card(redis: Redis, card_id: str, transactions: Iterable[Row], customers: dict[str, Welford]) -> None:
+def seed(client: Client, gold: Path, redis: Redis) -> None:
+    """Seed everything in the snapshot."""
+    for command in commands(client, gold):
+        redis.execute_command(*command)
+
+
+def _card(card_id: str, transactions: Iterable[Row], customers: dict[str, Welford]) -> Iterator[Command]:
     history: deque[Row] = deque(maxlen=HISTORY_LENGTH)
-    location: dict[str, float] = {}
+    location: tuple[float, float] | None = None
     seq = 0
     for row in transactions:
         history.append(row)
         seq += 1
         customers[row.customer_id] = customers[row.customer_id].update(row.amount)
         if row.location_lat is not None and row.location_long is not None:
-            location = {"lat": row.location_lat, "lon": row.location_long}
-    redis.delete(CARD_HISTORY.of(card_id))
-    redis.rpush(CARD_HISTORY.of(card_id), *(row.transaction().encode() for row in history))
+            location = row.location_lat, row.location_long
+    yield "DEL", CARD_HISTORY.of(card_id)
+    yield ("RPUSH", CARD_HISTORY.of(card_id), *(row.transaction().encode() for row in history))
     if location:
-        redis.hset(CARD_LOCATION.of(card_id), mapping={**location})
-    redis.set(CARD_LAST_TS.of(card_id), history[-1].time.timestamp())
-    redis.set(CARD_SEQ.of(card_id), seq)
+        yield "HSET", CARD_LOCATION.of(card_id), "lat", location[0], "lon", location[1]
+    yield "SET", CARD_LAST_TS.of(card_id), history[-1].time.timestamp()
+    yield "SET", CARD_SEQ.of(card_id), seq

@@ -7,13 +7,12 @@ from typing import Any
 
 import dagster as dg
 
-from feature_seed.cluster import primaries
 from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count, shards_per_run
 from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
-from feature_seed.readiness import latest, ready_when_whole, require_kept, require_marked
+from feature_seed.readiness import latest, ready_when_whole, require_kept, require_verified
 from feature_seed.report import report
 from feature_seed.retries import retried
 from feature_seed.stream import FeatureStream, Layout, shard_names
@@ -118,10 +117,10 @@ def warm_start(
     """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
+    ready = ready_when_whole(loads, shards, context.run.run_id)
+    require_verified(context.instance, loads)
     with retried(context.retry_number), store.client() as client:
-        ready = ready_when_whole(loads, shards, warehouse, context.run.run_id)
-        require_marked(client, store.address)
-        require_kept(primaries(client), loads)
+        require_kept(client, store.address, loads)
         page = report(client, warehouse, layout, loads)
     return dg.MaterializeResult(value=ready, metadata={"report": page, **_ready(ready)})
 

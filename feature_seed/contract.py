@@ -55,7 +55,8 @@ READY = Key(
     "ready",
     "feature_seed:ready",
     "HASH",
-    ("state", "gold_version", "watermark", "cards", "customers", "finished_at", "run_id"),
+    # The last is feature_seed's own: another in every store, and once a store was emptied.
+    ("state", "gold_version", "watermark", "cards", "customers", "finished_at", "run_id", "store_id"),
 )
 
 KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CUSTOMER_STATS, CARD_SEEDED, READY)
@@ -178,7 +179,8 @@ class Ready:
 
     @classmethod
     def decode(cls, fields: Mapping[Any, Any]) -> "Ready":
-        values = {_text(name): _text(value) for name, value in fields.items()}
+        texts = {_text(name): _text(value) for name, value in fields.items()}
+        values = {name: text for name, text in texts.items() if name in cls.__dataclass_fields__}
         counts = {name: int(values[name]) for name in ("cards", "customers") if name in values}
         return cls(**{**values, **counts})
 

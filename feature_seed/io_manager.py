@@ -59,7 +59,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> None:
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         with self._writing(context, stream) as (client, lock):
-            stream = replace(stream, before=mark_seeding(client))
+            mark = mark_seeding(client)
+            stream = replace(stream, before=mark.said)
             started = time.perf_counter()
             pace = Pace(self.max_rate, self.max_latency_ms)
             redis = self._load(context, stream, lock, pace)
@@ -74,6 +75,10 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 "rejected_rows": profile.rejected,
                 "shards": len(stream.shards),
                 "gold_version": profile.version,
+                "gold_rows": profile.rows,
+                "watermark": dg.MetadataValue.timestamp(profile.watermark),
+                "store_id": mark.store_id,
+                "server": self._server.run_id if self._server else "",
                 **({"replication": dict(redis.positions)} if redis.positions else {}),
             }
         )

@@ -33,7 +33,7 @@ from feature_seed.errors import shown
 from feature_seed.feature import FEATURES, Feature, sql
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
-from feature_seed.readiness import Seeded, latest
+from feature_seed.readiness import LOADS, Seeded, latest
 from feature_seed.retries import retried
 from feature_seed.stream import Layout, shard_names
 from feature_seed.warehouse import Identifier, Warehouse
@@ -250,7 +250,7 @@ class Comparison:
         yield _entity_count(self.feature.name, counts, seeded)
         transactions = sum(rows[shard]["transactions"] for shard in self.shards if shard in rows)
         share = min(size / max(sum(counts.values()), 1), _SAMPLE_ROWS / max(transactions, 1))
-        yield _parity(self.feature.name, list(self.differences(self.sample(run_id, share))))
+        yield _parity(self.feature.name, list(self.differences(self.sample(run_id, share))), seeded)
         known = {entity_id for row in rows.values() for entity_id in row["known"]}
         unknown = [name for name, entity_id in met.items() if entity_id not in known]
         yield _unknown_entities(self.feature.name, len(met), unknown)
@@ -277,14 +277,21 @@ def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, 
     ]
     total = sum(written.values())
     text = f"{total:,} entities in {len(counts)} shards, {len(wrong)} of which differ from gold"
-    return check_result("entity_count", not wrong, "; ".join([text, *wrong]), {"entities": total}, feature)
+    metadata = {"entities": total, **_loads(seeded)}
+    return check_result("entity_count", not wrong, "; ".join([text, *wrong]), metadata, feature)
 
 
-def _parity(feature: str, found: Sequence[tuple[bool, str]]) -> dg.AssetCheckResult:
+def _loads(seeded: Mapping[str, Seeded]) -> dict[str, Any]:
+    """What was looked at, by which `warm_start` knows that it was verified."""
+    return {LOADS: {shard: one.run_id for shard, one in seeded.items()}}
+
+
+def _parity(feature: str, found: Sequence[tuple[bool, str]], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:
     ahead = sum(is_ahead for is_ahead, _ in found)
     wrong = [text for _, text in found if text]
     text = f"{len(wrong):,} of {len(found):,} entities differ from gold, {ahead:,} are ahead of it"
-    metadata = {"sampled": len(found), "ahead": ahead, "different": len(wrong), "examples": wrong[:_EXAMPLES]}
+    counts = {"sampled": len(found), "ahead": ahead, "different": len(wrong)}
+    metadata = {**counts, "examples": wrong[:_EXAMPLES], **_loads(seeded)}
     return check_result("parity", not wrong, "; ".join([text, *wrong[:1]]), metadata, feature)
 
 

@@ -4,15 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import redis
 
+from feature_seed.cluster import primaries
 from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.feature import FEATURES, STATS
 from feature_seed.replication import Position
-from feature_seed.warehouse import Warehouse
+
+# The checks without which no load is verified, and what their evaluations call the loads that they looked at.
+VERIFYING = ("entity_count", "parity")
+LOADS = "loads"
+
+# The field of the ready key that is gone with all else that a store held, so that no other is taken for it.
+_STORE_ID = READY.fields[-1]
 
 
 @dataclass(frozen=True)
@@ -24,40 +32,60 @@ class Seeded:
     metadata: dict[str, Any]
 
 
-def mark_seeding(client: redis.Redis) -> Ready | None:
-    """Say `seeding` on the first write of the first load; a store that is ready stays so while it is seeded again.
+# By feature and shard.
+Loads = Mapping[str, Mapping[str, Seeded]]
 
-    What the store said before is returned.
-    """
-    before = read_ready(client)
+
+@dataclass(frozen=True)
+class Mark:
+    """What a load finds in a store: what it `said` of itself before, and by which id it is known."""
+
+    said: Ready | None
+    store_id: str
+
+
+def mark_seeding(client: redis.Redis) -> Mark:
+    """Say `seeding` on the first write of the first load; a store that is ready stays so while it is seeded again."""
+    said = read_ready(client)
     client.hsetnx(READY.pattern, "state", "seeding")
-    return before
+    client.hsetnx(READY.pattern, _STORE_ID, uuid4().hex)
+    return Mark(said, _store_id(client))
 
 
-def require_marked(client: redis.Redis, address: str) -> None:
-    """What Dagster remembers was loaded into a store that bears our mark: another one, or an emptied one, does not.
+def _store_id(client: redis.Redis) -> str:
+    fields: Any = client.hgetall(READY.pattern)
+    return fields.get(_STORE_ID.encode(), b"").decode()
+
+
+def require_kept(client: redis.Redis, address: str, loads: Loads) -> None:
+    """That the store still has all that it acknowledged to these loads.
 
     Raises:
-        ReadinessError: the store has no ready key.
+        ReadinessError: it is another store, was emptied or restarted, or a failover may have lost some of it.
     """
-    if read_ready(client) is None:
+    seeded = [one for shards in loads.values() for one in shards.values()]
+    if any(one.metadata.get("store_id") != _store_id(client) for one in seeded):
         raise ReadinessError(f"Redis at {address} was emptied since it was seeded, or is another one: run seed_all")
+    nodes = primaries(client)
+    servers = {server for one in seeded if (server := one.metadata.get("server"))}
+    if servers - {node.info("server")["run_id"] for node in nodes}:  # type: ignore[index]
+        raise ReadinessError(
+            f"Redis at {address} was restarted since it was seeded, and may have lost what it had acknowledged: "
+            "run seed_all"
+        )
+    _require_replicated(nodes, seeded)
 
 
-def require_kept(nodes: Sequence[redis.Redis], loads: Mapping[str, Mapping[str, Seeded]]) -> None:
-    """That the primaries of a cluster still have all that they acknowledged to these loads.
-
-    Raises:
-        ReadinessError: a failover, or a restart, may have lost some of it.
-    """
-    ends = [one.metadata.get("replication", {}) for seeded in loads.values() for one in seeded.values()]
-    now = [Position.of(node.info("replication")) for node in nodes] if any(ends) else []  # type: ignore[arg-type]
-    for history, offset in {end for load in ends for end in load.items()}:
-        if not any(position.includes(history, offset) for position in now):
-            raise ReadinessError(
-                "A node of the Redis Cluster was replaced or restarted since it was seeded, and may have lost what it "
-                "had acknowledged: run seed_all. With FEATURE_SEED_WAIT_REPLICAS a replica that takes over has it all"
-            )
+def _require_replicated(nodes: Sequence[redis.Redis], seeded: Sequence[Seeded]) -> None:
+    """Where a cluster's primaries have come to in their replication tells whether one was replaced by one that lacks
+    something."""
+    ends = {end for one in seeded for end in one.metadata.get("replication", {}).items()}
+    now = [Position.of(node.info("replication")) for node in nodes] if ends else []  # type: ignore[arg-type]
+    if any(not any(position.includes(*end) for position in now) for end in ends):
+        raise ReadinessError(
+            "A node of the Redis Cluster was replaced or restarted since it was seeded, and may have lost what it "
+            "had acknowledged: run seed_all. With FEATURE_SEED_WAIT_REPLICAS a replica that takes over has it all"
+        )
 
 
 def latest(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) -> dict[str, Seeded]:
@@ -78,8 +106,47 @@ def latest(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) ->
     return found
 
 
-def require_whole(loads: dict[str, dict[str, Seeded]], shards: Sequence[str]) -> str:
-    """The gold version that every shard of every feature was seeded from.
+def require_verified(instance: dg.DagsterInstance, loads: Loads) -> None:
+    """That the checks which compare a feature's load with gold looked at every shard's latest load, and passed.
+
+    They block `warm_start` within a run. Here that is seen to across runs: those of a backfill, or one after the other.
+
+    Raises:
+        ReadinessError: one of them failed, or has not been run since.
+    """
+    for feature, seeded in loads.items():
+        for check in VERIFYING:
+            verdicts = _verdicts(instance, dg.AssetCheckKey(dg.AssetKey(feature), check), len(seeded))
+            for shard, one in sorted(seeded.items()):
+                verdict = verdicts.get((shard, one.run_id))
+                if not verdict or not verdict.passed:
+                    said = f"failed: {verdict.description}" if verdict else "has not been run since"
+                    raise ReadinessError(
+                        f"{feature} was seeded in shard {shard} by run {one.run_id}, and its check {check} {said}. "
+                        "Run seed_all, or the check once its cause is gone"
+                    )
+
+
+def _verdicts(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, shards: int
+) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
+    """The latest outcome of a check for each load it looked at, by shard and run.
+
+    A run seeds one shard or more, and is followed by one evaluation: twice as many as shards leave room for repeats.
+    """
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=2 * shards)
+    verdicts: dict[tuple[str, str], dg.AssetCheckEvaluation] = {}
+    for record in history:  # the latest first
+        evaluation = record.evaluation
+        if isinstance(evaluation, dg.AssetCheckEvaluation) and LOADS in evaluation.metadata:  # else it was only planned
+            looked_at: Any = evaluation.metadata[LOADS].value
+            for load in looked_at.items():
+                verdicts.setdefault(load, evaluation)
+    return verdicts
+
+
+def require_whole(loads: Loads, shards: Sequence[str]) -> tuple[str, datetime]:
+    """The gold version that every shard of every feature was seeded from, and the time of its newest transaction.
 
     Raises:
         ReadinessError: a shard is missing, or shards come from different versions of gold.
@@ -89,24 +156,26 @@ def require_whole(loads: dict[str, dict[str, Seeded]], shards: Sequence[str]) ->
             raise ReadinessError(
                 f"{feature} has not been seeded in shards {', '.join(missing)}: materialise them first"
             )
-    versions = {one.metadata["gold_version"] for seeded in loads.values() for one in seeded.values()}
-    if len(versions) > 1:
-        raise ReadinessError(
-            f"Shards were seeded from different versions of gold, {', '.join(sorted(versions))}: run seed_all"
-        )
-    return versions.pop()
+    sources = {
+        (one.metadata["gold_version"], one.metadata["watermark"])
+        for seeded in loads.values()
+        for one in seeded.values()
+    }
+    if len(sources) > 1:
+        versions = ", ".join(sorted({version for version, _ in sources}))
+        raise ReadinessError(f"Shards were seeded from different versions of gold, {versions}: run seed_all")
+    version, watermark = sources.pop()
+    return version, datetime.fromtimestamp(watermark, timezone.utc)
 
 
-def ready_when_whole(
-    loads: dict[str, dict[str, Seeded]], shards: Sequence[str], warehouse: Warehouse, run_id: str
-) -> Ready:
-    """What the ready key says once everything is seeded and verified."""
-    version = require_whole(loads, shards)
+def ready_when_whole(loads: Loads, shards: Sequence[str], run_id: str) -> Ready:
+    """What the ready key says once everything is seeded."""
+    version, watermark = require_whole(loads, shards)
     entities = {feature: sum(one.entities for one in seeded.values()) for feature, seeded in loads.items()}
     return Ready(
         state="ready",
         gold_version=version,
-        watermark=_iso(warehouse.profile().watermark),
+        watermark=_iso(watermark),
         cards=entities[FEATURES[0].name],
         customers=entities[STATS.name],
         finished_at=_iso(datetime.now(timezone.utc)),
@@ -115,4 +184,4 @@ def ready_when_whole(
 
 
 def _iso(time: datetime) -> str:
-    return time.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+    return time.isoformat(timespec="milliseconds")

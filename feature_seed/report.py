@@ -4,6 +4,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import dagster as dg
 import redis
@@ -65,7 +66,9 @@ def report(
         Load.of(name, seeded, memory_per_entity(client, warehouse, layout, features[name]))
         for name, seeded in loads.items()
     ]
-    return dg.MetadataValue.md("\n\n".join([_source(warehouse), _table(done), _images(warehouse, layout)]))
+    return dg.MetadataValue.md(
+        "\n\n".join([_source(warehouse.gold_table, loads), _table(done), _images(warehouse, layout)])
+    )
 
 
 def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature) -> float | None:
@@ -90,11 +93,13 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
         return sum(size or 0 for size in pipeline.execute()) / len(ids)
 
 
-def _source(warehouse: Warehouse) -> str:
-    gold = warehouse.profile()
+def _source(gold_table: str, loads: Mapping[str, Mapping[str, Seeded]]) -> str:
+    """What was loaded, which gold may be past: all of it is from one version."""
+    gold = next(one.metadata for seeded in loads.values() for one in seeded.values())
+    newest = datetime.fromtimestamp(gold["watermark"], timezone.utc)
     return (
-        f"From {gold.rows:,} rows of {_text(warehouse.gold_table)}, {gold.rejected:,} of them rejected. "
-        f"The newest transaction is of {gold.watermark:%Y-%m-%d %H:%M:%S} UTC."
+        f"From {gold['gold_rows']:,} rows of {_text(gold_table)}, {gold['rejected_rows']:,} of them rejected. "
+        f"The newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC."
     )
 
 

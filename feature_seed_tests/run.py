@@ -18,13 +18,14 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 _features = dg.AssetSelection.assets(card_history, card_location, customer_stats)
 
-# The assets of the two jobs without their checks, for tests of what the assets do by themselves.
+# Parts of the two jobs: the features by themselves, and with all that makes the store ready but the checks of gold.
 _JOBS = [
     seed_all,
     seed_shard,
+    dg.define_asset_job("load", _features.without_checks(), tags=seed_all.tags, executor_def=dg.in_process_executor),
     dg.define_asset_job(
-        "load",
-        (_features | dg.AssetSelection.assets(warm_start)).without_checks(),
+        "load_and_verify",
+        _features | dg.AssetSelection.assets(warm_start),
         tags=seed_all.tags,
         executor_def=dg.in_process_executor,
     ),
@@ -44,6 +45,7 @@ def seed(
     store: OnlineStore,
     *,
     shard: str | None = None,
+    verify: bool = False,
     job: str | None = None,
     instance: dg.DagsterInstance | None = None,
     raise_on_error: bool = True,
@@ -54,7 +56,7 @@ def seed(
     config: dict[str, Any] = QUIET,
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
-    """Load every shard or one, without checks and with any rejected rows, or run a job as it is."""
+    """Load every shard or one, with any rejected rows; `verify` it and say that it is ready; or run a job as it is."""
     definitions = dg.Definitions(
         assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
         asset_checks=[gold_checks, *FEATURE_CHECKS],
@@ -69,7 +71,7 @@ def seed(
             ),
         },
     )
-    name = job or ("load_shard" if shard else "load")
+    name = job or ("load_shard" if shard else "load_and_verify" if verify else "load")
     return definitions.resolve_job_def(name).execute_in_process(
         run_config=config, partition_key=shard, instance=instance, raise_on_error=raise_on_error
     )

@@ -136,7 +136,7 @@ def test_the_scorer_has_what_it_needs(
     make_parquet: MakeWarehouse, admin: redis.Redis, grant: Callable[..., OnlineStore]
 ) -> None:
     """Before: a seeded store. The scorer waits for it, reads, and applies an event by commands and by a script."""
-    seed(make_parquet(ROWS), grant("seeder"))
+    seed(make_parquet(ROWS), grant("seeder"), verify=True)
     event = Transaction("live", "fuel", 99.0, "2026-01-02T00:00:00.000+00:00", 9.0, 8.0)
     keys = ["card:c1:history", "card:c1:last_ts", "card:c1:seq"]
     with grant("scorer").client() as scorer:

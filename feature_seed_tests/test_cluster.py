@@ -364,7 +364,7 @@ def test_a_primary_that_is_replaced_by_one_that_lags(
             load(store, warehouse, "keep_newer", replace)
         return
     with DagsterInstance.ephemeral() as instance:
-        seed(warehouse, store, key_tags=True, job="load", instance=instance)
+        seed(warehouse, store, key_tags=True, job="load_and_verify", instance=instance)
         replace(2)
         with pytest.raises(ReadinessError, match=r"replaced or restarted since it was seeded.*seed_all"):
             seed(warehouse, store, key_tags=True, job="warm_start", instance=instance)

@@ -81,7 +81,7 @@ def test_keep_newer_merges_what_was_never_seeded(warehouse: Warehouse, online: r
 
 def test_only_the_first_load_adds_counts(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
     """Once the store was ready, gold has had the time to take in the events of a card that is new: the count stands."""
-    seed(warehouse, store)
+    seed(warehouse, store, verify=True)
     online.delete("card:hot:seeded", "cust:of hot:stats")
     online.set("card:hot:seq", 50)
     online.hset("cust:of hot:stats", mapping=Welford(50, 1.0, 0.0).encode())

@@ -178,7 +178,7 @@ def test_a_lock_that_is_lost_on_the_way_fails_the_step(
     monkeypatch.setattr(BulkConnection, "write", robbed_before)
     if step == "warm_start":
         monkeypatch.setattr(assets, "ready_when_whole", lambda *given: (robbed(True), ready_when_whole(*given))[1])
-    result = seed(make_parquet(ROWS), store, raise_on_error=False)
+    result = seed(make_parquet(ROWS), store, verify=True, raise_on_error=False)
     failed = {event.step_key: str(event.step_failure_data.error) for event in result.get_step_failure_events()}
     assert "run z on another.host" in failed[step]
     assert read_ready(online) == Ready("seeding")

@@ -175,7 +175,7 @@ def test_gold_that_makes_poor_pictures(make_parquet: MakeWarehouse, rows: list[R
 
 def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Redis) -> None:
     """Before: an empty store. After a run: its numbers in a table, the memory that the keys take, and the pictures."""
-    result = seed(sample, store)
+    result = seed(sample, store, verify=True)
     markdown = metadata(result, "warm_start")["report"]
     assert len(markdown) < 300_000
     rows = cells(markdown)
@@ -216,7 +216,9 @@ def test_report_without_matplotlib(
     """The tables stay, with a line on how to get pictures; a table's name adds no cell, image or tag."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     name = "gold | _of_ ![x](y) <b> # $1"
-    markdown = metadata(seed(make_parquet([transaction(1)], gold_table=name), store), "warm_start")["report"]
+    markdown = metadata(seed(make_parquet([transaction(1)], gold_table=name), store, verify=True), "warm_start")[
+        "report"
+    ]
     first, *_ = markdown.splitlines()
     assert first.endswith(
         r"0 of them rejected\. The newest transaction is of 2026\-01\-01 00:00:00 UTC\.".replace("\\", "")

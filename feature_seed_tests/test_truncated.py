@@ -191,7 +191,7 @@ def test_next_run_puts_everything_right(
     with pytest.raises(WarehouseError):
         seed(gold, store)
     assert 1 < online.dbsize() < KEYS
-    seed(gold, store)
+    seed(gold, store, verify=True)
     assert_holds(online, expect(gold_rows()))
     ready = read_ready(online)
     assert ready and ready.state == "ready"

@@ -69,7 +69,7 @@ class Stage:
 
 def _in_peace(gold: Warehouse, port: int, online: redis.Redis) -> Contents:
     with impatience():
-        seed(gold, OnlineStore(url=f"redis://127.0.0.1:{port}"), shard_count=SHARDS)
+        seed(gold, OnlineStore(url=f"redis://127.0.0.1:{port}"), shard_count=SHARDS, verify=True)
     return Contents.of(online)
 
 

@@ -467,6 +467,21 @@ def test_a_failed_run_is_posted(
     assert "secret" not in "".join(log)
 
 
+def test_a_failed_run_of_an_asset_page_is_told(deployment: Deployment, log: list[str]) -> None:
+    """Materialize, backfills and `dagster asset materialize` run a job of Dagster's own. Before: nothing failed."""
+    deployment.tick(run_failed)
+    job = deployment.definitions(CLOSED_STORE).resolve_implicit_global_asset_job_def()
+    selected = job.get_subset(asset_selection={card_history.key})
+    failed = selected.execute_in_process(
+        run_config=QUIET, instance=deployment.instance, partition_key="00", raise_on_error=False
+    )
+    assert not failed.success and failed.dagster_run.job_name not in (seed_all.name, seed_shard.name)
+    (reaction,) = deployment.tick(run_failed).dagster_run_reactions
+    assert reaction.error is None
+    (line,) = log
+    assert failed.run_id in line and "StoreUnavailableError" in line
+
+
 @pytest.mark.parametrize("fault", ["refuses", "closed", "no URL", "two words"])
 def test_a_webhook_that_fails_keeps_its_secret(
     deployment: Deployment, failed: dg.DagsterRun, log: list[str], monkeypatch: pytest.MonkeyPatch, fault: str

@@ -23,9 +23,13 @@ VERSION_TAG = "feature_seed/gold_version"
 _POLL_SECONDS = 30
 _WEBHOOK_SECONDS = 10
 
-# Retries from the start, not from the failed step: gold may have been rebuilt since, and shards of two versions of gold
-# are never declared ready.
-_RETRIES = {"dagster/max_retries": "2", "dagster/retry_strategy": "ALL_STEPS"}
+# Also after a failed step, whatever the instance says of others' runs: nobody looks at these. From the start, not from
+# the failed step: gold may have been rebuilt since, and shards of two versions of gold are never declared ready.
+_RETRIES = {
+    "dagster/max_retries": "2",
+    "dagster/retry_on_asset_or_op_failure": "true",
+    "dagster/retry_strategy": "ALL_STEPS",
+}
 
 # A run that was created and never queued may never start, so it is not waited for.
 _UNDER_WAY = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)

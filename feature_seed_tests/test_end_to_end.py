@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import redis
+import yaml
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import read_card, read_ready
 from feature_seed.sample import sample_gold
-from feature_seed_tests.conftest import PASSWORD
+from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.deployment import daemon, query, wait_for, webserver
+from feature_seed_tests.gold import transaction
+from feature_seed_tests.store import features
 
 PATIENCE_SECONDS = 240
 
@@ -93,3 +96,36 @@ def test_the_etl_reports_and_the_store_is_seeded(
         assert [one["id"] for one in runs(port)] == [run["id"]]
     for log in home.glob("*.log"):
         assert PASSWORD not in log.read_text(errors="replace")
+
+
+def attempts(port: int) -> list[dict[str, str]] | None:
+    """The tags of all runs, oldest first, once the newest of them has failed for good."""
+    found = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in reversed(runs(port))]
+    return found if found and found[-1].get("dagster/will_retry") == "false" else None
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_retried_twice(
+    tmp_path: Path, make_parquet: MakeWarehouse, redis_port: int, online: redis.Redis, instance_yaml: dict[str, Any]
+) -> None:
+    """Before: gold that its check refuses, and the README's dagster.yaml but for Postgres. After a report: the sensor's
+    run and two retries of it, all of them failed, and nothing in the store.
+    """
+    env = {
+        "FEATURE_SEED_GOLD_PARQUET": str(make_parquet([transaction(1), transaction(2, amount=None)]).gold_parquet),
+        "REDIS_URL": f"redis://127.0.0.1:{redis_port}",
+        "REDIS_PASSWORD": PASSWORD,
+    }
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(
+        yaml.safe_dump({**instance_yaml, "storage": {"sqlite": {"base_dir": str(home)}}})
+    )
+    with webserver(home, env) as port:
+        report(port)
+        with daemon(home, env):
+            made = wait_for(lambda: attempts(port), PATIENCE_SECONDS, "the last retry fails")
+    assert [tags.get("dagster/retry_number") for tags in made] == [None, "1", "2"]
+    assert [tags["dagster/will_retry"] for tags in made] == ["true", "true", "false"]
+    assert all(tags["dagster/sensor_name"] == "etl_completed" for tags in made)
+    assert not features(online)

@@ -260,6 +260,19 @@ def test_a_run_that_is_about_to_be_retried_counts(deployment: Deployment) -> Non
     assert deployment.launched()
 
 
+def test_a_failed_run_is_retried_by_dagster(
+    tmp_path: Path, make_parquet: MakeWarehouse, store: OnlineStore, instance_yaml: dict[str, Any]
+) -> None:
+    """With the README's settings, under which a failed step alone is no reason: the sensor's run, and no one else's."""
+    settings = {"telemetry": {"enabled": False}, "run_retries": instance_yaml["run_retries"]}
+    with dg.DagsterInstance.ephemeral(str(tmp_path), settings=settings) as instance:
+        deployment = Deployment(instance, make_parquet([transaction(1)]), store)
+        deployment.report()
+        runs = [deployment.run(request, CLOSED_STORE).run_id for request in (deployment.launched(), None)]
+        decided = [instance.get_run_by_id(run).tags["dagster/will_retry"] for run in runs]  # type: ignore[union-attr]
+    assert decided == ["true", "false"]
+
+
 @pytest.mark.parametrize("status", [DagsterRunStatus.CANCELED, DagsterRunStatus.CANCELING])
 def test_a_run_that_was_stopped_blocks_nothing(deployment: Deployment, status: DagsterRunStatus) -> None:
     deployment.report()

@@ -6,15 +6,18 @@ ETL that cannot. How often a rebuild is reported does not matter: what counts is
 
 import json
 import os
+from datetime import datetime, timedelta, timezone
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import dagster as dg
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.storage.tags import POOL_TAG_PREFIX
 
 from feature_seed.assets import gold_transactions, warm_start
-from feature_seed.automation import seed_all, seed_shard
+from feature_seed.automation import seed_all
 from feature_seed.errors import FeatureSeedError
 from feature_seed.warehouse import Warehouse
 
@@ -23,22 +26,39 @@ VERSION_TAG = "feature_seed/gold_version"
 _POLL_SECONDS = 30
 _WEBHOOK_SECONDS = 10
 
-# Retries from the start, not from the failed step: gold may have been rebuilt since, and shards of two versions of gold
-# are never declared ready.
-_RETRIES = {"dagster/max_retries": "2", "dagster/retry_strategy": "ALL_STEPS"}
+# Also after a failed step, whatever the instance says of others' runs: nobody looks at these. From the start, not from
+# the failed step: gold may have been rebuilt since, and shards of two versions of gold are never declared ready.
+_RETRIES = {
+    "dagster/max_retries": "2",
+    "dagster/retry_on_asset_or_op_failure": "true",
+    "dagster/retry_strategy": "ALL_STEPS",
+}
+
+# How Dagster marks the runs that need the pool, and so write to the store: of our jobs, asset pages and backfills.
+_SEEDING = {f"{POOL_TAG_PREFIX}{warm_start.op.pool}": "true"}
 
 # A run that was created and never queued may never start, so it is not waited for.
 _UNDER_WAY = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
 
+# A run that died with its machine may stay STARTED for good. The store's lock keeps longer ones apart.
+_LONGEST_WAIT = timedelta(hours=1)
 
-@dg.asset_sensor(
-    asset_key=gold_transactions.key,
-    job=seed_all,
-    minimum_interval_seconds=_POLL_SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Seeds the store once per version of gold when gold's materialisation was reported.",
-)
-def etl_completed(
+
+class _OneAfterAnother(dg.AssetSensorDefinition):
+    """An asset sensor that leaves reports to a later tick while a run seeds the store.
+
+    Once its function sees a report, Dagster moves the cursor past it, whatever is returned; so it is not called.
+    """
+
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        run = _seeding_run(context.instance)
+        if run is None:
+            return super().evaluate_tick(context)
+        reason = f"Run {run.run_id} is seeding the store: reports of gold are seen to after it"
+        return SensorExecutionData(skip_message=reason, cursor=context.cursor)
+
+
+def _seed_gold(
     context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, warehouse: Warehouse
 ) -> dg.RunRequest | dg.SkipReason:
     """A report is done with when this returns; when it raises, the next tick sees the report again."""
@@ -46,10 +66,22 @@ def etl_completed(
     if context.cursor is None and _answered(context.instance, asset_event):
         return dg.SkipReason("The latest report of gold is older than the run that seeded the store last")
     version = _gold_version(warehouse)
-    if version == _coming_version(context.instance):
-        return dg.SkipReason(f"The store holds gold {version} already, or a run under way is seeding it")
+    if version == _stored_version(context.instance):
+        return dg.SkipReason(f"The store holds gold {version} already")
     # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
     return dg.RunRequest(run_key=f"{version}@{asset_event.timestamp}", tags={VERSION_TAG: version, **_RETRIES})
+
+
+etl_completed = _OneAfterAnother(
+    "etl_completed",
+    asset_key=gold_transactions.key,
+    job_name=None,
+    asset_materialization_fn=_seed_gold,
+    job=seed_all,
+    minimum_interval_seconds=_POLL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Seeds the store once per version of gold when gold's materialisation was reported.",
+)
 
 
 @dg.sensor(
@@ -74,8 +106,8 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
     return dg.SensorResult(asset_events=[report], skip_reason=f"Reported gold {version}", cursor=version)
 
 
+# Without monitored_jobs: what asset pages and backfills launch is of neither of the two jobs here.
 @dg.run_failure_sensor(
-    monitored_jobs=[seed_all, seed_shard],
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK when that is set.",
@@ -114,12 +146,19 @@ def _named_version(event: dg.EventLogEntry | None) -> str:
     return str(version.value) if version else ""
 
 
-def _coming_version(instance: dg.DagsterInstance) -> str | None:
-    """The version that the store holds once the newest run is through: gold rolled back is a version to seed again."""
-    for run in instance.get_runs(dg.RunsFilter(job_name=seed_all.name), limit=1):
-        if run.status in _UNDER_WAY or run.is_complete_and_waiting_to_retry:
-            return run.tags.get(VERSION_TAG)
-    return _named_version(instance.get_latest_materialization_event(warm_start.key))
+def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """A run that writes to the store, or is about to: whoever launched it, and a retry that is yet to come as well."""
+    changed = datetime.now(timezone.utc) - _LONGEST_WAIT
+    statuses = [*_UNDER_WAY, dg.DagsterRunStatus.FAILURE]
+    runs = instance.get_runs(dg.RunsFilter(tags=_SEEDING, statuses=statuses, updated_after=changed))
+    return next((run for run in runs if run.status in _UNDER_WAY or run.is_complete_and_waiting_to_retry), None)
+
+
+def _stored_version(instance: dg.DagsterInstance) -> str | None:
+    """The version of all that is in the store: none when a later run, failed or of a shard, may have left another's."""
+    seeded = instance.get_latest_materialization_event(warm_start.key)
+    newest = instance.get_runs(dg.RunsFilter(tags=_SEEDING), limit=1)
+    return _named_version(seeded) if seeded and [run.run_id for run in newest] == [seeded.run_id] else None
 
 
 def _answered(instance: dg.DagsterInstance, report: dg.EventLogEntry) -> bool:

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import clickhouse_connect
 import pytest
 import redis
+import yaml
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
@@ -49,6 +51,13 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs leave the pictures out of their reports: they were a third of what a small run takes."""
     monkeypatch.setattr(report, "available", lambda: False)
+
+
+@pytest.fixture(scope="session")
+def instance_yaml() -> dict[str, Any]:
+    """The dagster.yaml that the README gives."""
+    readme = Path(__file__).parents[1] / "README.md"
+    return yaml.safe_load(readme.read_text().split("```yaml\n")[1].split("```")[0])
 
 
 @pytest.fixture

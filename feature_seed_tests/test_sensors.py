@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -12,14 +13,17 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import redis
 from dagster import DagsterRunStatus
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from feature_seed import online_store, retries
+from feature_seed import online_store, retries, sensors
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import gold_checks
+from feature_seed.contract import read_ready
 from feature_seed.errors import FeatureSeedError, GoldError, WarehouseError
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.limits import GoldLimits
@@ -32,6 +36,8 @@ from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.gold import transaction
 from feature_seed_tests.redis_server import free_port
 from feature_seed_tests.run import QUIET
+
+Meanwhile = Callable[[Callable[[], None]], None]
 
 UNREACHABLE = Warehouse(host="127.0.0.1", port=free_port())
 CLOSED_STORE = OnlineStore(url=f"redis://127.0.0.1:{free_port()}")
@@ -101,14 +107,26 @@ class Deployment:
     def run(self, request: dg.RunRequest | None, store: OnlineStore | None = None) -> dg.ExecuteInProcessResult:
         """The run that the daemon makes of a request, or one that a person starts."""
         tags = {**request.tags, "dagster/run_key": request.run_key or ""} if request else {}
-        job = self.definitions(store or self.store).resolve_job_def("seed_all")
+        job = self.job("seed_all", store)
         return job.execute_in_process(run_config=QUIET, instance=self.instance, tags=tags, raise_on_error=False)
 
-    def under_way(self, request: dg.RunRequest, status: DagsterRunStatus = DagsterRunStatus.STARTED) -> dg.DagsterRun:
-        """The same run while it is not finished."""
-        job = self.definitions(self.store).resolve_job_def("seed_all")
-        tags = {**request.tags, "dagster/run_key": request.run_key or ""}
-        return self.instance.create_run_for_job(job, tags=tags, status=status)
+    def under_way(
+        self,
+        request: dg.RunRequest | None = None,
+        status: DagsterRunStatus = DagsterRunStatus.STARTED,
+        job: str = "seed_all",
+    ) -> dg.DagsterRun:
+        """The same run while it is not finished, or one that a person launches."""
+        tags = {**request.tags, "dagster/run_key": request.run_key or ""} if request else {}
+        repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("feature_seed"), "__repository__")
+        origin = RemoteJobOrigin(repository, job)  # which runs in the queue must have
+        return self.instance.create_run_for_job(self.job(job), tags=tags, status=status, remote_job_origin=origin)
+
+    def job(self, name: str, store: OnlineStore | None = None) -> dg.JobDefinition:
+        """A job; every name but those of ours is that of asset pages and backfills."""
+        definitions = self.definitions(store or self.store)
+        ours = name in (seed_all.name, seed_shard.name)
+        return definitions.resolve_job_def(name) if ours else definitions.resolve_implicit_global_asset_job_def()
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +155,24 @@ def rebuild(make_parquet: MakeWarehouse, tmp_path: Path) -> Callable[[], None]:
     return build
 
 
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Has something happen once, in the midst of the next run: when its first feature is loaded."""
+
+    def once(happen: Callable[[], None]) -> None:
+        load = RedisIOManager.handle_output
+        left = [happen]
+
+        def load_and_happen(manager: RedisIOManager, context: dg.OutputContext, stream: FeatureStream) -> None:
+            load(manager, context, stream)
+            while left:
+                left.pop()()
+
+        monkeypatch.setattr(RedisIOManager, "handle_output", load_and_happen)
+
+    return once
+
+
 def test_a_report_launches_one_run(deployment: Deployment) -> None:
     """Nothing before the report; one run for it, which is retried by Dagster; nothing after it."""
     assert deployment.launched() is None
@@ -159,16 +195,21 @@ def test_the_run_covers_every_shard(deployment: Deployment) -> None:
     assert tags[VERSION_TAG] == deployment.version()
 
 
-def test_reports_of_one_rebuild_launch_one_run(deployment: Deployment, rebuild: Callable[[], None]) -> None:
+def test_reports_of_one_rebuild_launch_one_run(
+    deployment: Deployment, rebuild: Callable[[], None], meanwhile: Meanwhile
+) -> None:
     """By the ETL and by the watcher, in either order, before, during and after the run."""
+
+    def report_again() -> None:
+        deployment.report()
+        assert deployment.launched() is None
+
     deployment.report()
     request = deployment.launched()
     assert request
     assert not deployment.watched() and deployment.watched()
-    deployment.under_way(request, DagsterRunStatus.STARTING)
-    assert deployment.launched() is None
-    deployment.run(request)
-    deployment.report()
+    meanwhile(report_again)
+    assert deployment.run(request).success
     assert deployment.launched() is None
 
     rebuild()
@@ -176,23 +217,100 @@ def test_reports_of_one_rebuild_launch_one_run(deployment: Deployment, rebuild: 
     deployment.report()
     request = deployment.launched()
     assert request
-    deployment.run(request)
+    assert deployment.run(request).success
     deployment.report()
     skipped = deployment.tick(etl_completed)
     assert not skipped.run_requests and deployment.version() in skipped.skip_message
 
 
-def test_a_rebuild_during_a_run_launches_the_next(deployment: Deployment, rebuild: Callable[[], None]) -> None:
+@pytest.mark.parametrize(
+    ("job", "status"),
+    [
+        ("seed_all", DagsterRunStatus.QUEUED),
+        ("seed_shard", DagsterRunStatus.STARTING),
+        ("Materialize", DagsterRunStatus.STARTED),
+    ],
+)
+def test_a_report_during_a_run_waits_for_its_end(
+    deployment: Deployment, rebuild: Callable[[], None], job: str, status: DagsterRunStatus
+) -> None:
+    """Before: a store with gold's last version, and a run of any job. Gold is rebuilt: it is seeded after that run."""
+    deployment.report()
+    assert deployment.run(deployment.launched()).success
+    run = deployment.under_way(job=job, status=status)
+    rebuild()
+    deployment.report()
+    seen = deployment.cursors["etl_completed"]
+    for _ in range(2):
+        waits = deployment.tick(etl_completed)
+        assert not waits.run_requests and run.run_id in waits.skip_message
+        assert deployment.cursors["etl_completed"] == seen
+    deployment.instance.report_run_failed(run)
+    assert deployment.launched()
+    assert deployment.launched() is None
+
+
+def test_gold_rebuilt_while_it_is_read_is_seeded(
+    deployment: Deployment,
+    rebuild: Callable[[], None],
+    meanwhile: Meanwhile,
+    online: redis.Redis,
+) -> None:
+    """The run that reads it fails, and another follows it. Nothing is launched beside the first."""
+
+    def rebuild_and_report() -> None:
+        rebuild()
+        deployment.report()
+        assert deployment.launched() is None
+
     deployment.report()
     first = deployment.launched()
     assert first
-    deployment.under_way(first)
-    rebuild()
-    deployment.report()
+    meanwhile(rebuild_and_report)
+    assert not deployment.run(first).success
     second = deployment.launched()
     assert second and second.tags[VERSION_TAG] != first.tags[VERSION_TAG]
-    deployment.under_way(second)
+    assert deployment.run(second).success
+    ready = read_ready(online)
+    assert ready and ready.gold_version == deployment.version()
+    assert deployment.launched() is None
+
+
+def test_the_first_report_of_all_waits_as_well(deployment: Deployment) -> None:
+    """Before: no cursor, and a run under way since before the report, which does not answer it."""
+    run = deployment.under_way()
     deployment.report()
+    assert deployment.launched() is None
+    assert deployment.cursors["etl_completed"] is None
+    deployment.instance.report_run_failed(run)
+    assert deployment.launched()
+
+
+def test_a_run_that_died_unseen_is_not_waited_for_forever(
+    deployment: Deployment, rebuild: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went down with its machine, and stays STARTED."""
+    deployment.report()
+    request = deployment.launched()
+    assert request
+    deployment.under_way(request)
+    rebuild()
+    deployment.report()
+    assert deployment.launched() is None
+    monkeypatch.setattr(sensors, "_LONGEST_WAIT", timedelta(0))
+    assert deployment.launched()
+
+
+def test_a_version_is_not_launched_beside_itself(deployment: Deployment) -> None:
+    """Before: the sensor's run waits in the queue, and a person has launched another since. One more report."""
+    deployment.report()
+    request = deployment.launched()
+    assert request
+    queued = deployment.under_way(request, DagsterRunStatus.QUEUED)
+    deployment.under_way(status=DagsterRunStatus.QUEUED)
+    deployment.report()
+    assert deployment.launched() is None
+    deployment.instance.report_run_canceled(queued)
     assert deployment.launched() is None
 
 
@@ -222,6 +340,33 @@ def test_gold_rolled_back_is_seeded_again(deployment: Deployment, rebuild: Calla
     assert deployment.version() == version
     deployment.report()
     assert deployment.launched()
+
+
+@pytest.mark.parametrize("job", ["seed_all", "seed_shard"])
+def test_gold_rolled_back_after_another_run_is_seeded_again(
+    deployment: Deployment, rebuild: Callable[[], None], job: str
+) -> None:
+    """Before: a version in the store, then a run of another that failed or loaded one shard, so that the store may hold
+    some of either. Gold is the first again: all of it is seeded once.
+    """
+    assert deployment.warehouse.gold_parquet
+    gold, aside = Path(deployment.warehouse.gold_parquet), Path(deployment.warehouse.gold_parquet + ".aside")
+    deployment.report()
+    assert deployment.run(deployment.launched()).success
+    gold.rename(aside)
+    rebuild()
+    if job == "seed_all":
+        assert not deployment.run(None, CLOSED_STORE).success
+    else:
+        shard = deployment.job(job).execute_in_process(QUIET, instance=deployment.instance, partition_key="00")
+        assert shard.success
+    aside.rename(gold)
+    deployment.report()
+    request = deployment.launched()
+    assert request
+    assert deployment.run(request).success
+    deployment.report()
+    assert deployment.launched() is None
 
 
 def test_a_run_that_a_person_started_counts(deployment: Deployment) -> None:
@@ -260,6 +405,19 @@ def test_a_run_that_is_about_to_be_retried_counts(deployment: Deployment) -> Non
     assert deployment.launched()
 
 
+def test_a_failed_run_is_retried_by_dagster(
+    tmp_path: Path, make_parquet: MakeWarehouse, store: OnlineStore, instance_yaml: dict[str, Any]
+) -> None:
+    """With the README's settings, under which a failed step alone is no reason: the sensor's run, and no one else's."""
+    settings = {"telemetry": {"enabled": False}, "run_retries": instance_yaml["run_retries"]}
+    with dg.DagsterInstance.ephemeral(str(tmp_path), settings=settings) as instance:
+        deployment = Deployment(instance, make_parquet([transaction(1)]), store)
+        deployment.report()
+        runs = [deployment.run(request, CLOSED_STORE).run_id for request in (deployment.launched(), None)]
+        decided = [instance.get_run_by_id(run).tags["dagster/will_retry"] for run in runs]  # type: ignore[union-attr]
+    assert decided == ["true", "false"]
+
+
 @pytest.mark.parametrize("status", [DagsterRunStatus.CANCELED, DagsterRunStatus.CANCELING])
 def test_a_run_that_was_stopped_blocks_nothing(deployment: Deployment, status: DagsterRunStatus) -> None:
     deployment.report()
@@ -289,16 +447,10 @@ def test_the_first_tick_does_not_replay_history(deployment: Deployment, rebuild:
 
 
 def test_the_first_tick_heeds_a_report_during_the_last_run(
-    deployment: Deployment, rebuild: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, rebuild: Callable[[], None], meanwhile: Meanwhile
 ) -> None:
     """A run that had begun before the report does not answer it, although it ended after it."""
-    load = RedisIOManager.handle_output
-
-    def load_while_gold_is_reported(manager: RedisIOManager, context: dg.OutputContext, stream: FeatureStream) -> None:
-        load(manager, context, stream)
-        deployment.report()
-
-    monkeypatch.setattr(RedisIOManager, "handle_output", load_while_gold_is_reported)
+    meanwhile(deployment.report)
     assert deployment.run(None).success
     rebuild()
     assert deployment.launched()
@@ -465,6 +617,20 @@ def test_a_failed_run_is_posted(
     assert body["run_id"] == failed.run_id and body["job"] == "seed_all"
     assert body["error"] in body["text"] and failed.run_id in body["text"]
     assert "secret" not in "".join(log)
+
+
+def test_a_failed_run_of_an_asset_page_is_told(deployment: Deployment, log: list[str]) -> None:
+    """Materialize, backfills and `dagster asset materialize` run a job of Dagster's own. Before: nothing failed."""
+    deployment.tick(run_failed)
+    selected = deployment.job("Materialize", CLOSED_STORE).get_subset(asset_selection={card_history.key})
+    failed = selected.execute_in_process(
+        run_config=QUIET, instance=deployment.instance, partition_key="00", raise_on_error=False
+    )
+    assert not failed.success and failed.dagster_run.job_name not in (seed_all.name, seed_shard.name)
+    (reaction,) = deployment.tick(run_failed).dagster_run_reactions
+    assert reaction.error is None
+    (line,) = log
+    assert failed.run_id in line and "StoreUnavailableError" in line
 
 
 @pytest.mark.parametrize("fault", ["refuses", "closed", "no URL", "two words"])

@@ -186,6 +186,21 @@ def test_the_age_of_gold(
     assert numbers(result, "gold_transactions.freshness")["age_hours"] == pytest.approx(2, abs=0.05)
 
 
+@pytest.mark.parametrize(("minutes", "ready"), [(59, True), (61, False)])
+def test_clocks_that_differ(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, minutes: int, ready: bool
+) -> None:
+    """A newest transaction up to an hour ahead is seeded. A later one is not, by the job or by a feature's page."""
+    warehouse = make_parquet([transaction(1, timestamp=datetime.now(timezone.utc) + timedelta(minutes=minutes))])
+    result = seed(warehouse, store, job="seed_all", raise_on_error=False)
+    assert (result.success, bool(online.dbsize())) == (ready, ready)
+    assert set(failures(result)) == (set() if ready else {"gold_transactions.freshness"})
+    if not ready:
+        with pytest.raises(GoldError, match="in the future"):
+            seed(warehouse, store, job="load")
+        assert not online.dbsize()
+
+
 def test_no_gold_table(server: Warehouse, tmp_path: Path, online: redis.Redis, store: OnlineStore) -> None:
     """The checks after schema are not evaluated, and say so."""
     place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}

@@ -318,15 +318,18 @@ def test_types(
 
 
 @pytest.mark.parametrize(
-    ("type_", "cents"),
-    [("Int64", [0, -1250, 123456789, 2**53 + 1, -(2**53)]), ("Nullable(UInt8)", [0, 1, 255, None])],
+    ("make", "type_", "cents"),
+    [
+        ("make_parquet", "Int64", [0, -1250, 123456789, 2**53 + 1, -(2**53)]),
+        ("make_table", "Nullable(UInt8)", [0, 1, 255, None]),
+    ],
 )
 def test_amounts_in_cents(
-    make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore, type_: str, cents: list[Any]
+    request: pytest.FixtureRequest, online: redis.Redis, store: OnlineStore, make: str, type_: str, cents: list[Any]
 ) -> None:
     """Integers are read as the doubles next to them: of a card each, and all of one customer."""
     rows = [transaction(i, f"c{i}", customer_id="of all", amount=one) for i, one in enumerate(cents)]
-    holds(make_warehouse(rows, amount=type_), store, online, rows)
+    holds(request.getfixturevalue(make)(rows, amount=type_), store, online, rows)
     customer = read_customer(online, "of all")
     assert customer and customer.count == sum(one is not None for one in cents)
 

@@ -55,6 +55,7 @@ layout = Layout(
 limits = GoldLimits(
     max_rejected=decimal("FEATURE_SEED_MAX_REJECTED", 0, 1) or 0,
     max_age_hours=decimal("FEATURE_SEED_MAX_AGE_HOURS", 0, 1e6),
+    sample_size=environment.sample_size(),
 )
 
 defs = dg.Definitions(

@@ -45,6 +45,7 @@ VARIABLES = {
     "FEATURE_SEED_KEY_TAGS": ("`1`: braces around ids, one Redis Cluster slot per card", "`0`"),
     "FEATURE_SEED_MAX_REJECTED": ("share of gold rows, 0 to 1, that may be rejected before the run is blocked", "`0`"),
     "FEATURE_SEED_MAX_AGE_HOURS": ("age of the newest transaction at which the run is blocked", "age is reported only"),
+    "FEATURE_SEED_SAMPLE": ("entities of each feature that a run compares with gold, or `all`", "`1000`"),
     "FEATURE_SEED_ALERT_WEBHOOK": ("where a failed run is posted to as JSON", "failures are only logged"),
     "FEATURE_SEED_ON_CONFLICT": ("`keep_newer` or `overwrite`", "`keep_newer`"),
     "FEATURE_SEED_MAX_RATE": ("entities written per second at most", "as fast as Redis takes them"),
@@ -94,10 +95,10 @@ def flag(name: str) -> bool:
     return choice(name, ("0", "1")) == "1"
 
 
-def number(name: str, default: int, low: int, high: int) -> int:
+def number(name: str, default: int, low: int, high: int, or_else: str = "") -> int:
     value = os.environ.get(name) or str(default)
     if not (value.isascii() and value.isdecimal() and low <= int(value) <= high):
-        raise ConfigurationError(f"{name} is {value!r}: give a whole number from {low} to {high}")
+        raise ConfigurationError(f"{name} is {value!r}: give a whole number from {low} to {high}{or_else}")
     return int(value)
 
 
@@ -122,6 +123,12 @@ def shard_count() -> int:
 def shards_per_run() -> int | None:
     """None for all of them."""
     return number("FEATURE_SEED_SHARDS_PER_RUN", 0, 1, 256) if is_set("FEATURE_SEED_SHARDS_PER_RUN") else None
+
+
+def sample_size() -> int | None:
+    """None for all of them."""
+    everything = os.environ.get("FEATURE_SEED_SAMPLE") == "all"
+    return None if everything else number("FEATURE_SEED_SAMPLE", 1000, 1, 1_000_000_000, " or all")
 
 
 def require_whole() -> None:

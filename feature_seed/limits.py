@@ -14,12 +14,12 @@ FUTURE = timedelta(hours=1)
 class GoldLimits(dg.ConfigurableResource):
     """What is allowed: `max_rejected` is a share of gold's rows; without `max_age_hours` age is reported only.
 
-    `sample_size` is about how many entities of each feature a run compares with gold.
+    `sample_size` is about how many entities of each feature a run compares with gold; without it all are.
     """
 
     max_rejected: float = 0
     max_age_hours: float | None = None
-    sample_size: int = 1000
+    sample_size: int | None = 1000
 
     def require(self, warehouse: Warehouse) -> None:
         """Refuse what gold's checks refuse: assets that are materialised by themselves run without these.

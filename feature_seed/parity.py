@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from math import ceil
 from typing import Any
 
@@ -38,11 +38,15 @@ from feature_seed.retries import retried
 from feature_seed.stream import Layout, shard_names
 from feature_seed.warehouse import Identifier, Warehouse
 
-# Rows of gold behind one sample: cards with long histories must not fill the memory.
-_SAMPLE_ROWS = 1_000_000
+# Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
+_SLICE_ROWS = 1_000_000
 
-# Calls and keys per call of the search for keys that gold does not know.
-_SCAN_CALLS, _SCAN_COUNT = 10, 1000
+# Rows of gold for each entity of a sample that are paid for. Where entities have more on average, fewer of them are
+# compared, but so many at least.
+_ENTITY_ROWS, _FEWEST = 1000, 10
+
+# Calls and keys per call of the search for keys that gold does not know, and entities that are looked up there.
+_SCAN_CALLS, _SCAN_COUNT, _MET_ENTITIES = 10, 1000, 1000
 
 # Entities whose keys are read in one round trip.
 _READ_ENTITIES = 1000
@@ -181,16 +185,19 @@ class Comparison:
         rows = self.gold.query(query, parameters={**common, **parameters}, query_formats={"String": "bytes"})
         return list(rows.named_results())
 
-    def sample(self, run_id: str, share: float) -> list[dict[str, Any]]:
-        """This share of gold's entities in these shards, others for every run."""
-        return self.ask(
-            self.feature.name,
-            ("usable", "sampled"),
-            run_id=run_id,
-            threshold=min(int(share * 2**64), 2**64 - 1),
-            shards=[int(shard, 16) for shard in self.shards],
-            history_length=self.layout.history_length,
-        )
+    def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:
+        """This share of gold's entities in these shards, others for every run, in slices of their hashes."""
+        end = max(int(share * 2**64), 1)
+        for number in range(slices):
+            yield self.ask(
+                self.feature.name,
+                ("usable", "sampled"),
+                run_id=run_id,
+                first=end * number // slices,
+                last=end * (number + 1) // slices - 1,
+                shards=[int(shard, 16) for shard in self.shards],
+                history_length=self.layout.history_length,
+            )
 
     def differences(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bool, str]]:
         """Whether the store is ahead of gold, and what differs, for each sampled entity."""
@@ -241,19 +248,35 @@ class Comparison:
                 return entity_id if not self.layout.key_tags else entity_id[1:-1] if tagged else b""
         return None
 
-    def check(self, run_id: str, size: int, seeded: Mapping[str, Seeded]) -> Iterator[dg.AssetCheckResult]:
-        """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side."""
-        met = self.met(size)
+    def check(self, run_id: str, size: int | None, seeded: Mapping[str, Seeded]) -> Iterator[dg.AssetCheckResult]:
+        """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
+
+        Without a size all of them, and a scan for every million rows.
+        """
+        met = self.met(_MET_ENTITIES)
         ids = [zlib.crc32(entity_id) for entity_id in set(met.values())]
         rows = {f"{row['shard']:02x}": row for row in self.ask("entities", ("usable",), met=ids)}
         counts = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in self.shards}
         yield _entity_count(self.feature.name, counts, seeded)
         transactions = sum(rows[shard]["transactions"] for shard in self.shards if shard in rows)
-        share = min(size / max(sum(counts.values()), 1), _SAMPLE_ROWS / max(transactions, 1))
-        yield _parity(self.feature.name, list(self.differences(self.sample(run_id, share))), seeded)
+        share, slices = portion(size, sum(counts.values()), transactions)
+        # A chain lets go of a slice before it asks for the next.
+        found = chain.from_iterable(map(self.differences, self.sample(run_id, share, slices)))
+        yield _parity(self.feature.name, found, seeded)
         known = {entity_id for row in rows.values() for entity_id in row["known"]}
         unknown = [name for name, entity_id in met.items() if entity_id not in known]
         yield _unknown_entities(self.feature.name, len(met), unknown)
+
+
+def portion(size: int | None, entities: int, transactions: int) -> tuple[float, int]:
+    """Which share of the entities is compared when `size` of them are asked for, and in how many slices."""
+    if size is None:
+        compared = float(entities)
+    else:
+        paid_for = size * min(_ENTITY_ROWS * entities / max(transactions, 1), 1)
+        compared = min(max(paid_for, min(size, _FEWEST)), entities)
+    share = compared / max(entities, 1)
+    return share, max(min(ceil(share * transactions / _SLICE_ROWS), ceil(compared)), 1)
 
 
 def _scan(node: redis.Redis, pattern: str, calls: int) -> Iterator[Any]:
@@ -286,13 +309,19 @@ def _loads(seeded: Mapping[str, Seeded]) -> dict[str, Any]:
     return {LOADS: {shard: one.run_id for shard, one in seeded.items()}}
 
 
-def _parity(feature: str, found: Sequence[tuple[bool, str]], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:
-    ahead = sum(is_ahead for is_ahead, _ in found)
-    wrong = [text for _, text in found if text]
-    text = f"{len(wrong):,} of {len(found):,} entities differ from gold, {ahead:,} are ahead of it"
-    counts = {"sampled": len(found), "ahead": ahead, "different": len(wrong)}
-    metadata = {**counts, "examples": wrong[:_EXAMPLES], **_loads(seeded)}
-    return check_result("parity", not wrong, "; ".join([text, *wrong[:1]]), metadata, feature)
+def _parity(feature: str, found: Iterable[tuple[bool, str]], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:
+    sampled = ahead = different = 0
+    examples: list[str] = []
+    for is_ahead, difference in found:
+        sampled += 1
+        ahead += is_ahead
+        different += bool(difference)
+        if difference and len(examples) < _EXAMPLES:
+            examples.append(difference)
+    text = f"{different:,} of {sampled:,} entities differ from gold, {ahead:,} are ahead of it"
+    counts = {"sampled": sampled, "ahead": ahead, "different": different}
+    metadata = {**counts, "examples": examples, **_loads(seeded)}
+    return check_result("parity", not different, "; ".join([text, *examples[:1]]), metadata, feature)
 
 
 def _unknown_entities(feature: str, looked_at: int, unknown: Sequence[bytes]) -> dg.AssetCheckResult:

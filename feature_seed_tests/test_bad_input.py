@@ -317,6 +317,23 @@ def test_types(
     assert found["gold_transactions.coordinates"].metadata["off_globe"].value == off_globe > 0
 
 
+@pytest.mark.parametrize(
+    ("make", "type_", "cents"),
+    [
+        ("make_parquet", "Int64", [0, -1250, 123456789, 2**53 + 1, -(2**53)]),
+        ("make_table", "Nullable(UInt8)", [0, 1, 255, None]),
+    ],
+)
+def test_amounts_in_cents(
+    request: pytest.FixtureRequest, online: redis.Redis, store: OnlineStore, make: str, type_: str, cents: list[Any]
+) -> None:
+    """Integers are read as the doubles next to them: of a card each, and all of one customer."""
+    rows = [transaction(i, f"c{i}", customer_id="of all", amount=one) for i, one in enumerate(cents)]
+    holds(request.getfixturevalue(make)(rows, amount=type_), store, online, rows)
+    customer = read_customer(online, "of all")
+    assert customer and customer.count == sum(one is not None for one in cents)
+
+
 def padded(row: Row, types: dict[str, str]) -> dict[str, bytes]:
     """FixedStrings as the driver wants them."""
     lengths = {

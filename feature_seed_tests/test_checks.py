@@ -18,11 +18,11 @@ from feature_seed.assets import card_history, card_location, customer_stats, gol
 from feature_seed.checks import gold_checks
 from feature_seed.contract import read_ready
 from feature_seed.errors import GoldError, WarehouseError
-from feature_seed.feature import LOCATION
+from feature_seed.feature import HISTORY, LOCATION
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
-from feature_seed.parity import FEATURE_CHECKS, Comparison
+from feature_seed.parity import FEATURE_CHECKS, Comparison, portion
 from feature_seed.stream import Layout, shard_names
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
@@ -184,6 +184,21 @@ def test_the_age_of_gold(
     assert (result.success, bool(online.dbsize())) == (ready, ready)
     assert set(failures(result)) == (set() if ready else {"gold_transactions.freshness"})
     assert numbers(result, "gold_transactions.freshness")["age_hours"] == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize(("minutes", "ready"), [(59, True), (61, False)])
+def test_clocks_that_differ(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, minutes: int, ready: bool
+) -> None:
+    """A newest transaction up to an hour ahead is seeded. A later one is not, by the job or by a feature's page."""
+    warehouse = make_parquet([transaction(1, timestamp=datetime.now(timezone.utc) + timedelta(minutes=minutes))])
+    result = seed(warehouse, store, job="seed_all", raise_on_error=False)
+    assert (result.success, bool(online.dbsize())) == (ready, ready)
+    assert set(failures(result)) == (set() if ready else {"gold_transactions.freshness"})
+    if not ready:
+        with pytest.raises(GoldError, match="in the future"):
+            seed(warehouse, store, job="load")
+        assert not online.dbsize()
 
 
 def test_no_gold_table(server: Warehouse, tmp_path: Path, online: redis.Redis, store: OnlineStore) -> None:
@@ -492,6 +507,79 @@ def test_every_run_takes_another_sample(make_parquet: MakeWarehouse, online: red
             assert 5 <= found["sampled"] == found["different"] <= 45
             samples.append(set(found["examples"]))
     assert samples[0] != samples[1]
+
+
+@pytest.mark.parametrize(
+    ("size", "entities", "transactions", "compared", "slices"),
+    [
+        (1000, 1_000_000, 10_000_000, 1000, 1),
+        (1000, 200, 3000, 200, 1),  # there are no more
+        (100_000, 1_000_000, 100_000_000, 100_000, 10),
+        (1000, 10_000, 100_000_000, 100, 1),  # 10,000 rows each: as many as a million rows are of
+        (1000, 1000, 10_000_000_000, 10, 10),  # ten millions each: ten all the same, one at a time
+        (3, 1000, 10_000_000_000, 3, 3),
+        (None, 1_000_000, 10_000_000, 1_000_000, 10),
+        (None, 3, 30_000_000, 3, 3),
+        (None, 0, 0, 0, 1),
+        (1000, 0, 0, 0, 1),
+    ],
+)
+def test_how_many_are_compared(size: int | None, entities: int, transactions: int, compared: int, slices: int) -> None:
+    """As many as are asked for; of entities with very many rows fewer, and some in any case. A million rows a slice."""
+    share, found = portion(size, entities, transactions)
+    assert share * entities == pytest.approx(compared)
+    assert found == slices
+
+
+def test_slices_are_of_every_entity_once(
+    make_warehouse: MakeWarehouse, online: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feature_seed.parity._SLICE_ROWS", 100)
+    rows = [transaction(i, f"c{i % 200}") for i in range(1000)]
+    warehouse = make_warehouse(rows)
+    share, count = portion(None, 200, len(rows))
+    with warehouse.client() as gold:
+        table = {**warehouse.table, "until": warehouse.profile().until}
+        comparison = Comparison(HISTORY, gold, online, table, Layout(), shard_names(16))
+        slices = list(comparison.sample("a run", share, count))
+        half = list(comparison.sample("a run", share / 2, 1))
+    held = [sum(one["transactions"] for one in found) for found in slices]
+    assert count == 10
+    assert max(held) < 250  # 100 on average
+    ids = [one["id"] for found in slices for one in found]
+    assert sorted(ids) == sorted({row.card_id.encode() for row in rows})
+    assert {one["id"] for found in half for one in found} == {one["id"] for found in slices[:5] for one in found}
+
+
+def test_everything_is_compared(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: 60 entities as gold has them, of each of which a key is altered. All of them are found, and then one."""
+    monkeypatch.setattr("feature_seed.parity._SLICE_ROWS", 60)
+    warehouse = make_parquet([transaction(i, f"c{i % 60}", seconds=i) for i in range(180)])
+    everything = GoldLimits(sample_size=None)
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def check() -> dg.ExecuteInProcessResult:
+            return seed(
+                warehouse, store, job="checks_alone", instance=instance, limits=everything, raise_on_error=False
+            )
+
+        seed(warehouse, store, instance=instance)
+        for i in range(60):
+            online.lpop(f"card:c{i}:history")
+            online.hset(f"card:c{i}:loc", "lat", 9)
+            online.hset(f"cust:of c{i}:stats", "mean", 9)
+        found = check()
+        for feature in ("card_history", "card_location", "customer_stats"):
+            parity = numbers(found, f"{feature}.parity")
+            assert (parity["sampled"], parity["different"], len(parity["examples"])) == (60, 60, 10)
+        online.flushall()
+        seed(warehouse, store, instance=instance)
+        online.decr("card:c23:last_ts")
+        failed = failures(check())
+    assert list(failed) == ["card_location.parity"]
+    assert failed["card_location.parity"].startswith("1 of 60 entities differ from gold, 0 are ahead of it; card:c23:")
 
 
 def test_a_store_that_forgets_is_never_ready(make_parquet: MakeWarehouse) -> None:

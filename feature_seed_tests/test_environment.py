@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -80,3 +81,19 @@ def test_unknown_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, 
     assert loaded.returncode != 0
     assert f"ConfigurationError: {name} is {value!r}" in loaded.stderr
     assert advice in loaded.stderr
+
+
+@pytest.mark.parametrize(("value", "size"), [("", 1000), ("20", 20), ("all", None)])
+def test_the_sample(monkeypatch: pytest.MonkeyPatch, value: str, size: int | None) -> None:
+    """What is set is what the checks are given."""
+    monkeypatch.setenv("FEATURE_SEED_SAMPLE", value)
+    monkeypatch.delitem(sys.modules, "feature_seed.definitions", raising=False)
+    assert import_module("feature_seed.definitions").defs.resources["limits"].sample_size == size
+
+
+def test_a_sample_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATURE_SEED_SAMPLE", "0")
+    with pytest.raises(
+        ConfigurationError, match=r"FEATURE_SEED_SAMPLE is '0': give a whole number from 1 to .* or all"
+    ):
+        environment.sample_size()

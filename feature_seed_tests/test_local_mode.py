@@ -7,9 +7,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dagster as dg
+import pytest
 import redis
+from clickhouse_connect.driver.client import Client
 
+import feature_seed
+from feature_seed.contract import read_ready
 from feature_seed.local_redis import LocalRedis
+from feature_seed_tests.conftest import MakeWarehouse
+from feature_seed_tests.gold import transaction
+from feature_seed_tests.processes import exposed, watched
+from feature_seed_tests.store import features
 
 DAGSTER = [sys.executable, "-m", "dagster"]
 FEATURE_SEED = [sys.executable, "-m", "feature_seed"]
@@ -20,12 +29,17 @@ def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_seed_show_empty(home: Path) -> None:
-    """One shard, then all, then a look at a card and a customer, and the store is gone when it is emptied."""
-    one = run(
-        *DAGSTER, "job", "execute", "-m", "feature_seed", "-j", "seed_shard", "--tags", '{"dagster/partition": "05"}'
-    )
-    assert one.returncode == 0, one.stderr
+    """One shard, then all, then a look at a card and a customer, and the store is gone when it is emptied.
+
+    Nobody else can reach any of it: neither the run nor its Redis listens beyond this machine's loopback, and the
+    socket is the owner's.
+    """
+    job = ("job", "execute", "-m", "feature_seed", "-j", "seed_shard", "--tags", '{"dagster/partition": "05"}')
+    one = watched([*DAGSTER, *job], exposed)
+    assert one.code == 0, one.output
     local = redis.Redis(unix_socket_path=str(LocalRedis(home).socket))
+    assert set().union(*one.seen, exposed([local.info("server")["process_id"]])) == set()  # type: ignore[index]
+    assert [oct(path.stat().st_mode & 0o777) for path in (home, LocalRedis(home).socket)] == ["0o700"] * 2
     some = local.dbsize()
     assert isinstance(some, int) and 0 < some < 5000
 
@@ -83,5 +97,68 @@ def test_many_processes_share_one_local_redis(home: Path) -> None:
     assert [result.returncode for result in results] == [0] * 8
     local = redis.Redis(unix_socket_path=str(LocalRedis(home).socket))
     assert local.info("server")["tcp_port"] == 0
-    assert LocalRedis(home).socket.stat().st_mode & 0o077 == 0
+    assert home.stat().st_mode & 0o077 == LocalRedis(home).socket.stat().st_mode & 0o077 == 0
     assert local.info("clients")["connected_clients"] == 1
+
+
+def seed_all() -> dg.JobDefinition:
+    """Of the definitions as they are shipped, in the environment of the test."""
+    from feature_seed.definitions import defs
+
+    return defs.resolve_job_def("seed_all")
+
+
+def history_of(shards: tuple[str, str], instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    """What a backfill of a range on the page of card_history launches."""
+    from feature_seed.definitions import defs
+
+    first, last = shards
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    job = defs.resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("card_history")], tags=tags)
+
+
+def test_parts_and_failures(
+    chdb: Client, home: Path, make_parquet: MakeWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: a store as a clean run leaves it, emptied, and a key of another type, so that a run fails half-way.
+
+    After a re-execution from failure: ready, and every key as the clean run left it. Then histories are deleted, and
+    one shard and a range of shards bring back theirs, byte for byte.
+    """
+    rows = [transaction(i, f"c{i % 90}", seconds=i) for i in range(500)]
+    monkeypatch.setenv("FEATURE_SEED_GOLD_PARQUET", str(make_parquet(rows).gold_parquet))
+    monkeypatch.delitem(sys.modules, "feature_seed.definitions", raising=False)
+    job = dg.reconstructable(seed_all)
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        redis.Redis(unix_socket_path=str(LocalRedis(home).ensure())) as local,
+    ):
+        assert dg.execute_job(job, instance).success
+        whole = features(local)
+        local.flushall()
+
+        local.set("card:c7:loc", "not a hash")
+        failed = dg.execute_job(job, instance)
+        ready = read_ready(local)
+        assert not failed.success
+        assert ready and ready.state == "seeding"
+        local.delete("card:c7:loc")
+        options = dg.ReexecutionOptions.from_failure(failed.run_id, instance)
+        with dg.execute_job(job, instance, reexecution_options=options) as resumed:
+            loaded = [event.asset_key for event in resumed.filter_events(lambda event: event.is_step_materialization)]
+        ready = read_ready(local)
+        assert resumed.success
+        assert dg.AssetKey("card_history") not in loaded
+        assert ready and (ready.state, ready.cards, ready.run_id) == ("ready", 90, resumed.run_id)
+        assert features(local) == whole
+
+        named = chdb.query("SELECT 'c' || toString(number), sipHash64('c' || toString(number)) % 16 FROM numbers(90)")
+        shard_of = {f"card:{card}:history".encode(): shard for card, shard in named.result_rows}
+        local.delete(*shard_of)
+        seed_shard = feature_seed.defs.resolve_job_def("seed_shard")
+        assert seed_shard.execute_in_process(instance=instance, partition_key="03").success
+        assert features(local) == {key: value for key, value in whole.items() if shard_of.get(key, 3) == 3}
+        assert history_of(("05", "07"), instance).success
+        some = {key: value for key, value in whole.items() if shard_of.get(key, 3) in (3, 5, 6, 7)}
+        assert features(local) == some

@@ -3,12 +3,9 @@
 import json
 import os
 import sqlite3
-import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -21,6 +18,7 @@ from feature_seed.online_store import OnlineStore
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.clickhouse_http import clickhouse_server
 from feature_seed_tests.gold import create_table, transaction
+from feature_seed_tests.processes import arguments, watched
 from feature_seed_tests.redis_server import free_port, redis_server
 
 MARKS = {name: f"marked-{name}-0f1e2d3c" for name in ("clickhouse", "redis", "webhook")}
@@ -93,28 +91,16 @@ class _Refusing(BaseHTTPRequestHandler):
 
 def test_a_run_that_succeeds(whole: dict[str, str]) -> None:
     """Neither its output, nor Dagster's storage, nor the arguments of its processes while it runs."""
-    run = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"],
-        env={**os.environ, **whole},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert run.stdout
-    os.set_blocking(run.stdout.fileno(), False)
-    seen, output = b"", b""
-    while run.poll() is None:
-        seen += _arguments(run.pid)
-        output += run.stdout.read() or b""
-        time.sleep(0.05)
-    output += run.stdout.read() or b""
-    assert run.returncode == 0, output
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
+    run = watched(command, arguments, env={**os.environ, **whole})
+    assert run.code == 0, run.output
+    seen = b"".join(run.seen)
     assert b"seed_all" in seen
-    assert not marks(output + seen + stored(Path(whole["DAGSTER_HOME"])))
+    assert not marks(run.output + seen + stored(Path(whole["DAGSTER_HOME"])))
 
 
 def test_runs_that_fail(whole: dict[str, str]) -> None:
-    """In each way that a variable can be wrong, or a server out of reach: said clearly, without a mark."""
+    """In each way that a variable can be wrong, or a server out of reach: said clearly, and no mark anywhere."""
     nowhere, url = str(free_port()), whole["REDIS_URL"]
     ways: dict[str, Mapping[str, str]] = {
         "wrong password of ClickHouse": {"CLICKHOUSE_PASSWORD": MARKS["clickhouse"] + "-wrong"},
@@ -131,21 +117,17 @@ def test_runs_that_fail(whole: dict[str, str]) -> None:
     }
     with redis.Redis.from_url(ways["a key that is something else's"]["REDIS_URL"]) as client:
         client.set("card:c1:history", "something else's")
-    run = subprocess.run(
-        [sys.executable, "-c", RUNS],
-        env={**os.environ, **whole},
-        input=json.dumps([ways, whole]).encode(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    output = run.stdout.decode()
-    assert run.returncode == 0, output[-3000:]
+    command = [sys.executable, "-c", RUNS]
+    run = watched(command, arguments, env={**os.environ, **whole}, stdin=json.dumps([ways, whole]).encode())
+    output, seen = run.output.decode(), b"".join(run.seen)
+    assert run.code == 0, output[-3000:]
+    assert b"run_failed" in seen
     for name in ways:
         assert f"RESULT {name} {name == 'succeeds'}" in output
     assert output.count("ALERT The alert could not be sent to FEATURE_SEED_ALERT_WEBHOOK: HTTP status 500") == 7
     for said in ("refuses user 'seeder'", "refuses the login", "cannot be reached", "URL cannot be read", "WRONGTYPE"):
         assert said in output
-    assert not marks(run.stdout + stored(Path(whole["DAGSTER_HOME"])))
+    assert not marks(run.output + seen + stored(Path(whole["DAGSTER_HOME"])))
 
 
 def test_representations() -> None:
@@ -153,16 +135,6 @@ def test_representations() -> None:
     warehouse = Warehouse(host="h", password=MARKS["clickhouse"])
     store = OnlineStore(url=f"redis://:{MARKS['redis']}@h:1/0", password=MARKS["redis"])
     assert not marks(f"{warehouse!r} {warehouse} {store!r} {store} {store.address}".encode())
-
-
-def _arguments(session: int) -> bytes:
-    """The command lines of every process of a session."""
-    lines = b""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(ProcessLookupError, FileNotFoundError):  # it ended meanwhile
-            if os.getsid(int(process.name)) == session:
-                lines += (process / "cmdline").read_bytes()
-    return lines
 
 
 def stored(home: Path) -> bytes:

@@ -126,7 +126,7 @@ def tls_clickhouse(server: Warehouse, certificates: Certificates) -> Iterator[in
 
 def over_tls(gold: Warehouse, port: int, **settings: Any) -> Warehouse:
     login: dict[str, Any] = {"user": gold.user, "password": gold.password, "gold_table": gold.gold_table}
-    return Warehouse(host="127.0.0.1", port=port, secure=True, **login, **settings)
+    return Warehouse(**{"host": "127.0.0.1", "port": port, "secure": True, **login, **settings})
 
 
 def test_clickhouse(
@@ -142,6 +142,21 @@ def test_clickhouse(
     for settings, says in (({}, "certificate verify failed"), ({"ca": "/there/is/none.pem"}, "no file CLICKHOUSE_CA")):
         fails_at_once(over_tls(gold, tls_clickhouse, **settings), store, says)
     assert online.dbsize() == 0
+
+
+def test_a_certificate_of_another_host(
+    make_parquet: MakeWarehouse,
+    make_table: MakeWarehouse,
+    certificates: Certificates,
+    tls_port: int,
+    tls_clickhouse: int,
+    store: OnlineStore,
+) -> None:
+    """An authority's word for 127.0.0.1 is none for localhost."""
+    elsewhere = OnlineStore(url=f"rediss://localhost:{tls_port}/0?ssl_ca_certs={certificates.ca}", password=PASSWORD)
+    fails_at_once(make_parquet(ROWS), elsewhere, "Hostname mismatch")
+    gold = over_tls(make_table(ROWS), tls_clickhouse, host="localhost", ca=str(certificates.ca))
+    fails_at_once(gold, store, "Hostname mismatch")
 
 
 def test_tls_mistaken(make_table: MakeWarehouse, store: OnlineStore, tls_clickhouse: int) -> None:

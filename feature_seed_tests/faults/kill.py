@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import dagster as dg
@@ -30,6 +31,10 @@ _END_SECONDS = 20
 
 # Of the lock: the run after a kill waits for its end.
 _LEASE_SECONDS = 2.0
+
+
+# Of files in embedded ClickHouse's directory, while nothing is spilled: its status, and the view's definition.
+_EMPTY_BYTES = 5000
 
 
 @dataclass(frozen=True)
@@ -101,13 +106,18 @@ def _left(seeder: Seeder, code: int | None, found: Contents, record: "Record") -
     """What should not be there.
 
     A process that is killed leaves its lock for the rest of its lease, its record at Dagster as it was, and the
-    directory of embedded ClickHouse: 16 KB, as long as nothing is spilled. Whoever ends otherwise leaves nothing.
+    directory of embedded ClickHouse, with nothing of gold in it. Whoever ends otherwise leaves nothing.
     """
     if code != -signal.SIGKILL:
         return (code is None) + _processes_and_files(seeder) + (found.lock_ms != FREE) + (not record.ended)
+    gold = sum(_size(directory) > _EMPTY_BYTES for directory in seeder.temporary.glob("clickhouse-embedded-*"))
     for directory in seeder.temporary.glob("clickhouse-embedded-*"):
         shutil.rmtree(directory)
-    return _processes_and_files(seeder) + (found.lock_ms > _LEASE_SECONDS * 1000 or found.lock_ms == FOR_EVER)
+    return gold + _processes_and_files(seeder) + (found.lock_ms > _LEASE_SECONDS * 1000 or found.lock_ms == FOR_EVER)
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _processes_and_files(seeder: Seeder) -> int:

@@ -65,7 +65,23 @@ KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CUSTOMER_STATS, CAR
 EVENT = """
 -- KEYS: of the card history, loc, last_ts, seq; of the customer stats; the card's first when both are given
 -- ARGV: element, Unix seconds, amount, history length, '1' for newest first, then lat and lon when known
-if #KEYS > 1 then
+-- All is read before the first write, and INCR comes first: what cannot be applied fails while nothing has changed.
+local card, customer = #KEYS > 1, #KEYS ~= 4
+local last_ts, placed, count, mean, m2
+if card then
+    redis.call('LRANGE', KEYS[1], 0, 0)
+    last_ts = tonumber(redis.call('GET', KEYS[3]))
+    placed = redis.call('HGET', KEYS[2], 'lat')
+end
+if customer then
+    local stats = redis.call('HMGET', KEYS[#KEYS], 'count', 'mean', 'M2')
+    local delta = ARGV[3] - (stats[2] or 0)
+    count = (stats[1] or 0) + 1
+    mean = (stats[2] or 0) + delta / count
+    m2 = (stats[3] or 0) + delta * (ARGV[3] - mean)
+end
+if card then
+    redis.call('INCR', KEYS[4])
     local newest_first = ARGV[5] == '1'
     redis.call(newest_first and 'LPUSH' or 'RPUSH', KEYS[1], ARGV[1])
     if newest_first then
@@ -73,23 +89,16 @@ if #KEYS > 1 then
     else
         redis.call('LTRIM', KEYS[1], -ARGV[4], -1)
     end
-    redis.call('INCR', KEYS[4])
     -- An event that comes late takes back neither time nor place.
-    local last_ts = tonumber(redis.call('GET', KEYS[3]))
     local late = last_ts and last_ts > tonumber(ARGV[2])
     if not late then
         redis.call('SET', KEYS[3], ARGV[2])
     end
-    if ARGV[6] and not (late and redis.call('EXISTS', KEYS[2]) == 1) then
+    if ARGV[6] and not (late and placed) then
         redis.call('HSET', KEYS[2], 'lat', ARGV[6], 'lon', ARGV[7])
     end
 end
-if #KEYS ~= 4 then
-    local stats = redis.call('HMGET', KEYS[#KEYS], 'count', 'mean', 'M2')
-    local count, mean, m2 = (stats[1] or 0) + 1, tonumber(stats[2] or 0), tonumber(stats[3] or 0)
-    local delta = ARGV[3] - mean
-    mean = mean + delta / count
-    m2 = m2 + delta * (ARGV[3] - mean)
+if customer then
     redis.call('HSET', KEYS[#KEYS], 'count', string.format('%.0f', count),
         'mean', string.format('%.17g', mean), 'M2', string.format('%.17g', m2))
 end
@@ -111,7 +120,8 @@ class Transaction:
     def decode(cls, element: str | bytes) -> "Transaction":
         """Parse one list element; fields that a scorer added are passed over."""
         members = json.loads(element)
-        return cls(**{name: members[name] for name in CARD_HISTORY.fields})
+        values = {name: members[name] for name in CARD_HISTORY.fields}
+        return cls(**{**values, "amount": float(values["amount"])})  # a double above 2**53 is written like an integer
 
     def encode(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
@@ -241,14 +251,15 @@ def apply_event(
     """
     card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ)]
     customer = [CUSTOMER_STATS.of(customer_id, tags=tags)]
-    place = (transaction.location_lat, transaction.location_long)
+    degrees = (transaction.location_lat, transaction.location_long)
+    place = [repr(float(one)) for one in degrees if one is not None]
     event = [
         transaction.encode(),
         repr(transaction.time.timestamp()),
-        repr(transaction.amount),
+        repr(float(transaction.amount)),  # numpy's doubles have a repr of their own
         history_length,
         int(newest_first),
-        *(() if None in place else map(repr, place)),
+        *(place if len(place) == 2 else ()),
     ]
     script = redis.register_script(EVENT)
     for keys in (card, customer) if tags else (card + customer,):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from feature_seed.contract import Transaction, Welford, read_card, read_customer, read_ready
+from feature_seed.contract import Transaction, Welford, apply_event, read_card, read_customer, read_ready
 from feature_seed.errors import StoreError
 from feature_seed.feature import FEATURES
 from feature_seed.online_store import OnlineStore
@@ -124,35 +124,39 @@ def test_all_that_is_lacking_is_said_at_once(grant: Callable[..., OnlineStore], 
         examine(client, store)
 
 
-_EVENT = """
-redis.call('LPUSH', KEYS[1], ARGV[1])
-redis.call('LTRIM', KEYS[1], 0, 9)
-redis.call('SET', KEYS[2], ARGV[2])
-return redis.call('INCR', KEYS[3])
-"""
-
-
 def test_the_scorer_has_what_it_needs(
     make_parquet: MakeWarehouse, admin: redis.Redis, grant: Callable[..., OnlineStore]
 ) -> None:
-    """Before: a seeded store. The scorer waits for it, reads, and applies an event by commands and by a script."""
+    """Before: a seeded store. The scorer waits for it, reads, and applies events: by the contract's script, one by
+    one and in a pipeline, and by commands of its own. What was run for it is what it may, all of it.
+    """
     seed(make_parquet(ROWS), grant("seeder"), verify=True)
     event = Transaction("live", "fuel", 99.0, "2026-01-02T00:00:00.000+00:00", 9.0, 8.0)
-    keys = ["card:c1:history", "card:c1:last_ts", "card:c1:seq"]
-    with grant("scorer").client() as scorer:
+    store = grant("scorer")
+    admin.config_resetstat()
+    with store.client() as scorer:
         ready, card, customer = read_ready(scorer), read_card(scorer, "c1"), read_customer(scorer, "of c1")
         assert ready and ready.state == "ready" and scorer.hget("feature_seed:ready", "state") == b"ready"
         assert card and card == expect(ROWS).cards["c1"] and customer
-        scorer.rpush(keys[0], event.encode())
-        scorer.ltrim(keys[0], -10, -1)
-        scorer.hset("card:c1:loc", mapping={"lat": 9.0, "lon": 8.0})
-        scorer.set(keys[1], 1)
-        scorer.incr(keys[2])
-        scorer.hset("cust:of c1:stats", mapping=customer.update(99.0).encode())
-        scorer.hset("cust:new:stats", mapping=Welford().update(1.0).encode())
-        assert scorer.eval(_EVENT, 3, *keys, event.encode(), 2) == card.seq + 2
-        assert scorer.evalsha(scorer.script_load(_EVENT), 3, *keys, event.encode(), 2) == card.seq + 3
-    assert admin.hget("card:c1:loc", "lat") == b"9.0"
+        apply_event(scorer, "of c1", "c1", event)
+        with scorer.pipeline(transaction=False) as pipeline:
+            apply_event(pipeline, "of c1", "c1", event, newest_first=True)
+            apply_event(pipeline, "of c1", "c1", event, tags=True)
+            pipeline.execute()
+        _apply_by_commands(scorer, event, customer)
+    commands = used(admin) - {"AUTH", "CONFIG RESETSTAT"}
+    assert admin.get("card:c1:seq") == b"%d" % (card.seq + 3)
+    assert commands == {rule[1:].upper().replace("|", " ") for rule in ACL["scorer"] if rule[0] == "+"}
+
+
+def _apply_by_commands(scorer: redis.Redis, event: Transaction, customer: Welford) -> None:
+    scorer.rpush("card:c1:history", event.encode())
+    scorer.lpush("card:c2:history", event.encode())
+    scorer.ltrim("card:c1:history", -10, -1)
+    scorer.hset("card:c1:loc", mapping={"lat": 9.0, "lon": 8.0})
+    scorer.set("card:c1:last_ts", event.time.timestamp())
+    scorer.incr("card:c1:seq")
+    scorer.hset("cust:of c1:stats", mapping=customer.update(99.0).encode())
 
 
 @pytest.mark.parametrize(

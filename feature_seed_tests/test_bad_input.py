@@ -320,7 +320,7 @@ def test_types(
 @pytest.mark.parametrize(
     ("make", "type_", "cents"),
     [
-        ("make_parquet", "Int64", [0, -1250, 123456789, 2**53 + 1, -(2**53)]),
+        ("make_parquet", "Int64", [0, -1250, 123456789, 2**53 + 1, 2**63 - 1, -(2**63)]),
         ("make_table", "Nullable(UInt8)", [0, 1, 255, None]),
     ],
 )

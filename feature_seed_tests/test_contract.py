@@ -19,6 +19,7 @@ from feature_seed.contract import (
     read_customer,
 )
 from feature_seed_tests.conftest import PASSWORD
+from feature_seed_tests.store import dump
 
 
 def test_a_scorer_imports_it_alone() -> None:
@@ -104,6 +105,40 @@ def test_an_event_is_applied_whole_or_not_at_all(online: redis.Redis) -> None:
     with pytest.raises(redis.ResponseError):
         apply_event(online, "a", "b", event(1, 100))
     assert online.keys() == [b"card:b:history"]
+
+
+@pytest.mark.parametrize("key", ["card:b:history", "card:b:loc", "card:b:last_ts", "card:b:seq", "cust:a:stats"])
+@pytest.mark.parametrize("held", ["another type", "no number"])
+def test_no_key_keeps_an_event_half(online: redis.Redis, key: str, held: str) -> None:
+    """Before: a card with an event, and another program's value in one of the keys. After another event: as before."""
+    apply_event(online, "a", "b", event(1, 100))
+    if held == "another type":
+        online.delete(key)
+        online.execute_command("SET" if key == "card:b:history" else "RPUSH", key, "something else's")
+    elif key == "card:b:seq":
+        online.set(key, "something else's")
+    elif key == "cust:a:stats":
+        online.hset(key, "M2", "something else's")
+    else:
+        return  # a list, a place and a time hold any text
+    before = dump(online)
+    with pytest.raises(redis.ResponseError):
+        apply_event(online, "a", "b", event(2, 101))
+    assert dump(online) == before
+
+
+class Double(float):
+    """As numpy's, which say their type in their repr."""
+
+    def __repr__(self) -> str:
+        return f"Double({float(self)!r})"
+
+
+def test_doubles_of_any_kind(online: redis.Redis) -> None:
+    apply_event(online, "a", "b", Transaction("t", None, Double(2.5), "2026-01-01T00:00:00Z", Double(1.5), Double(-1)))
+    card, customer = read_card(online, "b"), read_customer(online, "a")
+    assert card and card.location == (1.5, -1.0) and card.history[0].amount == 2.5
+    assert customer == Welford(1, 2.5, 0.0)
 
 
 def test_events_in_a_pipeline_after_the_server_forgot_the_script(online: redis.Redis) -> None:

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from json import dumps
 from typing import Any
 
+from feature_seed.cluster import named_store
 from feature_seed.contract import read_card, read_customer, read_ready
+from feature_seed.environment import flag, require_store
 from feature_seed.errors import FeatureSeedError, StoreError
 from feature_seed.local_redis import LocalRedis
 from feature_seed.online_store import OnlineStore
@@ -17,12 +19,10 @@ _POLL_SECONDS = 1.0
 
 def show(kind: str, entity_id: str) -> int:
     """Print an entity's state as the scorer reads it; 1 when the store does not know it."""
-    from feature_seed.definitions import layout
-
     read = {"card": read_card, "customer": read_customer}[kind]
     store = _store()
     with store.client() as redis:
-        state = read(redis, entity_id, tags=layout.key_tags)
+        state = read(redis, entity_id, tags=flag("FEATURE_SEED_KEY_TAGS"))
     if state is None:
         print(f"{kind} {entity_id!r} is not in the store at {store.address}: has it been seeded?", file=sys.stderr)
         return 1
@@ -77,9 +77,8 @@ def empty() -> int:
 
 
 def _store() -> OnlineStore:
-    from feature_seed.definitions import store
-
-    return store.process_config_and_initialize()
+    require_store()
+    return named_store().process_config_and_initialize()
 
 
 def _arguments() -> argparse.Namespace:

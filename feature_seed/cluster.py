@@ -14,6 +14,7 @@ from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, 
 
 from feature_seed.block import Block
 from feature_seed.cluster_node import PATIENCE_SECONDS, PAUSE_SECONDS, Lane, NodeConnection, Redirected, during_the_load
+from feature_seed.environment import flag, home, number, secret
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, shown
 from feature_seed.online_store import OnlineStore
 
@@ -82,6 +83,16 @@ class ClusterStore(OnlineStore):
                 if time.monotonic() > deadline:
                     raise
             time.sleep(PAUSE_SECONDS)
+
+
+def named_store() -> OnlineStore:
+    """The store that the environment names."""
+    return (ClusterStore if flag("REDIS_CLUSTER") else OnlineStore)(
+        url=secret("REDIS_URL"),
+        password=secret("REDIS_PASSWORD"),
+        home=home(),
+        wait_replicas=number("FEATURE_SEED_WAIT_REPLICAS", 0, 0, 5),
+    )
 
 
 def primaries(client: redis.Redis) -> list[redis.Redis]:

@@ -8,19 +8,16 @@ from feature_seed import environment
 from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import gold_checks
-from feature_seed.cluster import ClusterStore
+from feature_seed.cluster import named_store
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.io_manager import RedisIOManager
 from feature_seed.limits import GoldLimits
-from feature_seed.online_store import OnlineStore
 from feature_seed.parity import FEATURE_CHECKS
 from feature_seed.sensors import SENSORS
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
 
 environment.require_whole()
-
-home = os.environ.get("FEATURE_SEED_HOME") or ".feature_seed"
 
 warehouse = Warehouse(
     host=secret("CLICKHOUSE_HOST"),
@@ -33,16 +30,11 @@ warehouse = Warehouse(
     ca=os.environ.get("CLICKHOUSE_CA") or None,
     gold_table=os.environ.get("FEATURE_SEED_GOLD_TABLE") or "fact_transactions_gold",
     gold_parquet=os.environ.get("FEATURE_SEED_GOLD_PARQUET") or None,
-    home=home,
+    home=environment.home(),
     pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 360, 1, 1_000_000),
 )
 
-store = (ClusterStore if flag("REDIS_CLUSTER") else OnlineStore)(
-    url=secret("REDIS_URL"),
-    password=secret("REDIS_PASSWORD"),
-    home=home,
-    wait_replicas=number("FEATURE_SEED_WAIT_REPLICAS", 0, 0, 5),
-)
+store = named_store()
 
 layout = Layout(
     shard_count=environment.shard_count(),

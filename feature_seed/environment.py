@@ -131,28 +131,45 @@ def sample_size() -> int | None:
     return None if everything else number("FEATURE_SEED_SAMPLE", 1000, 1, 1_000_000_000, " or all")
 
 
+def home() -> str:
+    return os.environ.get("FEATURE_SEED_HOME") or ".feature_seed"
+
+
 def require_whole() -> None:
     """Refuse half a production configuration: nobody should seed a sample into a real store.
 
     Raises:
         ConfigurationError: naming the variable that is missing, or that stands without its fellow.
     """
-    for details, head in ((_WAREHOUSE_DETAILS, "CLICKHOUSE_HOST"), (_STORE_DETAILS, "REDIS_URL")):
-        for name in details:
-            if is_set(name) and not is_set(head):
-                raise ConfigurationError(f"{name} is set and {head} is not: set {head} too, or neither")
+    require_store()
+    _require_head("CLICKHOUSE_HOST", _WAREHOUSE_DETAILS)
+    if is_set("CLICKHOUSE_HOST") and is_set("FEATURE_SEED_GOLD_PARQUET"):
+        raise ConfigurationError(
+            "CLICKHOUSE_HOST and FEATURE_SEED_GOLD_PARQUET both name a gold table: unset one of them"
+        )
+    if is_set("REDIS_URL") and not (is_set("CLICKHOUSE_HOST") or is_set("FEATURE_SEED_GOLD_PARQUET")):
+        raise ConfigurationError(
+            "REDIS_URL is set and no gold source is: set CLICKHOUSE_HOST, or FEATURE_SEED_GOLD_PARQUET for a snapshot"
+        )
+
+
+def require_store() -> None:
+    """The same for those who only look at the store, as a scorer does.
+
+    Raises:
+        ConfigurationError: as above.
+    """
+    _require_head("REDIS_URL", _STORE_DETAILS)
     if flag("REDIS_CLUSTER") and not flag("FEATURE_SEED_KEY_TAGS"):
         raise ConfigurationError(
             "REDIS_CLUSTER is 1 and FEATURE_SEED_KEY_TAGS is not: a card's keys are written in one step, which Redis "
             "Cluster allows within a slot alone. Set FEATURE_SEED_KEY_TAGS=1, here and for every reader of the keys"
         )
-    if is_set("CLICKHOUSE_HOST") and is_set("FEATURE_SEED_GOLD_PARQUET"):
-        raise ConfigurationError(
-            "CLICKHOUSE_HOST and FEATURE_SEED_GOLD_PARQUET both name a gold table: unset one of them"
-        )
     if is_set("CLICKHOUSE_HOST") and not is_set("REDIS_URL"):
         raise ConfigurationError("CLICKHOUSE_HOST is set and REDIS_URL is not: name the store to seed in REDIS_URL")
-    if is_set("REDIS_URL") and not (is_set("CLICKHOUSE_HOST") or is_set("FEATURE_SEED_GOLD_PARQUET")):
-        raise ConfigurationError(
-            "REDIS_URL is set and no gold source is: set CLICKHOUSE_HOST, or FEATURE_SEED_GOLD_PARQUET for a snapshot"
-        )
+
+
+def _require_head(head: str, details: Sequence[str]) -> None:
+    for name in details:
+        if is_set(name) and not is_set(head):
+            raise ConfigurationError(f"{name} is set and {head} is not: set {head} too, or neither")

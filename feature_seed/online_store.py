@@ -1,12 +1,13 @@
 """The online store: Redis, as the scorer knows it, and the connection that loads it in bulk."""
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from socket import socket
 from ssl import SSLSocket
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import dagster as dg
 import hiredis
@@ -155,14 +156,29 @@ def _tls_advice(pool: redis.ConnectionPool) -> str:
 
 
 def require_url(url: str) -> None:
-    """Raise a ConfigurationError for a URL that redis-py cannot read, whose own errors may quote the password."""
+    """Raise a ConfigurationError for a URL that redis-py cannot read, whose own errors may quote the password.
+
+    And for one that it reads as another than was meant: a `/`, `?` or `#` in a password ends it, and the rest is taken
+    for database, options or nothing, the beginning for host and port.
+    """
     try:
         parse_url(url)
+        readable = not _misread(urlsplit(url))
     except ValueError:
+        readable = False
+    if not readable:
         raise ConfigurationError(
-            "REDIS_URL cannot be read: it starts with redis://, rediss:// or unix://, its port is a number, and all "
-            "but letters and digits is percent-encoded in user and password; or give the password in REDIS_PASSWORD"
-        ) from None
+            "REDIS_URL cannot be read: it starts with redis://, rediss:// or unix://, its port and database are "
+            "numbers, and all but letters and digits is percent-encoded in user and password; or give the password in "
+            "REDIS_PASSWORD"
+        )
+
+
+def _misread(parts: SplitResult) -> bool:
+    if parts.scheme == "unix":
+        return bool(parts.netloc.rpartition("@")[2] or parts.fragment)
+    cut = "@" in parts.query and "@" not in parts.netloc
+    return cut or bool(parts.fragment) or not re.fullmatch(r"/?\d*", parts.path)
 
 
 class Loading(Protocol):

@@ -8,6 +8,7 @@ import pytest
 
 from feature_seed import environment
 from feature_seed.errors import ConfigurationError
+from feature_seed.online_store import OnlineStore
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,48 @@ def test_whole_configurations(monkeypatch: pytest.MonkeyPatch, variables: dict[s
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     environment.require_whole()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:42/s3cret@h/0",
+        "redis://user:42/s3cret@h/0",
+        "redis://:42/s3cret",
+        "redis://:42?s3cret@h/0",
+        "redis://:42#s3cret@h/0",
+        "redis://:s3cret/1@h/0",
+        "redis://:s3cret#1@h/0",
+        "redis://:s3cret?1@h/0",
+        "redis://u:s3cret@1/s3cret@h/0",
+        "rediss://h:s3cret",
+        "unix://:42/s3cret@/run/redis.sock",
+        "unix://u:s3cret@42/s3cret@/run/redis.sock",
+        "unix:///run/redis.sock#s3cret",
+        "s3cret",
+    ],
+)
+def test_urls_that_would_be_misread(url: str) -> None:
+    """A password that is not percent-encoded is refused rather than taken for host, port, database or options."""
+    store = OnlineStore(url=url)
+    with pytest.raises(ConfigurationError, match="REDIS_URL cannot be read") as refused:
+        print(store.address)
+    assert "s3cret" not in str(refused.value)
+    assert "42" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h", "redis://h"),
+        ("redis://u:s3%2Fcret@h:1/2", "redis://h:1/2"),
+        ("redis://u:s3@cret@h:1/2?socket_timeout=3", "redis://h:1/2"),
+        ("rediss://:s3cret@[::1]:1/0?ssl_ca_certs=/a@b.pem", "rediss://[::1]:1/0"),
+        ("unix://:s3cret@/run/redis@1.sock?db=2", "unix:///run/redis@1.sock"),
+    ],
+)
+def test_addresses(url: str, address: str) -> None:
+    assert OnlineStore(url=url).address == address
 
 
 @pytest.mark.parametrize(

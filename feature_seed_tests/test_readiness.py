@@ -1,8 +1,12 @@
 """The ready key: it says ready for what is there and verified, and for nothing else."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -229,10 +233,30 @@ def test_wait(
         online.hset("feature_seed:ready", mapping=fields)
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{redis_port}")
     monkeypatch.setenv("REDIS_PASSWORD", PASSWORD)
-    monkeypatch.setenv("FEATURE_SEED_GOLD_PARQUET", "unused")
     waited = subprocess.run(
         [sys.executable, "-m", "feature_seed", "wait", "--timeout", "0.1"], capture_output=True, text=True
     )
     assert waited.returncode == code
     assert PASSWORD not in waited.stderr
     assert ("seeding" in waited.stderr) == (fields == {"state": "seeding"})
+
+
+@pytest.mark.skipif(not shutil.which("redis-cli"), reason="redis-cli is not on the PATH")
+@pytest.mark.parametrize(("state", "code"), [("ready", 0), ("seeding", None)])
+def test_wait_without_python(redis_port: int, online: redis.Redis, state: str, code: int | None) -> None:
+    """README's line for the shell, for another host and user: it ends once the store is ready, and not before."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    line = next(line for line in readme.splitlines() if line.startswith("until "))
+    for there, here in (("redis.internal", "127.0.0.1"), ("6379", str(redis_port)), ("scorer", "default")):
+        assert there in line
+        line = line.replace(there, here)
+    online.hset("feature_seed:ready", "state", state)
+    waiting = subprocess.Popen(line, shell=True, env={**os.environ, "REDIS_PASSWORD": PASSWORD}, start_new_session=True)
+    try:
+        assert waiting.wait(1) == code
+    except subprocess.TimeoutExpired:
+        assert code is None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(waiting.pid, signal.SIGKILL)
+        waiting.wait()

@@ -373,16 +373,28 @@ class Warehouse(dg.ConfigurableResource):
         return Identity(_digest((table, rows)), frozenset(rows))
 
     def require_unbroken(self, client: Client) -> None:
-        """Gold may only have grown since it was profiled: rows newer than its watermark are not read.
+        """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
 
         Raises:
-            GoldError: it was rebuilt, or rows were taken away or rewritten.
+            GoldError: it was rebuilt, rows were taken away or rewritten, or older ones were added.
         """
-        if not self.profile().identity.kept <= self.identity(client).kept:
+        profile, now = self.profile(), self.identity(client)
+        if not profile.identity.kept <= now.kept:
             raise GoldError(
                 f"Gold table {self.gold_table!r} was rebuilt while it was read, and the store may hold some of both: "
                 f"run again when the ETL is done"
             )
+        if now.version != profile.version and self._readable(client) != profile.rows - profile.rejected:
+            raise GoldError(
+                f"Gold table {self.gold_table!r} got rows older than {profile.watermark}, its newest so far, while "
+                f"it was read, and the store may hold some of them: run again when the ETL is done"
+            )
+
+    def _readable(self, client: Client) -> int:
+        """How many usable rows a query that begins now would read: a scan of two columns, in case gold has grown."""
+        query = f"WITH gold AS ({sql('gold')}) {sql('readable')}"
+        parameters = {**self.table, "until": self.profile().until}
+        return int(self.only_row(client.query(query, parameters))["rows"])
 
 
 def patiently(begin: Callable[[], T]) -> T:

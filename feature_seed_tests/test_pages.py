@@ -125,7 +125,7 @@ def test_the_code_of_a_feature(pages: Pages, feature: str) -> None:
 def test_a_load_leaves_numbers_to_chart(make_parquet: MakeWarehouse, store: OnlineStore) -> None:
     """Before: 9 cards in gold, one of them of a row that is rejected. Dagster charts what is a number, over time."""
     rows = [transaction(i, f"c{i % 8}", seconds=i) for i in range(40)]
-    result = seed(make_parquet([*rows, transaction(99, "c8", amount=None)]), store)
+    result = seed(make_parquet([*rows, transaction(99, "c8", amount=None)]), store, verify=True)
     for feature in WRITTEN:
         shown = result.asset_materializations_for_node(feature)[0].metadata
         counts = {name: value.value for name, value in shown.items() if isinstance(value, dg.IntMetadataValue)}

@@ -49,6 +49,8 @@ MAKE = f"CREATE OR REPLACE TABLE bank.gold ({COLUMNS}) ENGINE = MergeTree ORDER 
 # After all others, a transaction of another card and one of a card that there is.
 NEWER = "('new', 'new', 'new', 'food', 1, '2026-10-01', 1, 1), ('newer', 'c1', 'p1', 'food', 1, '2026-10-01', 1, 1)"
 
+OLDER = "('late', 'c1', 'p1', 'food', 1, '2025-12-31', 1, 1)"
+
 
 def gold_rows() -> list[Row]:
     return [
@@ -401,13 +403,17 @@ REBUILT = "Gold table 'gold' was rebuilt while it was read, and the store may ho
         (f"TRUNCATE TABLE bank.gold; INSERT INTO bank.gold {ROWS}", REBUILT),
         ("ALTER TABLE bank.gold UPDATE amount = 2 WHERE card_id = 'c1' SETTINGS mutations_sync = 1", REBUILT),
         ("ALTER TABLE bank.gold DELETE WHERE card_id = 'c1' SETTINGS mutations_sync = 1", REBUILT),
+        (
+            f"INSERT INTO bank.gold VALUES {OLDER}",
+            "got rows older than 2026-01-01 00:19:59.*run again when the ETL is done",
+        ),
         ("DROP TABLE bank.gold", "There is no gold table 'gold' in database 'bank' of 127.0.0.1"),
     ],
 )
 def test_gold_that_is_rebuilt_during_the_read(
     endpoint: ClickHouseServer, mutable: Warehouse, store: OnlineStore, change: str, says: str
 ) -> None:
-    """In the first of some scans another connection changes rows that are there: the step fails and says so."""
+    """In the first of some scans another connection changes what is read: the step fails and says so."""
     mutable.profile()
     endpoint.play("run", sql=change)
     with nothing_left(), pytest.raises(GoldError, match=says):

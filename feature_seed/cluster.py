@@ -22,29 +22,29 @@ from feature_seed.online_store import OnlineStore
 _REDIRECTED_AT_MOST = 10_000
 
 # What the seed's connection has found to work, for the connections to the other nodes.
-_OPTIONS = ("password", "protocol", "socket_connect_timeout", "socket_timeout", "driver_info")
+_OPTIONS = ("client_name", "password", "protocol", "socket_connect_timeout", "socket_timeout", "driver_info")
 
 
 class ClusterStore(OnlineStore):
     """A Redis Cluster, one node of which `url` names."""
 
     @contextmanager
-    def client(self) -> Iterator[redis.Redis]:
+    def client(self, name: str | None = None) -> Iterator[redis.Redis]:
         """A client that sends every command to the node it concerns, once every primary answers."""
         if str(self.url).startswith("unix:"):
             raise ConfigurationError("REDIS_CLUSTER=1 and REDIS_URL is a unix socket: name a node by host and port")
-        with super().client() as node:
+        with super().client(name) as node:
             self._require_cluster(node)
-            cluster = self._whole({name: node.connection_pool.connection_kwargs.get(name) for name in _OPTIONS})
+            cluster = self._whole({option: node.connection_pool.connection_kwargs.get(option) for option in _OPTIONS})
             try:
                 yield cast(redis.Redis, cluster)
             finally:
                 cluster.close()
 
     @contextmanager
-    def bulk(self, scripts: Sequence[str] = ()) -> Iterator["ClusterConnection"]:
+    def bulk(self, scripts: Sequence[str] = (), name: str | None = None) -> Iterator["ClusterConnection"]:
         """A connection to all primaries for ready commands, on each of which `scripts` are loaded."""
-        with self.client() as client:
+        with self.client(name) as client:
             connection = ClusterConnection(cast(RedisCluster, client), scripts, self.wait_replicas)
             try:
                 yield connection

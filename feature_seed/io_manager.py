@@ -86,7 +86,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _load(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, pace: Pace) -> Loading:
         progress = Progress(context, stream.expected)
         with (
-            self.store.bulk(scripts=[stream.feature.guard]) as redis,
+            self.store.bulk([stream.feature.guard], lock.owner.connection) as redis,
             stream.ahead(_BYTES_AHEAD) as blocks,
             pace.applied(blocks, self.store, context.log) as paced,
         ):

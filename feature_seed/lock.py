@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from feature_seed.cluster import primaries
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.online_store import OnlineStore
 
@@ -28,6 +29,9 @@ PATIENCE_SECONDS = 90.0
 _POLL_SECONDS = 0.5
 
 _FREE, _OURS = 1, 2
+
+# How the names of connections that write begin.
+_WRITERS = "feature_seed:"
 
 _LUA = files("feature_seed") / "lua"
 _TAKE = (_LUA / "take_lock.lua").read_text()
@@ -58,6 +62,11 @@ class Owner:
         return f"{self.name} on "
 
     @property
+    def connection(self) -> str:
+        """What connections are called that write while the lock is this owner's."""
+        return f"{_WRITERS}{self.name.replace(' ', ':')}"
+
+    @property
     def text(self) -> str:
         return f"{self.prefix}{socket.gethostname()} (process {os.getpid()})"
 
@@ -74,7 +83,7 @@ class StoreLock:
         patience_seconds: float | None = None,
     ) -> None:
         self._store = store
-        self._owner = owner
+        self.owner = owner
         self._lease = LEASE_SECONDS if lease_seconds is None else lease_seconds
         self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
         self._until = 0.0
@@ -93,7 +102,9 @@ class StoreLock:
             self.confirm()
             return False
         was_free = self._wait_for_it(log) == _FREE
-        self._ours_to_release |= was_free and not self._owner.shared
+        if was_free:
+            self._cut_off_others()
+        self._ours_to_release |= was_free and not self.owner.shared
         self._left = Event()
         self._thread = Thread(target=self._keep, args=(self._left,), name="lock", daemon=True)
         self._thread.start()
@@ -105,7 +116,7 @@ class StoreLock:
             self._lost = "its lease ran out"
         if self._lost:
             raise StoreError(
-                f"{self._owner.name} lost the lock of Redis at {self._store.address} while it wrote: {self._lost}. "
+                f"{self.owner.name} lost the lock of Redis at {self._store.address} while it wrote: {self._lost}. "
                 "Another run may have written in between: run again"
             )
 
@@ -126,7 +137,7 @@ class StoreLock:
         self.leave()
         if self._ours_to_release:
             with self._store.client() as client:
-                client.register_script(_RELEASE)([KEY], [self._owner.prefix])
+                client.register_script(_RELEASE)([KEY], [self.owner.prefix])
 
     def _wait_for_it(self, log: Any) -> int:
         deadline = time.monotonic() + self._patience
@@ -143,6 +154,16 @@ class StoreLock:
                 )
             time.sleep(_POLL_SECONDS)
         return answer
+
+    def _cut_off_others(self) -> None:
+        """Who was suspended until its lease ran out does not know yet: with its connection, what it sends is lost."""
+        with self._store.client() as client:
+            for primary in primaries(client):
+                database = primary.connection_pool.connection_kwargs.get("db") or 0
+                for other in primary.client_list():
+                    writes = other["name"].startswith(_WRITERS) and other["name"] != self.owner.connection
+                    if writes and int(other["db"]) == database:
+                        primary.client_kill_filter(_id=other["id"])
 
     def _keep(self, left: Event) -> None:
         while not left.wait(self._lease / 3) and not self._lost:
@@ -164,7 +185,7 @@ class StoreLock:
     def _ask(self) -> int | str:
         """Take the lock or renew it: `_FREE` when it was, `_OURS`, or what another owner has written."""
         asked = time.monotonic()
-        lease = [self._owner.prefix, self._owner.text, round(self._lease * 1000)]
+        lease = [self.owner.prefix, self.owner.text, round(self._lease * 1000)]
         with self._store.client() as client:
             answer: Any = client.register_script(_TAKE)([KEY], lease)
         if isinstance(answer, bytes):

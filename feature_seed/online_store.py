@@ -68,8 +68,8 @@ class OnlineStore(dg.ConfigurableResource):
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @contextmanager
-    def client(self) -> Iterator[redis.Redis]:
-        """A connected client; errors of Redis come out as StoreError with the address."""
+    def client(self, name: str | None = None) -> Iterator[redis.Redis]:
+        """A connected client, with a name for its connections; errors come out as StoreError with the address."""
         if self.url:
             require_url(self.url)
         url = self.url or f"unix://{LocalRedis(self.home).ensure()}"
@@ -80,6 +80,7 @@ class OnlineStore(dg.ConfigurableResource):
             client = redis.Redis.from_url(
                 url,
                 **options,
+                client_name=name,
                 protocol=2,  # RESP3 may interleave push messages with the acknowledgements
                 socket_connect_timeout=_CONNECT_SECONDS,
                 socket_timeout=_ANSWER_SECONDS,
@@ -102,9 +103,9 @@ class OnlineStore(dg.ConfigurableResource):
             raise
 
     @contextmanager
-    def bulk(self, scripts: Sequence[str] = ()) -> Iterator["Loading"]:
+    def bulk(self, scripts: Sequence[str] = (), name: str | None = None) -> Iterator["Loading"]:
         """A connection for ready commands, on which `scripts` are loaded."""
-        with self.client() as client:
+        with self.client(name) as client:
             for script in scripts:
                 client.script_load(script)
             connection = client.connection_pool.get_connection()

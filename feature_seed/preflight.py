@@ -26,6 +26,9 @@ _KEYS = {f"{key.split(':')[0]}:*": key for key in (LOCK, *(key.of("") for key in
 
 # Every command of the seeder, of its scripts and of its checks, with arguments that it takes.
 COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "CLIENT KILL": ("ID", "0"),
+    "CLIENT LIST": (),
+    "CLIENT SETNAME": ("",),
     "DEL": (READY.pattern,),
     "EVALSHA": (_NO_SCRIPT, "1", READY.pattern),
     "EXISTS": (READY.pattern,),

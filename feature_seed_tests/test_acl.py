@@ -68,12 +68,16 @@ def test_the_seeder_has_what_the_whole_job_needs(
     """
     warehouse, store = make_parquet(ROWS), grant("seeder")
     admin.config_set("maxmemory", "1gb")
+    port = admin.connection_pool.connection_kwargs["port"]
+    suspended = redis.Redis(port=port, password=PASSWORD, client_name="feature_seed:run:suspended")
+    suspended.ping()
     admin.config_resetstat()
     for on_conflict in ("keep_newer", "overwrite", "keep_newer"):
         result = seed(warehouse, store, job="seed_all", on_conflict=on_conflict)
         admin.rpush("card:c1:history", "no transaction")  # a list to be mended by the next load
         assert all(check.passed for name, check in checks(result).items() if "unknown" not in name)
     commands = used(admin) - {"AUTH", "CONFIG RESETSTAT"}
+    suspended.close()
     admin.config_set("maxmemory", 0)
     ready = read_ready(admin)
     assert ready and ready.state == "ready"

@@ -137,6 +137,31 @@ def test_a_store_out_of_reach_ends_the_lease() -> None:
     held.leave()
 
 
+def test_what_a_suspended_run_has_still_to_send_is_lost(store: OnlineStore, online: redis.Redis) -> None:
+    """Before: a run that had the lock, was suspended before its next block, and whose lease ran out. Another took over.
+    After: the first one's block is nowhere; connections of the same owner, of others and of another database are left.
+    """
+    names = {"feature_seed:run:b": 0, "a-scorer": 0, "feature_seed:run:c": 1}
+    port = online.connection_pool.connection_kwargs["port"]
+    others = [redis.Redis(port=port, password=PASSWORD, client_name=name, db=db) for name, db in names.items()]
+    first = StoreLock(store, A, lease_seconds=0.05)
+    first.take(LOG)
+    first.leave()  # as one that is suspended, it renews nothing
+    with store.bulk(name=A.connection) as connection:
+        assert all(other.ping() for other in others)
+        time.sleep(0.1)
+        assert not online.exists(KEY)
+        with taken(short(store, B)):
+            set_ = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
+            with pytest.raises(redis.ConnectionError):
+                connection.write(Block([0], [b"k"], set_, [len(set_)], 1, False))
+                connection.drain()
+            assert online.get("k") is None
+            assert {name for one in online.client_list() if (name := one["name"])} == set(names)
+    for other in others:
+        other.close()
+
+
 def test_a_run_frees_the_store(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
     """Whether it succeeds or fails."""
     seed(make_parquet(ROWS), store)

@@ -11,39 +11,31 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import clickhouse_connect
 
 from feature_seed_tests.benchmarks import job
-from feature_seed_tests.benchmarks.stage import empty_store, write_gold
-from feature_seed_tests.clickhouse_http import clickhouse_server
-
-_PASSWORD = "of a benchmark"
+from feature_seed_tests.benchmarks.stage import empty_store, served, write_gold
+from feature_seed_tests.clickhouse_http import ClickHouseServer
 
 
-@contextmanager
-def served(gold: Path, home: Path) -> Iterator[dict[str, str]]:
-    """A server that has the snapshot as its gold table, as variables of a run."""
-    setup = home / "setup.sql"
-    setup.write_text(f"CREATE VIEW fact_transactions_gold AS SELECT * FROM file('{gold}', 'Parquet')")
-    with clickhouse_server("seeder", _PASSWORD, setup) as server:
-        yield {
-            "CLICKHOUSE_HOST": server.host,
-            "CLICKHOUSE_PORT": str(server.port),
-            "CLICKHOUSE_USER": server.user,
-            "CLICKHOUSE_PASSWORD": server.password,
-        }
+def variables(server: ClickHouseServer) -> dict[str, str]:
+    """Of a run that reads from it."""
+    return {
+        "CLICKHOUSE_HOST": server.host,
+        "CLICKHOUSE_PORT": str(server.port),
+        "CLICKHOUSE_USER": server.user,
+        "CLICKHOUSE_PASSWORD": server.password,
+    }
 
 
-def measure(gold: Path | None, home: Path, on_conflict: str, **variables: str) -> tuple[float, float, float]:
+def measure(gold: Path | None, home: Path, on_conflict: str, **environment: str) -> tuple[float, float, float]:
     """Seconds end to end, of them seconds of seeding, and the peak memory of the process in MB."""
     with empty_store(home):
         started = time.perf_counter()
-        report = job.run(gold, home, on_conflict, **variables)
+        report = job.run(gold, home, on_conflict, **environment)
         return time.perf_counter() - started, sum(report["seconds"].values()), report["peak_bytes"] / 1e6
 
 
@@ -52,8 +44,8 @@ def grow(home: Path, keep: Path, cards: int, on_conflict: str) -> None:
     with clickhouse_connect.get_client(interface="chdb") as client:
         gold = write_gold(client, cards, 10 * cards, keep)
     embedded = measure(gold, home, on_conflict)
-    with served(gold, home) as variables:
-        server = measure(None, home, on_conflict, **variables)
+    with served(gold, home) as clickhouse:
+        server = measure(None, home, on_conflict, **variables(clickhouse))
     print(f"{cards:>12,}" + "".join(f"{value:>12,.0f}" for value in (*embedded, *server)), flush=True)
 
 

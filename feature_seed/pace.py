@@ -31,7 +31,7 @@ _SLOWEST_RATE = 2_000.0
 _LATE = 0.5
 _IN_TIME = _LATE ** (-1 / 99)
 
-# So many late answers at the slowest rate are none of our doing.
+# So many late answers at the slowest rate, beyond a hundredth of all answers, are none of our doing.
 _OWN_REASONS = 20
 
 
@@ -50,7 +50,7 @@ class Pace:
         self._rate = fastest if max_latency_ms is None else min(_FIRST_RATE, fastest)
         self._due = 0.0
         self._held_back = False
-        self._late_at_slowest = 0
+        self._late_at_slowest = 0.0
         self._latencies = array("d")
 
     @contextmanager
@@ -110,8 +110,9 @@ class Pace:
                 told = True
                 log.warning(
                     f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g} for reasons of its "
-                    f"own: going on at {self._bounds[0]:g} entities per second"
+                    f"own: going on at {self._bounds[0]:g} entities per second until it does not"
                 )
+            told = told and self._late_at_slowest > 0
             yield block
 
     def _heed(self, seconds: float) -> None:
@@ -122,8 +123,10 @@ class Pace:
             self._latencies.append(missed)
             missed -= EVERY_SECONDS
         if self.max_latency_ms and seconds * 1000 > self.max_latency_ms:
-            self._late_at_slowest += self._rate == slowest
+            self._late_at_slowest = min(self._late_at_slowest + (self._rate == slowest), _OWN_REASONS)
             self._rate = max(self._rate * _LATE, slowest)
-        elif self._held_back:  # a load that is slow by itself says nothing about what a faster one would do
+            return
+        self._late_at_slowest = max(self._late_at_slowest - 1 / 99, 0)
+        if self._held_back:  # a load that is slow by itself says nothing about what a faster one would do
             self._held_back = False
             self._rate = min(self._rate * _IN_TIME, fastest)

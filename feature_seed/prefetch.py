@@ -9,29 +9,39 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class _Queue(Generic[T]):
-    """Items in between two threads, their sizes adding up to `most`, or one larger item; an error ends them."""
+# However large an item is, it waits for less than a source bears.
+_PATIENCE_SECONDS = 10.0
 
-    def __init__(self, size: Callable[[T], int], most: int) -> None:
+
+class _Queue(Generic[T]):
+    """Items in between two threads, their sizes adding up to `most`, or one larger item; an error ends them.
+
+    With `slowest`, none waits for room longer than its size takes at so much a second.
+    """
+
+    def __init__(self, size: Callable[[T], int], most: int, slowest: int | None) -> None:
         self._size = size
         self._most = most
+        self._slowest = slowest
         self._items: deque[T] = deque()
         self._held = 0
         self._ended = False
         self._error: BaseException | None = None
         self._changed = Condition()
 
-    def put(self, item: T) -> bool:
-        """Wait until there is room; False when nobody takes the item any more."""
-        size = self._size(item)
+    def put(self, item: T | None) -> bool:
+        """Wait until there is room, for None as long as it takes; False when nobody takes items any more."""
+        size = 0 if item is None else self._size(item)
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or not self._held or self._held + size <= self._most)
-            if self._ended:
-                return False
-            self._items.append(item)
-            self._held += size
-            self._changed.notify()
-            return True
+            self._changed.wait_for(
+                lambda: self._ended or not self._held or self._held + size <= self._most,
+                min(size / self._slowest, _PATIENCE_SECONDS) if size and self._slowest else None,
+            )
+            if item is not None and not self._ended:
+                self._items.append(item)
+                self._held += size
+                self._changed.notify()
+            return not self._ended
 
     def end(self, error: BaseException | None = None) -> None:
         with self._changed:
@@ -58,14 +68,19 @@ class _Queue(Generic[T]):
 
 @contextmanager
 def prefetch(
-    items: Generator[T, None, None], size: Callable[[T], int], most: int, interrupt: Callable[[], None]
+    items: Generator[T | None, None, None],
+    size: Callable[[T], int],
+    most: int,
+    interrupt: Callable[[], None],
+    slowest: int | None = None,
 ) -> Iterator[Iterator[T]]:
     """Run `items` in a thread of its own, so far ahead that the sizes of those not yet taken add up to `most`.
 
-    An error of `items` ends the consumer's loop with that error. Leaving the block closes `items` and ends the thread;
-    `interrupt` ends whatever `items` may be waiting for then.
+    A source that bears no long pause is read at `slowest` sizes per second at least, beyond `most` up to its next None,
+    where it may pause. An error of `items` ends the consumer's loop with that error. Leaving the block closes `items`
+    and ends the thread; `interrupt` ends whatever `items` may be waiting for then.
     """
-    queue = _Queue(size, most)
+    queue: _Queue[T] = _Queue(size, most, slowest)
 
     def produce() -> None:
         error = None

@@ -1,7 +1,7 @@
 """The stream of ready commands that a feature's asset returns: what goes from the warehouse to the store."""
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from math import ceil
@@ -15,7 +15,7 @@ from feature_seed.contract import HISTORY_LENGTH, Ready
 from feature_seed.errors import WarehouseError
 from feature_seed.feature import Feature, OnConflict, over, sql
 from feature_seed.prefetch import prefetch
-from feature_seed.warehouse import Profile, Warehouse, patiently
+from feature_seed.warehouse import READ_BYTES_PER_SECOND, Profile, Warehouse, patiently
 
 # Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in four passes,
 # 1,000 cards and 1.6 MB. A small max_block_size instead takes a core away from the query.
@@ -60,32 +60,38 @@ class FeatureStream:
 
     @contextmanager
     def ahead(self, most: int) -> Iterator[Iterator[Block]]:
-        """The blocks, read ahead in a thread by `most` bytes of commands; leaving early hangs up on the warehouse."""
+        """The blocks, read ahead in a thread by `most` bytes of commands; leaving early hangs up on the warehouse.
+
+        A server's answer that has begun is read on, though slowly, when nobody takes the blocks: at most one pass more.
+        """
+        slowest = READ_BYTES_PER_SECOND if self.warehouse.host else None
         with (
             self.warehouse.interruptible() as (client, hang_up),
-            prefetch(self._read(client), lambda block: len(block.payload), most, hang_up) as blocks,
+            prefetch(self._read(client), lambda block: len(block.payload), most, hang_up, slowest) as blocks,
         ):
             yield blocks
 
     def __iter__(self) -> Generator[Block, None, None]:
-        with self.warehouse.client() as client:
-            yield from self._read(client)
+        with self.warehouse.client() as client, closing(self._read(client)) as blocks:
+            yield from filter(None, blocks)
 
-    def _read(self, client: Client) -> Generator[Block, None, None]:
+    def _read(self, client: Client) -> Generator[Block | None, None, None]:
+        """The blocks, and None where an answer has ended and nothing is being read."""
         delivered = 0
         with self.warehouse.errors():
             for block in self._load(client):
-                delivered += len(block.keys)
+                delivered += len(block.keys) if block else 0
                 yield block
             self._require_whole(client, delivered)
 
-    def _load(self, client: Client) -> Iterator[Block]:
+    def _load(self, client: Client) -> Iterator[Block | None]:
         profile = self.warehouse.profile()
         deep = profile.rows > DEEP * self.layout.history_length * profile.cards
         query = self.feature.commands(self.layout.on_conflict, deep=deep)
         parameters = {**self._parameters(), **self._background(profile)}
         for shards in self._passes(profile, deep=deep):
             yield from self._blocks(client, query, {**parameters, "shards": shards})
+            yield None
 
     def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
         guarded = self.layout.on_conflict == "keep_newer"

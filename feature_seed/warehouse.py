@@ -32,11 +32,17 @@ CONNECT_SECONDS = 10
 
 # How long the server may send nothing at all while it is waited for. It names its progress every 120 s while it scans,
 # keepalive finds a dead host in that time too, and how slowly blocks are read does not count: a healthy server is never
-# silent for so long. (ClickHouse in turn hangs up on a reader that takes nothing for 30 s, its http_send_timeout.)
+# silent for so long.
 ANSWER_SECONDS = 300
 
+# How fast an answer is read at least, in bytes of commands, whatever the store has taken of it. ClickHouse hangs up
+# when it can send nothing for 30 s, its http_send_timeout, which no query can change: what counts is the default
+# profile's at the server's start. It can send again when a third of its socket's buffer is free, on Linux for some
+# 0.6 MB that were read, compressed.
+READ_BYTES_PER_SECOND = 1_000_000
+
 # clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store those can last
-# for more than the 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
+# for more than 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
 common.set_setting("http_buffer_size", 65536)
 
 # Before each further try of a query that could not start: a server restarts in some seconds.

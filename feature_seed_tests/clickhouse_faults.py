@@ -16,6 +16,9 @@ LINE = ("cut", "reset", "stall")
 
 _PROGRESS_SECONDS = 0.2
 
+# ClickHouse's http_send_timeout, where its default profile has no other.
+SEND_SECONDS = 30
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -26,6 +29,7 @@ class Fault:
     - exception, old_exception: after `after` blocks an error as ClickHouse reports it since 25.11, and before that.
     - run: after `after` blocks `sql` is run, by another connection.
     - slow: from block `after` on, `seconds` before each block.
+    - impatient: an http_send_timeout of `seconds`.
     - busy: status 503 in place of an answer.
     - none: nothing more.
     - late: for `seconds` only headers of progress.
@@ -129,6 +133,14 @@ def disturbed(
             if fault.kind == "run":
                 run(fault.sql)
         yield data, counts
+
+
+def hang_up_on_a_slow_reader(connection: socket.socket, fault: Fault) -> None:
+    """As a server does that can send nothing for so long, by a BlockingIOError."""
+    seconds = fault.seconds if fault.kind == "impatient" else SEND_SECONDS
+    whole = int(seconds)
+    timeout = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
 
 
 def late(fault: Fault, send: Callable[[], None]) -> None:

@@ -39,7 +39,16 @@ from chdb._exceptions import ChdbError
 from chdb.state.sqlitelike import Connection
 from clickhouse_connect.driver.binding import quote_identifier
 
-from feature_seed_tests.clickhouse_faults import LINE, Fault, Faults, HungUpError, Line, disturbed, late
+from feature_seed_tests.clickhouse_faults import (
+    LINE,
+    Fault,
+    Faults,
+    HungUpError,
+    Line,
+    disturbed,
+    hang_up_on_a_slow_reader,
+    late,
+)
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -367,7 +376,7 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:  # the reader left, which has cancelled its query
             self._engine.faults.left += self._begun
             self.close_connection = True
-        except HungUpError:
+        except (HungUpError, BlockingIOError):
             self.close_connection = True
         self._begun = False
 
@@ -408,6 +417,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault.kind == "busy":
             self._send_text(503, "Try again later\n", {})
             return
+        hang_up_on_a_slow_reader(self.connection, fault)
         if fault.kind in LINE:
             self.wfile = Line(self.wfile, self.connection, fault)  # type: ignore[assignment]
         if fault.kind == "late":

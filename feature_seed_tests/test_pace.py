@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from logging import getLogger
 from typing import Any
 
@@ -11,6 +12,7 @@ import dagster as dg
 import pytest
 import redis
 
+from feature_seed import pace
 from feature_seed.block import Block
 from feature_seed.errors import StoreError
 from feature_seed.online_store import OnlineStore
@@ -111,6 +113,32 @@ def test_a_store_that_is_slow_is_given_less(warehouse: Warehouse, store: OnlineS
         assert loads(slow)[feature]["seconds"] > 0.5  # 0.75 s at the slowest rate, but the first are faster
         assert loads(quick)[feature]["seconds"] < loads(slow)[feature]["seconds"]
     assert_holds(online, expect(ROWS))
+
+
+def rate(paced: Iterator[Block], seconds: float) -> float:
+    """Entities per second that come in the next seconds."""
+    started, entities = time.monotonic(), 0
+    while (elapsed := time.monotonic() - started) < seconds:
+        entities += len(next(paced).keys)
+    return entities / elapsed
+
+
+def test_a_store_that_was_slow_for_a_while(
+    store: OnlineStore, online: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store that answers late for a second is given less, afterwards soon as much as before and more; and when it is
+    late again, that is said again.
+    """
+    monkeypatch.setattr(pace, "_OWN_REASONS", 2)
+    blocks = repeat(Block([0] * 16, [b"k"] * 16, b"x" * 16, [1] * 16, 1, False))
+    with Pace(max_latency_ms=10).applied(blocks, store, getLogger()) as paced:
+        for slow_periods in (1, 2):
+            with busy(online):
+                assert rate(paced, 0.5) < 8_000
+                assert rate(paced, 0.2) < 3_000
+            assert "for reasons of its own" in caplog.text
+            assert len(caplog.records) == slow_periods
+            assert any(rate(paced, 0.2) > 12_000 for _ in range(100)), "20 seconds later"
 
 
 def test_probes_that_fail_end_the_load(warehouse: Warehouse, store: OnlineStore, online: redis.Redis) -> None:

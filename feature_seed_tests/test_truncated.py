@@ -330,24 +330,60 @@ def test_long_scan_does_not_time_out(
     assert delivered(history(gold)) == CARDS
 
 
-def test_slow_reader_does_not_time_out(
-    endpoint: ClickHouseServer, gold: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More comes than the line holds, the store takes nothing for longer than the server may be silent, and goes on."""
-    monkeypatch.setattr(warehouse, "ANSWER_SECONDS", 1)
+@pytest.fixture(scope="module")
+def long(endpoint: ClickHouseServer) -> Warehouse:
+    """40 MB of commands that no compressor makes small: more than the line holds, in blocks of some 160 KB."""
     with at(endpoint.port).client() as client:
         client.command(MAKE.replace("bank.gold", "bank.long"))
-        long, time_ = "concat(toString(number), hex(randomString(5000)))", "toDateTime64('2026-01-01', 3, 'UTC')"
+        id_, time_ = "concat(toString(number), hex(randomString(5000)))", "toDateTime64('2026-01-01', 3, 'UTC')"
         client.command(
-            f"INSERT INTO bank.long SELECT {long}, toString(number), 'p', 'food', 1, {time_}, 1, 1 FROM numbers(4000)"
+            f"INSERT INTO bank.long SELECT {id_}, toString(number), 'p', 'food', 1, {time_}, 1, 1 FROM numbers(4000)"
         )
-    taken = 0
-    with history(at(endpoint.port, table="long")).ahead(1) as blocks:
-        for block in blocks:
-            if taken == 0:
-                time.sleep(1.5)
-            taken += len(block.keys)
-    assert taken == 4000
+    return at(endpoint.port, table="long")
+
+
+def pausing(read: FeatureStream, seconds: float) -> int:
+    """How many entities a reader gets that takes a block, and the others after a pause."""
+    with read.ahead(1) as blocks:
+        taken = len(next(blocks).keys)
+        time.sleep(seconds)
+        return taken + sum(len(block.keys) for block in blocks)
+
+
+def test_slow_reader_does_not_time_out(gold: Warehouse, long: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More comes than the line holds, the store takes nothing for longer than the server may be silent, and goes on."""
+    monkeypatch.setattr(warehouse, "ANSWER_SECONDS", 1)
+    assert pausing(history(long), 1.5) == 4000
+
+
+def test_server_bears_a_slow_reader(
+    endpoint: ClickHouseServer, gold: Warehouse, long: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store takes nothing for longer than the server's http_send_timeout. It would break off, but is read on."""
+    long.profile()
+    endpoint.play("impatient", seconds=0.5)
+    with monkeypatch.context() as patch, pytest.raises(WarehouseError, match=BROKE_OFF):
+        patch.setattr(stream, "READ_BYTES_PER_SECOND", 1)
+        pausing(history(long), 2)
+    endpoint.play("impatient", seconds=0.5)
+    monkeypatch.setattr(stream, "READ_BYTES_PER_SECOND", 10_000_000)
+    assert pausing(history(long), 2) == 4000
+
+
+def test_reading_on_ends_with_the_pass(
+    endpoint: ClickHouseServer, gold: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of gold in several passes, the second does not begin before the store has taken the first: memory has a bound."""
+    monkeypatch.setattr(stream, "READ_BYTES_PER_SECOND", 10_000_000)
+    several = at(endpoint.port, pass_bytes=80_000)
+    several.profile()
+    endpoint.play("none", times=100)
+    with history(several).ahead(1) as blocks:
+        next(blocks)
+        time.sleep(1)
+        assert endpoint.played() == 1
+        list(blocks)
+    assert endpoint.played() > 1
 
 
 # --- leaving early

@@ -10,4 +10,11 @@ SELECT
     lat,
     lon
 FROM gold
-WHERE valid AND shard_of(assumeNotNull({entity:Identifier})) IN {shards:Array(UInt16)} AND time <= {until:Int64}
+WHERE
+    valid
+    -- Hashing every id costs a tenth of the query: not where all shards are read.
+    AND (
+        length({shards:Array(UInt16)}) = {shard_count:UInt16}
+        OR shard_of(assumeNotNull({entity:Identifier})) IN {shards:Array(UInt16)}
+    )
+    AND time <= {until:Int64}

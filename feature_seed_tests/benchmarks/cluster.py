@@ -37,12 +37,10 @@ from feature_seed.cluster import ClusterStore
 from feature_seed.feature import FEATURES, OnConflict
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
-from feature_seed_tests.benchmarks.stage import write_gold
+from feature_seed_tests.benchmarks.stage import load, write_gold
 from feature_seed_tests.redis_cluster import THIRDS, Cluster, redis_cluster
 
 _PASSWORD = "of-a-benchmark"
-
-_BYTES_AHEAD = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -82,24 +80,16 @@ class Recording:
                 connection.drain()
 
 
-def seed(cluster: Cluster, streams: Sequence[FeatureStream]) -> None:
-    for stream in streams:
-        with _store(cluster).bulk([stream.feature.guard]) as connection, stream.ahead(_BYTES_AHEAD) as blocks:
-            for block in blocks:
-                connection.write(block)
-            connection.drain()
-
-
 def _store(cluster: Cluster) -> ClusterStore:
     return ClusterStore(url=cluster.url, password=_PASSWORD)
 
 
-def timed(load: Callable[[Cluster], None]) -> tuple[float, list[int]]:
+def timed(way: Callable[[Cluster], None]) -> tuple[float, list[int]]:
     """Seconds into a new cluster, and how many keys every node then has."""
     with redis_cluster(_PASSWORD) as cluster:
         cluster.replica.client.shutdown(nosave=True)  # it would take a core from the others
         started = time.perf_counter()
-        load(cluster)
+        way(cluster)
         seconds = time.perf_counter() - started
         return seconds, [int(node.client.dbsize()) for node in cluster.primaries]  # type: ignore[arg-type]
 
@@ -112,13 +102,13 @@ def measure(gold: Path, home: Path, on_conflict: OnConflict, rounds: int) -> Non
     loads: dict[str, Callable[[Cluster], None]] = {
         "floor": recording.load_by_cli,
         "connection": recording.load_by_connection,
-        "seeding": lambda cluster: seed(cluster, streams),
+        "seeding": lambda cluster: load(_store(cluster), streams),
     }
     seconds: dict[str, list[float]] = {name: [] for name in loads}
     for _ in range(rounds):
         left = []
-        for name, load in loads.items():
-            took, keys = timed(load)
+        for name, way in loads.items():
+            took, keys = timed(way)
             seconds[name].append(took)
             left.append(keys)
         if left.count(left[0]) != len(left):

@@ -26,17 +26,21 @@ class _DiscardedStream(FeatureStream):
 
     def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
         client.command(f"{query}\nFORMAT Null", parameters, settings=SETTINGS)
-        yield from ()
+        yield Block([], [], b"", [], 0, False)
 
     def _require_whole(self, client: Client, delivered: int) -> None:
         """Nothing is delivered here."""
 
 
+def query(stream: FeatureStream) -> int:
+    """Let ClickHouse alone do the stream's queries, and say how many these are."""
+    return sum(1 for _ in _DiscardedStream(stream.warehouse, stream.layout, stream.feature, stream.shards))
+
+
 def query_seconds(stream: FeatureStream) -> float:
     """How long ClickHouse alone takes over the stream's queries."""
     started = time.perf_counter()
-    for _ in _DiscardedStream(stream.warehouse, stream.layout, stream.feature, stream.shards):
-        pass
+    query(stream)
     return time.perf_counter() - started
 
 

@@ -15,7 +15,7 @@ def peak_bytes(process: subprocess.Popen[bytes]) -> int:
     """
     peak = 0
     while process.poll() is None:
-        peak = max(peak, sum(map(_high_water, _members(process.pid))))
+        peak = max(peak, sum(map(high_water, _members(process.pid))))
         try:
             process.wait(_EVERY_SECONDS)
         except subprocess.TimeoutExpired:
@@ -35,7 +35,8 @@ def _session(pid: int) -> int | None:
         return None
 
 
-def _high_water(pid: int) -> int:
+def high_water(pid: int) -> int:
+    """Bytes that a process had resident at most; 0 where it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,11 +1,13 @@
 """What the benchmark is played on: a gold snapshot of any size, and a Redis server for every load."""
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 from redis import Redis
@@ -13,6 +15,11 @@ from redis import Redis
 from feature_seed.contract import READY, Card, read_card
 from feature_seed.local_redis import LocalRedis
 from feature_seed.online_store import OnlineStore
+from feature_seed.stream import FeatureStream
+from feature_seed_tests.benchmarks.memory import high_water
+from feature_seed_tests.clickhouse_http import ClickHouseServer, clickhouse_server
+
+_BYTES_AHEAD = 32_000_000
 
 
 def write_gold(client: Client, cards: int, transactions: int, directory: Path) -> Path:
@@ -35,8 +42,23 @@ def write_subset(client: Client, gold: Path, subset: Path, cards: int) -> list[s
         "card_id IN (SELECT DISTINCT card_id FROM file({gold:String}, 'Parquet') ORDER BY 1 LIMIT {cards:UInt32})",
         parameters,
     )
-    some = "SELECT DISTINCT card_id FROM file({subset:String}, 'Parquet') ORDER BY sipHash64(card_id) LIMIT 20"
-    return [str(card) for card in client.query(some, parameters).result_columns[0]]
+    return some_cards(client, subset)
+
+
+def some_cards(client: Client, gold: Path) -> list[str]:
+    """A handful of a snapshot's cards, always the same."""
+    some = "SELECT DISTINCT card_id FROM file({gold:String}, 'Parquet') ORDER BY sipHash64(card_id) LIMIT 20"
+    return [str(card) for card in client.query(some, {"gold": str(gold)}).result_columns[0]]
+
+
+@contextmanager
+def served(gold: Path, home: Path, kind: str = "VIEW") -> Iterator[ClickHouseServer]:
+    """A server that has the snapshot as its gold table, or a copy of it in a `kind` of "TABLE … ENGINE = …"."""
+    kind, _, engine = kind.partition(" ")
+    setup = home / "setup.sql"
+    setup.write_text(f"CREATE {kind} fact_transactions_gold {engine} AS SELECT * FROM file('{gold}', 'Parquet')")
+    with clickhouse_server("seeder", "of a benchmark", setup) as server:
+        yield server
 
 
 @contextmanager
@@ -47,6 +69,51 @@ def empty_store(home: Path) -> Iterator[Redis]:
             yield client
     finally:
         LocalRedis(home).remove()
+
+
+def load(store: OnlineStore, streams: Sequence[FeatureStream]) -> None:
+    """Seed without Dagster, one feature after the other."""
+    for stream in streams:
+        with store.bulk([stream.feature.guard]) as connection, stream.ahead(_BYTES_AHEAD) as blocks:
+            for block in blocks:
+                connection.write(block)
+            connection.drain()
+
+
+class Effort(NamedTuple):
+    """Seconds, CPU seconds, and GB that were resident at most."""
+
+    seconds: float
+    cpu: float
+    peak: float
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Measures a process in which ClickHouse is: this one, or that of the client's server."""
+
+    client: Client
+    pid: int = field(default_factory=os.getpid)
+
+    def effort(self, work: Callable[[], object]) -> Effort:
+        """What some work takes, in a process that has given back the memory of the work before."""
+        process = Path(f"/proc/{self.pid}")
+        self.client.command("SYSTEM JEMALLOC PURGE")
+        (process / "clear_refs").write_text("5")  # its peak begins anew
+        started, used = time.perf_counter(), _cpu_seconds(process)
+        work()
+        seconds, cpu = time.perf_counter() - started, _cpu_seconds(process) - used
+        return Effort(seconds, cpu, high_water(self.pid) / 1e9)
+
+
+def _cpu_seconds(process: Path) -> float:
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    user, system = map(int, fields[11:13])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
+def medians(turns: Sequence[Effort]) -> Effort:
+    return Effort(*map(median, zip(*turns, strict=True)))
 
 
 def cpu_seconds(redis: Redis) -> float:

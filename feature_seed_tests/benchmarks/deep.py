@@ -1,0 +1,152 @@
+"""Ten transactions of each card's 500: the feature's own query beside a window function, in one run.
+
+    $ python -m feature_seed_tests.benchmarks.deep
+
+- card_history: the query of the asset as it is, commands for Redis included, FORMAT Null.
+- row_number: `row_number() OVER (PARTITION BY card_id ORDER BY timestamp DESC, transaction_id DESC)` over gold as
+  it is, rows that are ready for no store, FORMAT Null.
+
+Both read a snapshot, embedded, and a MergeTree table of a server, in the order in which rows came and in that of cards.
+Before anything is timed, every card's history is compared: as the asset's commands left it in Redis, and as the window
+function's rows have it.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.contract import CARD_HISTORY, HISTORY_LENGTH, Transaction
+from feature_seed.feature import HISTORY
+from feature_seed.online_store import OnlineStore
+from feature_seed.stream import FeatureStream, Layout, shard_names
+from feature_seed.warehouse import Warehouse
+from feature_seed_tests.benchmarks.halves import query
+from feature_seed_tests.benchmarks.stage import Effort, Meter, empty_store, load, medians, served, write_gold
+from feature_seed_tests.benchmarks.straightforward import Row
+
+GOAL = 0.2
+
+TABLES = {
+    "table, as rows came": "TABLE ENGINE = MergeTree ORDER BY tuple()",
+    "table, by card": "TABLE ENGINE = MergeTree ORDER BY card_id SETTINGS allow_nullable_key = 1",
+}
+
+_ROW_NUMBER = Path(__file__).with_name("row_number.sql").read_text()
+
+Histories = dict[str, list[Transaction]]
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Where the transactions are, and the ClickHouse that reads them."""
+
+    warehouse: Warehouse
+    client: Client
+    meter: Meter
+
+    @property
+    def stream(self) -> FeatureStream:
+        return FeatureStream(self.warehouse, Layout(), HISTORY, tuple(shard_names(16)))
+
+    def ranked(self) -> Histories:
+        """Every card's history by row_number, oldest first."""
+        ordered = f"{_ROW_NUMBER} ORDER BY card_id, timestamp, transaction_id"
+        result = self.client.query(ordered, self._parameters, query_tz="UTC")
+        rows = (Row(customer_id="", **row) for row in result.named_results())
+        return {card: [row.transaction() for row in its] for card, its in groupby(rows, attrgetter("card_id"))}
+
+    def efforts(self) -> dict[str, Effort]:
+        """What the two take."""
+        ranking = f"{_ROW_NUMBER}\nFORMAT Null"
+        return {
+            "card_history": self.meter.effort(lambda: query(self.stream)),
+            "row_number": self.meter.effort(lambda: self.client.command(ranking, self._parameters)),
+        }
+
+    @property
+    def _parameters(self) -> dict[str, object]:
+        return {**self.warehouse.table, "history_length": HISTORY_LENGTH}
+
+
+@contextmanager
+def snapshot(gold: Path) -> Iterator[Gold]:
+    warehouse = Warehouse(gold_parquet=str(gold))
+    with warehouse.client() as client:
+        yield Gold(warehouse, client, Meter(client))
+
+
+@contextmanager
+def table(gold: Path, home: Path, kind: str) -> Iterator[Gold]:
+    with served(gold, home, kind) as server:
+        warehouse = Warehouse(host=server.host, port=server.port, user=server.user, password=server.password)
+        warehouse.profile()  # a scan that belongs to no feature
+        with warehouse.client() as client:
+            yield Gold(warehouse, client, Meter(client, server.pid))
+
+
+def seeded(stream: FeatureStream, home: Path, cards: list[str]) -> Histories:
+    """Histories as the asset leaves them in a store."""
+    with empty_store(home) as redis:
+        load(OnlineStore(home=str(home)), [stream])
+        with redis.pipeline(transaction=False) as pipeline:
+            for card in cards:
+                pipeline.lrange(CARD_HISTORY.of(card), 0, -1)
+            lists = pipeline.execute()
+    return {card: [*map(Transaction.decode, one)] for card, one in zip(cards, lists, strict=True)}
+
+
+def compare(gold: Gold, home: Path) -> None:
+    """Raise a SystemExit where the two differ in a card."""
+    expected = gold.ranked()
+    found = seeded(gold.stream, home, list(expected))
+    if wrong := [card for card in expected if expected[card] != found[card]]:
+        raise SystemExit(f"{len(wrong):,} of {len(expected):,} cards differ, as {wrong[0]}")
+    print(f"{len(expected):,} cards have the same {sum(map(len, expected.values())):,} transactions", flush=True)
+
+
+def show(name: str, turns: list[dict[str, Effort]]) -> None:
+    """Medians, and how the one is to the other."""
+    efforts = {way: medians([turn[way] for turn in turns]) for way in turns[0]}
+    print(f"\n{name:24}{'seconds':>10}{'CPU s':>10}{'peak GB':>10}")
+    for way, took in efforts.items():
+        print(f"{way:24}" + "".join(f"{value:10.2f}" for value in took))
+    ratios = (ours / theirs for ours, theirs in zip(*efforts.values(), strict=True))
+    print(f"{'ratio':24}" + "".join(f"{ratio:10.2f}" for ratio in ratios) + f"   goal: at most {GOAL}", flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m feature_seed_tests.benchmarks.deep")
+    parser.add_argument("--cards", type=int, default=20_000)
+    parser.add_argument("--transactions", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dir", type=Path, help="where gold is kept for the next run (default: removed afterwards)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
+    with TemporaryDirectory(prefix="deep-", dir=arguments.dir) as name:
+        home = Path(name)
+        with clickhouse_connect.get_client(interface="chdb") as client:
+            file = write_gold(client, arguments.cards, arguments.transactions, arguments.dir or home)
+        with snapshot(file) as gold:
+            compare(gold, home)
+            show("snapshot", [gold.efforts() for _ in range(arguments.rounds)])
+        for title, kind in TABLES.items():
+            with table(file, home, kind) as gold:
+                show(title, [gold.efforts() for _ in range(arguments.rounds)])
+
+
+if __name__ == "__main__":
+    main()

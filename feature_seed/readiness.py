@@ -64,11 +64,11 @@ def require_kept(client: redis.Redis, address: str, loads: Loads) -> None:
         ReadinessError: it is another store, was emptied or restarted, or a failover may have lost some of it.
     """
     seeded = [one for shards in loads.values() for one in shards.values()]
-    if any(one.metadata.get("store_id") != _store_id(client) for one in seeded):
+    if {one.metadata.get("store_id") for one in seeded} != {_store_id(client)}:
         raise ReadinessError(f"Redis at {address} was emptied since it was seeded, or is another one: run seed_all")
     nodes = primaries(client)
     servers = {server for one in seeded if (server := one.metadata.get("server"))}
-    if servers - {node.info("server")["run_id"] for node in nodes}:  # type: ignore[index]
+    if servers and servers != {node.info("server").get("run_id") for node in nodes}:  # type: ignore[union-attr]
         raise ReadinessError(
             f"Redis at {address} was restarted since it was seeded, and may have lost what it had acknowledged: "
             "run seed_all"

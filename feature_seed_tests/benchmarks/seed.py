@@ -39,6 +39,8 @@ What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
     three passes (400 MB) instead of four (256 MB)                               -1.5 CPU-s, +0.2 GB
     spilling to disk (max_bytes_before_external_group_by) instead of passes      twice the CPU, 1.6 GB
     cutting by time first, at 10 transactions a card                             +25 % CPU, so only for deep histories
+    list, place and time of a card from one query, in one transaction            -3 to -4.5; not taken, since then no
+                                                                                 card feature can be seeded by itself
 """
 
 import argparse

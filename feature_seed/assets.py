@@ -10,13 +10,14 @@ import dagster as dg
 from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count, shards_per_run
 from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
+from feature_seed.gold import GOLD_COLUMNS
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import latest, ready_when_whole, require_kept, require_verified
 from feature_seed.report import report
 from feature_seed.retries import retried
 from feature_seed.stream import FeatureStream, Layout, shard_names
-from feature_seed.warehouse import GOLD_COLUMNS, Warehouse
+from feature_seed.warehouse import Warehouse
 
 # Beta in name only, and without a stable twin: a warning for each in every command would be noise.
 warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)

@@ -14,8 +14,9 @@ from feature_seed.block import Block
 from feature_seed.contract import HISTORY_LENGTH, Ready
 from feature_seed.errors import WarehouseError
 from feature_seed.feature import Feature, OnConflict, over, sql
+from feature_seed.gold import Profile
 from feature_seed.prefetch import prefetch
-from feature_seed.warehouse import READ_BYTES_PER_SECOND, Profile, Warehouse, patiently
+from feature_seed.warehouse import READ_BYTES_PER_SECOND, Warehouse, patiently
 
 # Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in four passes,
 # 1,000 cards and 1.6 MB. A small max_block_size instead takes a core away from the query.

@@ -1,12 +1,10 @@
 """The warehouse: ClickHouse, as a server or embedded in the process, and what its gold table holds."""
 
 import hashlib
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError, WarehouseUnavailableError
 from feature_seed.feature import sql
+from feature_seed.gold import Identity, Profile, wrong_columns
 from feature_seed.sample import sample_gold
 from feature_seed.sockets import Sockets
 
@@ -47,42 +46,6 @@ common.set_setting("http_buffer_size", 65536)
 
 # Before each further try of a query that could not start: a server restarts in some seconds.
 PAUSES = (0.5, 1.0, 2.0, 4.0)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column that gold must have: `type` in words, `accepted` as a pattern of ClickHouse's type names."""
-
-    type: str
-    accepted: str
-    description: str
-
-
-def _id(description: str) -> Column:
-    return Column("String, FixedString, UUID or integer", r"(String|FixedString\(\d+\)|UUID|U?Int\d+)", description)
-
-
-def _number(description: str) -> Column:
-    return Column("Float, Decimal or integer", r"(Float(32|64)|Decimal\(.+\)|U?Int\d+)", description)
-
-
-# Nullable and LowCardinality are accepted around any of them.
-GOLD_COLUMNS = {
-    "transaction_id": _id("Identifies the transaction; settles ties in time."),
-    "card_id": _id("The card that paid."),
-    "customer_id": _id("The customer who holds the card."),
-    "merchant_category": Column(
-        "String, FixedString or Enum",
-        r"(String|FixedString\(\d+\)|Enum(8|16)\(.+\))",
-        "What kind of merchant was paid; may be missing.",
-    ),
-    "amount": _number("The amount paid; rows without a finite one are rejected."),
-    "timestamp": Column("DateTime or DateTime64", r"DateTime(64)?(\(.+\))?", "When it was paid."),
-    "location_lat": _number("Latitude in degrees; may be missing."),
-    "location_long": _number("Longitude in degrees; may be missing."),
-}
 
 
 # The view of the snapshot in the embedded engine.
@@ -110,52 +73,6 @@ class Identifier:
 
     def __str__(self) -> str:
         return self.name
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What tells one state of gold from another.
-
-    Attributes:
-        version: another after every change of gold.
-        kept: what stays while rows are only added; files of a snapshot, a table with its partitions' first blocks.
-    """
-
-    version: str
-    kept: frozenset[Sequence[Any]]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What gold holds.
-
-    Attributes:
-        rows: in all.
-        rejected: of them, those that cannot be used.
-        cards, customers: how many the usable rows name, exact but for hashes that collide.
-        watermark: time of the newest usable transaction, in UTC.
-        identity: of what was looked at.
-    """
-
-    rows: int
-    rejected: int
-    cards: int
-    customers: int
-    watermark: datetime
-    identity: Identity
-
-    @property
-    def version(self) -> str:
-        return self.identity.version
-
-    @property
-    def until(self) -> int:
-        """The watermark in microseconds since 1970, as the SQL's parameter."""
-        return (self.watermark - _EPOCH) // timedelta(microseconds=1)
-
-    def entities(self, column: str) -> int:
-        """How many an id column names: `card_id` or `customer_id`."""
-        return self.cards if column == "card_id" else self.customers
 
 
 # Errors of a server that another attempt may not meet.
@@ -434,17 +351,3 @@ def _caused_by(error: BaseException | None, *kinds: type[HTTPError]) -> bool:
 
 def _digest(identity: object) -> str:
     return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
-
-
-def wrong_columns(found: dict[str, str]) -> list[str]:
-    """Every column that is missing, or of a type that cannot be used."""
-    return [
-        f"{name} is {found[name]} and not {column.type}" if name in found else f"{name} is missing"
-        for name, column in GOLD_COLUMNS.items()
-        if not re.fullmatch(column.accepted, _unwrap(found.get(name, "")))
-    ]
-
-
-def _unwrap(type_: str) -> str:
-    """The type inside Nullable and LowCardinality."""
-    return re.sub(r"^(LowCardinality|Nullable)\((.*)\)$", r"\2", re.sub(r"^LowCardinality\((.*)\)$", r"\1", type_))

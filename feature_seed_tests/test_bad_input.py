@@ -23,8 +23,9 @@ from clickhouse_connect.driver.client import Client
 from feature_seed.checks import GoldLimits
 from feature_seed.contract import read_card, read_customer, read_ready
 from feature_seed.errors import GoldError, StoreError
+from feature_seed.gold import GOLD_COLUMNS
 from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import GOLD_COLUMNS, Warehouse
+from feature_seed.warehouse import Warehouse
 from feature_seed_tests.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.expected import expect

@@ -9,8 +9,8 @@ import pytest
 
 from feature_seed import contract
 from feature_seed.feature import FEATURES, Feature
+from feature_seed.gold import GOLD_COLUMNS
 from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import GOLD_COLUMNS
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.gold import transaction
 from feature_seed_tests.run import seed

@@ -20,7 +20,7 @@ from dagster._core.instance.config import dagster_instance_config_schema
 from feature_seed.assets import gold_transactions
 from feature_seed.contract import KEYS, read_card, read_customer
 from feature_seed.environment import VARIABLES
-from feature_seed.warehouse import GOLD_COLUMNS
+from feature_seed.gold import GOLD_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -9,6 +9,12 @@
 Both read a snapshot, embedded, and a MergeTree table of a server, in the order in which rows came and in that of cards.
 Before anything is timed, every card's history is compared: as the asset's commands left it in Redis, and as the window
 function's rows have it.
+
+Measured on two cores, 10,000,000 transactions of 20,000 cards, seconds of card_history and of row_number:
+
+    table, as rows came   1.35   6.83   0.20
+    table, by card        1.42   1.90   0.75
+    snapshot              1.67   2.32   0.72
 """
 
 import argparse

@@ -36,7 +36,10 @@ def over_http(golds: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     "broken",
     [
         Kill("killed at any moment", signal.SIGKILL, [Moment("", 0.7), Moment("card_location", 0.02)]),
-        Kill("killed over a ready store", signal.SIGKILL, [Moment("customer_stats")], reseed=True),
+        pytest.param(
+            Kill("killed over a ready store", signal.SIGKILL, [Moment("customer_stats")], reseed=True),
+            marks=pytest.mark.slow,
+        ),
         Kill("terminated", signal.SIGTERM, [Moment("card_history", 0.05)]),
     ],
     ids=lambda broken: broken.tried,
@@ -61,7 +64,7 @@ def test_killed(golds: tuple[Path, Path], tmp_path: Path, broken: Kill) -> None:
         Cut("ClickHouse, reset", "warehouse", "reset", "replies", 1),
         Cut("ClickHouse, cut short", "warehouse", "cut", "replies", 1),
         Restart("Redis, killed", 1, kept=True),
-        Restart("Redis, killed and empty", 1, kept=False, reseed=True),
+        pytest.param(Restart("Redis, killed and empty", 1, kept=False, reseed=True), marks=pytest.mark.slow),
     ],
     ids=lambda broken: broken.tried,
 )

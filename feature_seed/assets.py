@@ -1,6 +1,7 @@
-"""The assets: gold, and one per feature."""
+"""The assets: gold, one per feature, and the word that all are there."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import dagster as dg
 
 from feature_seed.contract import READY, Ready
+from feature_seed.entity import CARDS, CUSTOMERS, Entity
 from feature_seed.environment import shard_count, shards_per_run
-from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
+from feature_seed.feature import FEATURES, Feature
 from feature_seed.gold import GOLD_COLUMNS
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
@@ -67,43 +69,56 @@ def _page(feature: Feature) -> dict[str, Any]:
         "dagster/code_references": dg.CodeReferencesMetadataValue(
             code_references=[
                 dg.LocalFileCodeReference(file_path=str(path), line_number=1, label=path.name)
-                for path in feature.sources
+                for path in feature.entity.sources
             ]
         ),
     }
 
 
-def _feature_asset(feature: Feature) -> dg.AssetsDefinition:
-    @dg.asset(
-        name=feature.name,
+def _out(feature: Feature) -> dg.AssetOut:
+    return dg.AssetOut(
         description=feature.description,
-        deps=[gold_transactions],
-        partitions_def=SHARDS,
-        backfill_policy=_BACKFILL,
+        is_required=False,
         io_manager_key="redis_io_manager",
-        pool=_POOL,
         group_name="features",
         kinds={"clickhouse", "redis"},
         owners=["team:fraud"],
         metadata=_page(feature),
     )
+
+
+def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
+    """The assets of an entity: whichever is selected, the entity is loaded whole, and once."""
+    features = [feature for feature in FEATURES if feature.entity is entity]
+
+    @dg.multi_asset(
+        name=entity.name,
+        outs={feature.name: _out(feature) for feature in features},
+        can_subset=True,
+        deps=[gold_transactions],
+        partitions_def=SHARDS,
+        backfill_policy=_BACKFILL,
+        pool=_POOL,
+    )
     def stream(
         context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout, limits: GoldLimits
-    ) -> FeatureStream:
+    ) -> Iterator[dg.Output[FeatureStream]]:
         with retried(context.retry_number):
             limits.require(warehouse)
-        return FeatureStream(warehouse, layout, feature, tuple(context.partition_keys))
+        one = FeatureStream(warehouse, layout, entity, tuple(context.partition_keys))
+        for feature in features:
+            if dg.AssetKey(feature.name) in context.selected_asset_keys:
+                yield dg.Output(one, feature.name)
 
     return stream
 
 
-card_history = _feature_asset(HISTORY)
-card_location = _feature_asset(LOCATION)
-customer_stats = _feature_asset(STATS)
+cards = _feature_assets(CARDS)
+customers = _feature_assets(CUSTOMERS)
 
 
 @dg.asset(
-    deps=[card_history, card_location, customer_stats],
+    deps=[cards, customers],
     io_manager_key="redis_io_manager",
     pool=_POOL,
     group_name="features",

@@ -2,13 +2,11 @@
 
 import dagster as dg
 
-from feature_seed.assets import SHARDS, card_history, card_location, customer_stats, warm_start
+from feature_seed.assets import SHARDS, cards, customers, warm_start
 from feature_seed.checks import gold_checks
 
 # With the checks of gold, which gate the run, and those of the features, which gate warm_start.
-_features = dg.AssetSelection.assets(card_history, card_location, customer_stats) | dg.AssetSelection.checks(
-    gold_checks
-)
+_features = dg.AssetSelection.assets(cards, customers) | dg.AssetSelection.checks(gold_checks)
 _shards = SHARDS.get_partition_keys()
 
 # The range is part of the job, so that the CLI, the UI and sensors all seed every shard in one run. Steps run in one

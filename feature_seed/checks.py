@@ -10,8 +10,8 @@ import dagster as dg
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.assets import gold_transactions
+from feature_seed.entity import sql
 from feature_seed.errors import GoldError
-from feature_seed.feature import sql
 from feature_seed.limits import FUTURE, GoldLimits
 from feature_seed.retries import retried
 from feature_seed.warehouse import Warehouse

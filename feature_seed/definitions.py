@@ -5,7 +5,7 @@ import os
 import dagster as dg
 
 from feature_seed import environment
-from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
+from feature_seed.assets import cards, customers, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import gold_checks
 from feature_seed.cluster import named_store
@@ -51,7 +51,7 @@ limits = GoldLimits(
 )
 
 defs = dg.Definitions(
-    assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
+    assets=[gold_transactions, cards, customers, warm_start],
     asset_checks=[gold_checks, *FEATURE_CHECKS],
     jobs=[seed_all, seed_shard],
     sensors=SENSORS,

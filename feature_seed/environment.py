@@ -24,7 +24,7 @@ VARIABLES = {
     "FEATURE_SEED_GOLD_TABLE": ("gold table", "`fact_transactions_gold`"),
     "FEATURE_SEED_GOLD_PARQUET": ("gold snapshot (path or glob) for the embedded engine", "a generated sample"),
     "FEATURE_SEED_PASS_MB": (
-        "memory for what ClickHouse collects of one feature at a time; with less of it, gold is read more often",
+        "memory for what ClickHouse collects of cards or customers at a time; with less of it, gold is read more often",
         "`360`",
     ),
     "REDIS_URL": (

@@ -11,6 +11,7 @@ import redis
 from pydantic import PrivateAttr
 
 from feature_seed.contract import READY, Ready
+from feature_seed.entity import Entity
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.feature import FEATURES
 from feature_seed.lock import Owner, StoreLock
@@ -46,6 +47,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     _lock: StoreLock | None = PrivateAttr(default=None)
     _server: Server | None = PrivateAttr(default=None)
+    _load: tuple[FeatureStream, dict[str, Any]] | None = PrivateAttr(default=None)
     _written: bool = PrivateAttr(default=False)
 
     def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready) -> None:
@@ -54,39 +56,42 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 with self._writing(context) as (client, _):
                     client.hset(READY.pattern, mapping=obj.encode())
             else:
-                self._seed(context, obj)
+                context.add_output_metadata(self._seeded(context, obj))
 
-    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> None:
+    def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> dict[str, Any]:
+        """What is said of a load: the features of an entity come one after the other, with one stream for all."""
+        if not self._load or self._load[0] is not stream:
+            self._load = stream, self._seed(context, stream)
+        return self._load[1]
+
+    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> dict[str, Any]:
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         with self._writing(context, stream) as (client, lock):
             mark = mark_seeding(client)
-            stream = replace(stream, before=mark.said)
             started = time.perf_counter()
             pace = Pace(self.max_rate, self.max_latency_ms)
-            redis = self._load(context, stream, lock, pace)
+            redis = self._write(context, replace(stream, before=mark.said), lock, pace)
             seconds = time.perf_counter() - started
         done = f"{redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer{pace.told}"
-        context.log.info(f"{stream.feature.name}: {done}")
-        context.add_output_metadata(
-            {
-                **_figures(redis, seconds),
-                **pace.figures,
-                "entities_by_shard": {shard: redis.shards[int(shard, 16)] for shard in sorted(stream.shards)},
-                "rejected_rows": profile.rejected,
-                "shards": len(stream.shards),
-                "gold_version": profile.version,
-                "gold_rows": profile.rows,
-                "watermark": dg.MetadataValue.timestamp(profile.watermark),
-                "store_id": mark.store_id,
-                "server": self._server.run_id if self._server else "",
-                **({"replication": dict(redis.positions)} if redis.positions else {}),
-            }
-        )
+        context.log.info(f"{stream.entity.name}: {done}")
+        return {
+            **_figures(redis, seconds),
+            **pace.figures,
+            "entities_by_shard": {shard: redis.shards[int(shard, 16)] for shard in sorted(stream.shards)},
+            "rejected_rows": profile.rejected,
+            "shards": len(stream.shards),
+            "gold_version": profile.version,
+            "gold_rows": profile.rows,
+            "watermark": dg.MetadataValue.timestamp(profile.watermark),
+            "store_id": mark.store_id,
+            "server": self._server.run_id if self._server else "",
+            **({"replication": dict(redis.positions)} if redis.positions else {}),
+        }
 
-    def _load(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, pace: Pace) -> Loading:
-        progress = Progress(context, stream.expected)
+    def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, pace: Pace) -> Loading:
+        progress = Progress(context, stream.entity.name, _selected(context, stream.entity), stream.expected)
         with (
-            self.store.bulk([stream.feature.guard], lock.owner.connection) as redis,
+            self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.ahead(_BYTES_AHEAD) as blocks,
             pace.applied(blocks, self.store, context.log) as paced,
         ):
@@ -134,9 +139,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _check_memory(
         self, context: dg.OutputContext, server: Server, client: redis.Redis, stream: FeatureStream
     ) -> None:
-        """Once per run, for all of its features."""
-        selected = context.step_context.job_def.asset_layer.selected_asset_keys
-        features = [feature for feature in FEATURES if dg.AssetKey(feature.name) in selected]
+        """Once per run, for all of its entities."""
+        features = [one for one in FEATURES if _selected(context, one.entity)]
         shortage = server.shortage(estimate(client, stream, features))
         if shortage and self.memory_check == "refuse":
             raise StoreError(f"{shortage}, {_ALLOW}. Nothing was written")
@@ -149,6 +153,12 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> None:
         raise NotImplementedError("Features are read from Redis through feature_seed.contract, not loaded as an input")
+
+
+def _selected(context: dg.OutputContext, entity: Entity) -> list[dg.AssetKey]:
+    """The assets of an entity that the run materialises."""
+    selected = context.step_context.job_def.asset_layer.selected_asset_keys
+    return [key for one in FEATURES if one.entity is entity and (key := dg.AssetKey(one.name)) in selected]
 
 
 def _figures(redis: Loading, seconds: float) -> dict[str, Any]:

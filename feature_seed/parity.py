@@ -29,8 +29,9 @@ from feature_seed.contract import (
     Transaction,
     Welford,
 )
+from feature_seed.entity import sql
 from feature_seed.errors import shown
-from feature_seed.feature import FEATURES, Feature, sql
+from feature_seed.feature import FEATURES, Feature
 from feature_seed.limits import GoldLimits
 from feature_seed.online_store import OnlineStore
 from feature_seed.readiness import LOADS, Seeded, latest
@@ -179,7 +180,7 @@ class Comparison:
     def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
         """Rows of a query over gold that shares nothing with the one that seeds."""
         named = ", ".join(f"{name} AS ({sql(f'checks/{name}')})" for name in relations)
-        common = {**self.table, "entity": self.feature.entity, "shard_count": self.layout.shard_count}
+        common = {**self.table, "entity": self.feature.entity.id, "shard_count": self.layout.shard_count}
         query = f"WITH {named} {sql(f'checks/{select}')}"
         # Ids are bytes, and need not be text.
         rows = self.gold.query(query, parameters={**common, **parameters}, query_formats={"String": "bytes"})
@@ -215,7 +216,7 @@ class Comparison:
 
     def _read(self, entity_ids: Sequence[bytes]) -> Iterator[State]:
         """The state of each entity; times come after what goes with them, so that an event in between looks ahead."""
-        keys = self.feature.keys + self.feature.reads
+        keys = dict.fromkeys([*self.feature.keys, *chain.from_iterable(map(_PROGRESS.__getitem__, self.feature.keys))])
         with self.store.pipeline(transaction=False) as pipeline:
             read = {"LIST": partial(pipeline.lrange, start=0, end=-1), "HASH": pipeline.hgetall, "STRING": pipeline.get}
             for entity_id in entity_ids:

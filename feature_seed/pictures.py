@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.feature import LOCATION, STATS, Feature, over, sql
+from feature_seed.entity import CARDS, CUSTOMERS, Entity, over, sql
 from feature_seed.stream import SETTINGS, Layout
 from feature_seed.warehouse import Warehouse
 
@@ -66,25 +66,25 @@ def pictures(warehouse: Warehouse, layout: Layout) -> Iterator[tuple[str, bytes]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a feature: the SQL that counts its entities in bins, and what draws these.
+    """A picture of entities: the SQL that counts them in bins, and what draws these.
 
     Attributes:
         name: of its SQL in sql/report.
-        feature: whose relation the SQL reads.
+        entity: whose relation the SQL reads.
         things: what is counted, in words.
         draw: draws the bins and returns the title, which says what is to be seen.
         grid: whether the SQL gives points, to be counted in a grid.
     """
 
     name: str
-    feature: Feature
+    entity: Entity
     things: str
     draw: "Callable[[Axes, Bins, Parameters], str]"
     grid: bool = False
 
     def bins(self, client: Client, parameters: Parameters) -> Bins:
         """Some thousands at most, counted by the warehouse."""
-        relations = {name: sql(name) for name in ("gold", "transactions", self.feature.name)}
+        relations = self.entity.relations(deep=True)  # for few cards have many rows
         select = sql(f"report/{self.name}")
         query = over({**relations, "points": select}, sql("report/density")) if self.grid else over(relations, select)
         return list(client.query(query, parameters=dict(parameters), settings=SETTINGS).named_results())
@@ -96,11 +96,12 @@ class Picture:
         columns = min(max(round(sqrt(gold.cards / parts / 6)), 16), 80)
         return {
             **warehouse.table,
-            "entity": self.feature.entity,
+            "entity": self.entity.id,
             "shards": [0],
             "shard_count": parts,
             "key_tags": layout.key_tags,
             "history_length": layout.history_length,
+            "newest_first": layout.newest_first,
             "watermark": gold.watermark.timestamp(),
             "until": gold.until,
             "columns": columns,
@@ -270,8 +271,8 @@ def _duration(seconds: float) -> str:
 
 
 PICTURES = (
-    Picture("histories", LOCATION, "cards", _histories),
-    Picture("ages", LOCATION, "cards", _ages),
-    Picture("places", LOCATION, "cards", _places, grid=True),
-    Picture("amounts", STATS, "customers", _amounts, grid=True),
+    Picture("histories", CARDS, "cards", _histories),
+    Picture("ages", CARDS, "cards", _ages),
+    Picture("places", CARDS, "cards", _places, grid=True),
+    Picture("amounts", CUSTOMERS, "customers", _amounts, grid=True),
 )

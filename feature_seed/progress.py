@@ -1,6 +1,7 @@
 """Progress of a load, for those who watch: throttled log lines and observations."""
 
 import time
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -9,10 +10,12 @@ _EVERY_SECONDS = 5.0
 
 
 class Progress:
-    """Reports how much of an asset's load is done, at most every few seconds."""
+    """Reports how much of a load is done, to the assets that it is of, at most every few seconds."""
 
-    def __init__(self, context: dg.OutputContext, expected: int) -> None:
+    def __init__(self, context: dg.OutputContext, name: str, assets: Sequence[dg.AssetKey], expected: int) -> None:
         self._context = context
+        self._name = name
+        self._assets = assets
         self._expected = max(expected, 1)
         self._started = self._reported = time.monotonic()
 
@@ -24,16 +27,13 @@ class Progress:
         rate = entities / (now - self._started)
         share = min(entities / self._expected, 1.0)
         left = max(self._expected - entities, 0) / rate if rate else float("inf")
-        name = self._context.asset_key.to_user_string()
-        self._context.log.info(f"{name}: {entities:,} entities, {share:.0%}, {rate:,.0f} per second, {left:.0f} s left")
-        self._context.log_event(
-            dg.AssetObservation(
-                self._context.asset_key,
-                metadata={
-                    "entities_done": entities,
-                    "share_done": round(share, 3),
-                    "entities_per_second": round(rate, 1),
-                    "seconds_left": round(left, 1),
-                },
-            )
-        )
+        done = f"{entities:,} entities, {share:.0%}, {rate:,.0f} per second, {left:.0f} s left"
+        self._context.log.info(f"{self._name}: {done}")
+        metadata = {
+            "entities_done": entities,
+            "share_done": round(share, 3),
+            "entities_per_second": round(rate, 1),
+            "seconds_left": round(left, 1),
+        }
+        for asset in self._assets:
+            self._context.log_event(dg.AssetObservation(asset, metadata=metadata))

@@ -9,11 +9,14 @@ from datetime import datetime, timezone
 import dagster as dg
 import redis
 
-from feature_seed.feature import FEATURES, Feature, over, sql
+from feature_seed.entity import over, sql
+from feature_seed.feature import FEATURES, Feature
 from feature_seed.pictures import available, pictures
 from feature_seed.readiness import Seeded
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
+
+_TOGETHER = "Cards are loaded whole: what was sent and the seconds are of both of their features."
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def report(
         for name, seeded in loads.items()
     ]
     return dg.MetadataValue.md(
-        "\n\n".join([_source(warehouse.gold_table, loads), _table(done), _images(warehouse, layout)])
+        "\n\n".join([_source(warehouse.gold_table, loads), _table(done), _TOGETHER, _images(warehouse, layout)])
     )
 
 
@@ -75,7 +78,7 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
     """Bytes that an entity's keys take in Redis, on average over a hundred entities of gold."""
     parameters = {
         **warehouse.table,
-        "entity": feature.entity,
+        "entity": feature.entity.id,
         "key_tags": layout.key_tags,
         "shard_count": layout.shard_count,
         "shards": list(range(layout.shard_count)),

@@ -8,7 +8,8 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import Transaction
-from feature_seed.feature import HISTORY, LOCATION, STATS, Feature, over, sql
+from feature_seed.entity import CARDS, over, sql
+from feature_seed.feature import HISTORY, LOCATION, STATS, Feature
 from feature_seed.stream import FeatureStream
 
 # About how many cards and, at most, customers are looked at.
@@ -53,7 +54,7 @@ class Sample:
     element: float
 
     def ids(self, feature: Feature) -> Sequence[str]:
-        return self.cards if feature.entity == "card_id" else self.customers
+        return self.cards if feature.entity is CARDS else self.customers
 
     def bytes(self, feature: Feature, tags: bool) -> float:
         """Mean bytes per entity."""
@@ -73,7 +74,7 @@ def estimate(client: redis.Redis, stream: FeatureStream, features: Sequence[Feat
     needed, new = 0.0, {}
     for feature in features:
         keys = [feature.keys[-1].of(entity_id, tags=tags) for entity_id in sample.ids(feature)]
-        entities = stream.warehouse.profile().entities(feature.entity) * share * _missing(client, keys)
+        entities = stream.warehouse.profile().entities(feature.entity.id) * share * _missing(client, keys)
         new[feature.name] = round(entities)
         needed += entities * sample.bytes(feature, tags)
     return Room(round(needed), new)

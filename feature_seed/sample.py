@@ -5,7 +5,7 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.feature import sql
+from feature_seed.entity import sql
 
 
 def sample_gold(client: Client, home: Path) -> Path:

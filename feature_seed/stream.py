@@ -1,4 +1,4 @@
-"""The stream of ready commands that a feature's asset returns: what goes from the warehouse to the store."""
+"""The stream of ready commands that an asset returns: what goes from the warehouse to the store."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -12,8 +12,8 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.block import Block
 from feature_seed.contract import HISTORY_LENGTH, Ready
+from feature_seed.entity import Entity, OnConflict, over, sql
 from feature_seed.errors import WarehouseError
-from feature_seed.feature import Feature, OnConflict, over, sql
 from feature_seed.gold import Profile
 from feature_seed.prefetch import prefetch
 from feature_seed.warehouse import READ_BYTES_PER_SECOND, Warehouse, patiently
@@ -41,7 +41,7 @@ class Layout(dg.ConfigurableResource):
 
 @dataclass(frozen=True)
 class FeatureStream:
-    """A feature's blocks of ready commands for some shards, read from the warehouse while it is iterated.
+    """An entity's blocks of ready commands for some shards, read from the warehouse while it is iterated.
 
     Yields blocks of a few thousand entities; memory is bounded by `pass_bytes` in ClickHouse and one block here. It
     ends well only when every entity was delivered, and from one and the same gold; what it yielded before stands.
@@ -49,14 +49,14 @@ class FeatureStream:
 
     warehouse: Warehouse
     layout: Layout
-    feature: Feature
+    entity: Entity
     shards: tuple[str, ...]
     before: Ready | None = None  # what the store said of itself when the load began
 
     @property
     def expected(self) -> int:
         """About how many entities there are, for progress: shards are alike."""
-        entities = self.warehouse.profile().entities(self.feature.entity)
+        entities = self.warehouse.profile().entities(self.entity.id)
         return entities * len(self.shards) // self.layout.shard_count
 
     @contextmanager
@@ -88,7 +88,7 @@ class FeatureStream:
     def _load(self, client: Client) -> Iterator[Block | None]:
         profile = self.warehouse.profile()
         deep = profile.rows > DEEP * self.layout.history_length * profile.cards
-        query = self.feature.commands(self.layout.on_conflict, deep=deep)
+        query = self.entity.commands(self.layout.on_conflict, deep=deep)
         parameters = {**self._parameters(), **self._background(profile)}
         for shards in self._passes(profile, deep=deep):
             yield from self._blocks(client, query, {**parameters, "shards": shards})
@@ -96,7 +96,7 @@ class FeatureStream:
 
     def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
         guarded = self.layout.on_conflict == "keep_newer"
-        commands = 1 if guarded else self.feature.replies
+        commands = 1 if guarded else self.entity.replies
         formats = {"String": "bytes"}
         begun = patiently(lambda: client.query_column_block_stream(query, parameters, SETTINGS, query_formats=formats))
         with begun as blocks:
@@ -110,7 +110,7 @@ class FeatureStream:
         expected = self._entities(client)
         if delivered < expected:
             raise WarehouseError(
-                f"{self.feature.name} is incomplete in shards {', '.join(sorted(self.shards))}: gold has {expected:,} "
+                f"{self.entity.name} is incomplete in shards {', '.join(sorted(self.shards))}: gold has {expected:,} "
                 f"entities there, and ClickHouse at {self.warehouse.address} delivered {delivered:,} before its answer "
                 f"ended. What was delivered is in the store: run again"
             )
@@ -118,14 +118,14 @@ class FeatureStream:
     def _entities(self, client: Client) -> int:
         """How many there are in gold; some of the shards are counted in one more scan."""
         if len(self.shards) == self.layout.shard_count:
-            return self.warehouse.profile().entities(self.feature.entity)
+            return self.warehouse.profile().entities(self.entity.id)
         query = over({name: sql(name) for name in ("gold", "transactions")}, sql("entities"))
         parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
         return int(self.warehouse.only_row(patiently(lambda: client.query(query, parameters)))["entities"])
 
     def _parameters(self) -> dict[str, Any]:
         return {
-            **self.feature.parameters(),
+            **self.entity.parameters(),
             "key_tags": self.layout.key_tags,
             **self.warehouse.table,
             "until": self.warehouse.profile().until,
@@ -148,7 +148,7 @@ class FeatureStream:
         """The shards in as few groups as memory allows: each group is one more scan of gold."""
         shards = sorted(int(shard, 16) for shard in self.shards)
         rows = profile.cards * self.layout.history_length if deep else profile.rows
-        collected = rows * self.feature.row_bytes + profile.entities(self.feature.entity) * self.feature.entity_bytes
+        collected = rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
         passes = ceil(collected / self.warehouse.pass_bytes * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(passes, len(shards)))
         for first in range(0, len(shards), size):

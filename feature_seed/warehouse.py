@@ -19,8 +19,8 @@ from pydantic import Field, PrivateAttr
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from feature_seed import tls
+from feature_seed.entity import sql
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError, WarehouseUnavailableError
-from feature_seed.feature import sql
 from feature_seed.gold import Identity, Profile, wrong_columns
 from feature_seed.sample import sample_gold
 from feature_seed.sockets import Sockets

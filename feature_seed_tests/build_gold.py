@@ -4,7 +4,7 @@ import os
 
 import clickhouse_connect
 
-from feature_seed.feature import sql
+from feature_seed.entity import sql
 
 
 def main() -> None:

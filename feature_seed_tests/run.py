@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
+from feature_seed.assets import cards, customers, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import gold_checks
 from feature_seed.io_manager import MemoryCheck, RedisIOManager
@@ -16,7 +16,7 @@ from feature_seed.warehouse import Warehouse
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
-_features = dg.AssetSelection.assets(card_history, card_location, customer_stats)
+_features = dg.AssetSelection.assets(cards, customers)
 
 # Parts of the two jobs: the features by themselves, and with all that makes the store ready but the checks of gold.
 _JOBS = [
@@ -58,7 +58,7 @@ def seed(
 ) -> dg.ExecuteInProcessResult:
     """Load every shard or one, with any rejected rows; `verify` it and say that it is ready; or run a job as it is."""
     definitions = dg.Definitions(
-        assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
+        assets=[gold_transactions, cards, customers, warm_start],
         asset_checks=[gold_checks, *FEATURE_CHECKS],
         jobs=_JOBS,
         resources={
@@ -77,10 +77,15 @@ def seed(
     )
 
 
+def materialised(result: dg.ExecuteInProcessResult, asset: str) -> dg.AssetMaterialization:
+    """An asset's materialisation: of the first shard, which is like all others."""
+    events = result.get_asset_materialization_events()
+    return next(one.materialization for one in events if one.asset_key == dg.AssetKey(asset))
+
+
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     """The metadata of an asset's materialisation."""
-    materialised = result.asset_materializations_for_node(asset)[0]
-    return {name: value.value for name, value in materialised.metadata.items()}
+    return {name: value.value for name, value in materialised(result, asset).metadata.items()}
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from feature_seed.contract import Transaction, Welford, apply_event, read_card, read_customer, read_ready
+from feature_seed.entity import ENTITIES
 from feature_seed.errors import StoreError
-from feature_seed.feature import FEATURES
 from feature_seed.online_store import OnlineStore
 from feature_seed.preflight import COMMANDS, examine
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
@@ -88,7 +88,7 @@ def test_the_seeder_has_what_the_whole_job_needs(
 
 def test_preflight_looks_for_every_right() -> None:
     """What the scripts call is in the list, and the list is the README's."""
-    called = {name for feature in FEATURES for name in re.findall(r"redis\.p?call\('(\w+)'", feature.guard)}
+    called = {name for entity in ENTITIES for name in re.findall(r"redis\.p?call\('(\w+)'", entity.guard)}
     assert called <= set(COMMANDS)
     granted = {rule[1:].upper().replace("|", " ") for rule in RIGHTS if rule[0] == "+"}
     assert granted == set(COMMANDS) | {"MULTI", "EXEC"}

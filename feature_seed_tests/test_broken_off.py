@@ -35,12 +35,12 @@ def over_http(golds: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     "broken",
     [
-        Kill("killed at any moment", signal.SIGKILL, [Moment("", 0.7), Moment("card_location", 0.02)]),
+        Kill("killed at any moment", signal.SIGKILL, [Moment("", 0.7), Moment("customers", 0.02)]),
         pytest.param(
-            Kill("killed over a ready store", signal.SIGKILL, [Moment("customer_stats")], reseed=True),
+            Kill("killed over a ready store", signal.SIGKILL, [Moment("customers")], reseed=True),
             marks=pytest.mark.slow,
         ),
-        Kill("terminated", signal.SIGTERM, [Moment("card_history", 0.05)]),
+        Kill("terminated", signal.SIGTERM, [Moment("cards", 0.05)]),
     ],
     ids=lambda broken: broken.tried,
 )

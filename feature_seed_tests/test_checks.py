@@ -14,7 +14,7 @@ import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions
+from feature_seed.assets import cards, customers, gold_transactions
 from feature_seed.checks import gold_checks
 from feature_seed.contract import read_ready
 from feature_seed.errors import GoldError, WarehouseError
@@ -468,7 +468,7 @@ def test_checks_without_a_range(make_parquet: MakeWarehouse, store: OnlineStore)
         seed(make_parquet(ROWS), store, job="seed_shard", shard="05", instance=instance)
         grown = make_parquet([transaction(i, f"c{i}") for i in range(400)])
         definitions = dg.Definitions(
-            assets=[gold_transactions, card_history, card_location, customer_stats],
+            assets=[gold_transactions, cards, customers],
             asset_checks=[gold_checks, *FEATURE_CHECKS],
             jobs=[dg.define_asset_job("checks", selection, executor_def=dg.in_process_executor)],
             resources={

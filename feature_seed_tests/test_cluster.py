@@ -18,8 +18,9 @@ from feature_seed import cluster as cluster_module
 from feature_seed import online_store
 from feature_seed.block import Block
 from feature_seed.cluster import ClusterConnection, ClusterStore
+from feature_seed.entity import ENTITIES, OnConflict
 from feature_seed.errors import ReadinessError, StoreError, StoreUnavailableError
-from feature_seed.feature import FEATURES, OnConflict
+from feature_seed.feature import FEATURES
 from feature_seed.online_store import OnlineStore
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
@@ -81,15 +82,15 @@ def nothing(sent: int) -> None:
 def load(
     store: OnlineStore, warehouse: Warehouse, on_conflict: OnConflict, before: Callable[[int], None] = nothing
 ) -> int:
-    """Every feature, in small blocks; how many entities were sent a second time.
+    """Every entity, in small blocks; how many entities were sent a second time.
 
     `before` is called before every block, with how many were sent.
     """
     layout = Layout(key_tags=True, on_conflict=on_conflict)
     sent = resent = 0
-    for feature in FEATURES:
-        stream = FeatureStream(warehouse, layout, feature, tuple(shard_names(layout.shard_count)))
-        with store.bulk([feature.guard]) as connection:
+    for entity in ENTITIES:
+        stream = FeatureStream(warehouse, layout, entity, tuple(shard_names(layout.shard_count)))
+        with store.bulk([entity.guard]) as connection:
             for block in stream:
                 for part in _parts(block):
                     before(sent)
@@ -97,14 +98,14 @@ def load(
                     sent += 1
             connection.drain()
         assert isinstance(connection, ClusterConnection)
-        assert connection.entities == connection.shards.total() == warehouse.profile().entities(feature.entity)
+        assert connection.entities == connection.shards.total() == warehouse.profile().entities(entity.id)
         resent += connection.resent
     return resent
 
 
 def _parts(block: Block) -> Iterator[Block]:
     positions = range(len(block.keys))
-    return (block.pick(positions[first : first + 100]) for first in range(0, len(block.keys), 100))
+    return (block.pick(positions[first : first + 50]) for first in range(0, len(block.keys), 50))
 
 
 @contextmanager
@@ -355,7 +356,7 @@ def test_a_primary_that_is_replaced_by_one_that_lags(
     eventually(lambda: replica.info("master_link_status") == "down")
 
     def replace(sent: int) -> None:
-        if sent == 2:
+        if sent == 1:
             cluster.promote(replica, "TAKEOVER")
             eventually(lambda: primary.info("role") == "slave")
 
@@ -365,7 +366,7 @@ def test_a_primary_that_is_replaced_by_one_that_lags(
         return
     with DagsterInstance.ephemeral() as instance:
         seed(warehouse, store, key_tags=True, job="load_and_verify", instance=instance)
-        replace(2)
+        replace(1)
         with pytest.raises(ReadinessError, match=r"replaced or restarted since it was seeded.*seed_all"):
             seed(warehouse, store, key_tags=True, job="warm_start", instance=instance)
 

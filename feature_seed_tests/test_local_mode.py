@@ -45,7 +45,7 @@ def test_seed_show_empty(home: Path) -> None:
 
     every = run(*DAGSTER, "job", "execute", "-m", "feature_seed", "-j", "seed_all")
     assert every.returncode == 0, every.stderr
-    assert "card_history: 5,000 entities" in every.stderr
+    assert "cards: 5,000 entities" in every.stderr
 
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert run(*FEATURE_SEED, "show", "card", "card-4987").stdout in readme
@@ -123,8 +123,8 @@ def test_parts_and_failures(
 ) -> None:
     """Before: a store as a clean run leaves it, emptied, and a key of another type, so that a run fails half-way.
 
-    After a re-execution from failure: ready, and every key as the clean run left it. Then histories are deleted, and
-    one shard and a range of shards bring back theirs, byte for byte.
+    After a re-execution from failure: ready, and every key as the clean run left it. Then histories and places are
+    deleted, and one shard, and a range of shards of one asset of cards, bring back theirs, byte for byte.
     """
     rows = [transaction(i, f"c{i % 90}", seconds=i) for i in range(500)]
     monkeypatch.setenv("FEATURE_SEED_GOLD_PARQUET", str(make_parquet(rows).gold_parquet))
@@ -138,12 +138,12 @@ def test_parts_and_failures(
         whole = features(local)
         local.flushall()
 
-        local.set("card:c7:loc", "not a hash")
+        local.set("cust:of c7:stats", "not a hash")
         failed = dg.execute_job(job, instance)
         ready = read_ready(local)
         assert not failed.success
         assert ready and ready.state == "seeding"
-        local.delete("card:c7:loc")
+        local.delete("cust:of c7:stats")
         options = dg.ReexecutionOptions.from_failure(failed.run_id, instance)
         with dg.execute_job(job, instance, reexecution_options=options) as resumed:
             loaded = [event.asset_key for event in resumed.filter_events(lambda event: event.is_step_materialization)]
@@ -154,11 +154,14 @@ def test_parts_and_failures(
         assert features(local) == whole
 
         named = chdb.query("SELECT 'c' || toString(number), sipHash64('c' || toString(number)) % 16 FROM numbers(90)")
-        shard_of = {f"card:{card}:history".encode(): shard for card, shard in named.result_rows}
+        shard_of = {
+            f"card:{card}:{key}".encode(): shard for card, shard in named.result_rows for key in ("history", "loc")
+        }
         local.delete(*shard_of)
         seed_shard = feature_seed.defs.resolve_job_def("seed_shard")
         assert seed_shard.execute_in_process(instance=instance, partition_key="03").success
         assert features(local) == {key: value for key, value in whole.items() if shard_of.get(key, 3) == 3}
-        assert history_of(("05", "07"), instance).success
+        materialised = history_of(("05", "07"), instance).get_asset_materialization_events()
+        assert {event.asset_key for event in materialised} == {dg.AssetKey("card_history")}
         some = {key: value for key, value in whole.items() if shard_of.get(key, 3) in (3, 5, 6, 7)}
         assert features(local) == some

@@ -185,7 +185,7 @@ def test_a_run_that_may_not_have_the_store_leaves_it_alone(
     online.delete(KEY)
 
 
-@pytest.mark.parametrize("step", ["customer_stats", "warm_start"])
+@pytest.mark.parametrize("step", ["customers", "warm_start"])
 def test_a_lock_that_is_lost_on_the_way_fails_the_step(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -197,7 +197,7 @@ def test_a_lock_that_is_lost_on_the_way_fails_the_step(
             online.set(KEY, "run z on another.host (process 7)")
 
     def robbed_before(self: BulkConnection, block: Block) -> None:
-        robbed(step == "customer_stats" and block.keys[0].endswith(b":stats"))
+        robbed(step == "customers" and block.keys[0].endswith(b":stats"))
         write(self, block)
 
     monkeypatch.setattr(BulkConnection, "write", robbed_before)

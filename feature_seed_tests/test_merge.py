@@ -26,7 +26,7 @@ from feature_seed.contract import (
     read_customer,
     read_ready,
 )
-from feature_seed.feature import FEATURES, HISTORY, LOCATION, STATS, Feature
+from feature_seed.entity import CARDS, CUSTOMERS, ENTITIES, Entity
 from feature_seed.online_store import OnlineStore
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
@@ -191,12 +191,12 @@ class Stage:
         self.gold = [*rows, transaction(0, "clock", seconds=watermark)]
         self.source = self.warehouse(self.gold)
 
-    def load(self, *some: Feature) -> None:
+    def load(self, *some: Entity) -> None:
         assert self.source
-        for feature in some or FEATURES:
+        for entity in some or ENTITIES:
             shards = tuple(shard_names(self.layout.shard_count))
-            stream = FeatureStream(self.source, self.layout, feature, shards, before=read_ready(self.online))
-            with self.store.bulk([feature.guard]) as connection:
+            stream = FeatureStream(self.source, self.layout, entity, shards, before=read_ready(self.online))
+            with self.store.bulk([entity.guard]) as connection:
                 for block in stream:
                     connection.write(block)
                 connection.drain()
@@ -276,7 +276,7 @@ def assert_holds(stage: Stage, checkpoint: int) -> None:
     assert_customers(stage, checkpoint)
 
 
-def assert_unchanged_by(stage: Stage, *some: Feature) -> None:
+def assert_unchanged_by(stage: Stage, *some: Entity) -> None:
     before = features(stage.online)
     stage.load(*some)
     after = features(stage.online)
@@ -289,11 +289,10 @@ def test_every_case(stage: Stage) -> None:
     """
     stage.rebuild(FIRST_WATERMARK, [row for case in CASES for row in case.own(case.first)])
     stage.play("before")
-    stage.load(HISTORY)
-    assert_unchanged_by(stage, HISTORY)
+    stage.load(CARDS)
+    assert_unchanged_by(stage, CARDS)
     stage.play("between")
-    stage.load(HISTORY)
-    stage.load(LOCATION, STATS)
+    stage.load()
     assert_holds(stage, 0)
     assert_unchanged_by(stage)
     stage.ready()
@@ -302,10 +301,10 @@ def test_every_case(stage: Stage) -> None:
     stage.play("after")
     seconds = [row for case in CASES for row in case.own(case.first if case.second is None else case.second)]
     stage.rebuild(SECOND_WATERMARK, seconds)
-    stage.load(HISTORY)
-    assert_unchanged_by(stage, HISTORY)
+    stage.load(CARDS)
+    assert_unchanged_by(stage, CARDS)
     stage.play("amid")
-    stage.load(LOCATION, STATS)
+    stage.load(CUSTOMERS)
     assert_holds(stage, 1)
     assert_unchanged_by(stage)
     stage.ready()
@@ -326,11 +325,11 @@ def merge(
     online: redis.Redis, gold: Sequence[str], stored: Sequence[str], *, seeded: int, seq: int, count: int
 ) -> list[str]:
     """The list after a load of two elements from a gold of `count` transactions."""
-    history, counter, marker = (key.of("c") for key in (CARD_HISTORY, CARD_SEQ, CARD_SEEDED))
+    keys = history, counter, marker, *_ = [key.of("c") for key in CARDS.keys]
     online.delete(history)
     online.rpush(history, *stored)
     online.mset({counter: seq, marker: seeded})
-    online.eval(HISTORY.guard, 3, history, counter, marker, len(gold), 0, 2**53, 0, count, *gold)  # type: ignore[misc]
+    online.eval(CARDS.guard, len(keys), *keys, len(gold), 0, 2**53, 0, count, 0, "", "", *gold)  # type: ignore[misc]
     return [one.decode() for one in online.lrange(history, 0, -1)]  # type: ignore[union-attr]
 
 
@@ -461,7 +460,7 @@ def test_a_customer_that_was_written_back_without_the_seed(stage: Stage) -> None
     event = own("c", [at(104)])[0]
     stage.online.hset(CUSTOMER_STATS.of("of c"), mapping=before.update(event.amount).encode())
     stage.live.append(event)
-    stage.load(STATS)
+    stage.load(CUSTOMERS)
     found, union = read_customer(stage.online, "of c"), stage.expected().customers["of c"]
     assert found and found.count == union.count == 34
     assert math.isclose(found.mean, union.mean, rel_tol=1e-12)

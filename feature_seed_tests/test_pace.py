@@ -161,7 +161,7 @@ def test_probes_that_fail_end_the_load(warehouse: Warehouse, store: OnlineStore,
     result = seed(warehouse, store, max_rate=2000, max_latency_ms=1000)
     thread.join()
     restarted = [event.step_key for event in result.all_events if event.event_type_value == "STEP_RESTARTED"]
-    assert restarted == ["card_history"]
+    assert restarted == ["cards"]
     assert_holds(online, expect(ROWS))
     assert not [one for one in threading.enumerate() if one.name == "probes"]
 

@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from feature_seed import preflight
+from feature_seed.entity import CUSTOMERS
 from feature_seed.errors import StoreError
-from feature_seed.feature import FEATURES, STATS
+from feature_seed.feature import FEATURES
 from feature_seed.online_store import OnlineStore
 from feature_seed.room import estimate
 from feature_seed.stream import FeatureStream, Layout, shard_names
@@ -157,7 +158,7 @@ def shallow() -> list[Row]:
 def test_the_estimate_is_what_is_taken(make_parquet: MakeWarehouse, rows: Callable[[], list[Row]]) -> None:
     """Before: an empty store. After seeding, its memory has grown by what was estimated, within 25 %."""
     warehouse, shards = make_parquet(rows()), tuple(shard_names(16))
-    stream = FeatureStream(warehouse, Layout(), STATS, shards)
+    stream = FeatureStream(warehouse, Layout(), CUSTOMERS, shards)
     with server() as (client, store):
         room = estimate(client, stream, FEATURES)
         before = client.info("memory")["used_memory"]

@@ -82,9 +82,9 @@ def test_a_server_that_restarts_in_mid_load(
 ) -> None:
     """Killed as the first feature comes, and back, empty, a moment later: every key is right in the end."""
     port = servers.enter_context(redis_server())
-    break_at(b":seeded", 1, lambda: restart(servers, port))
+    break_at(b":last_ts", 1, lambda: restart(servers, port))
     result = seed(warehouse, OnlineStore(url=f"redis://127.0.0.1:{port}"), job="seed_all")
-    assert attempts(result, "card_history") == 2
+    assert attempts(result, "cards") == 2
     with redis.Redis(port=port) as client:
         ready = read_ready(client)
         assert ready and (ready.state, ready.cards) == ("ready", 12_000)
@@ -135,8 +135,8 @@ def test_what_stays_away_fails_in_the_end(make_parquet: MakeWarehouse, store: On
     else:
         warehouse = Warehouse(host="127.0.0.1", port=port)
     result = seed(warehouse, store, job="load_shard", shard="00", raise_on_error=False)
-    assert attempts(result, "card_history") == 3
-    assert f"{port} cannot be reached" in error(result, "card_history")
+    assert attempts(result, "cards") == 3
+    assert f"{port} cannot be reached" in error(result, "cards")
 
 
 def error(result: dg.ExecuteInProcessResult, step: str) -> str:
@@ -171,10 +171,10 @@ def test_what_does_not_pass_is_not_tried_again(
         (Warehouse(gold_parquet="gone.parquet"), store, "No Parquet file"),
     ):
         result = seed(wrong_warehouse, wrong_store, raise_on_error=False)
-        assert attempts(result, "card_history") == 1
-        assert message in error(result, "card_history")
+        assert attempts(result, "cards") == 1
+        assert message in error(result, "cards")
     assert connections(online, OnlineStore(url=f"redis://127.0.0.1:{redis_port}", password="wrong")) == 1
     online.set("card:c1:history", "another's")
     result = seed(warehouse, store, raise_on_error=False)
-    assert attempts(result, "card_history") == 1
-    assert "WRONGTYPE" in error(result, "card_history")
+    assert attempts(result, "cards") == 1
+    assert "WRONGTYPE" in error(result, "cards")

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from feature_seed import online_store, retries, sensors
-from feature_seed.assets import card_history, card_location, customer_stats, gold_transactions, warm_start
+from feature_seed.assets import cards, customers, gold_transactions, warm_start
 from feature_seed.automation import seed_all, seed_shard
 from feature_seed.checks import gold_checks
 from feature_seed.contract import read_ready
@@ -91,7 +91,7 @@ class Deployment:
 
     def definitions(self, store: OnlineStore) -> dg.Definitions:
         return dg.Definitions(
-            assets=[gold_transactions, card_history, card_location, customer_stats, warm_start],
+            assets=[gold_transactions, cards, customers, warm_start],
             asset_checks=[gold_checks, *FEATURE_CHECKS],
             jobs=[seed_all, seed_shard],
             sensors=SENSORS,
@@ -622,7 +622,7 @@ def test_a_failed_run_is_posted(
 def test_a_failed_run_of_an_asset_page_is_told(deployment: Deployment, log: list[str]) -> None:
     """Materialize, backfills and `dagster asset materialize` run a job of Dagster's own. Before: nothing failed."""
     deployment.tick(run_failed)
-    selected = deployment.job("Materialize", CLOSED_STORE).get_subset(asset_selection={card_history.key})
+    selected = deployment.job("Materialize", CLOSED_STORE).get_subset(asset_selection={dg.AssetKey("card_history")})
     failed = selected.execute_in_process(
         run_config=QUIET, instance=deployment.instance, partition_key="00", raise_on_error=False
     )

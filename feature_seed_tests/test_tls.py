@@ -184,6 +184,6 @@ def fails_at_once(warehouse: Warehouse, store: OnlineStore, says: str) -> None:
     started = time.monotonic()
     result = seed(warehouse, store, job="load_shard", shard="00", raise_on_error=False)
     assert time.monotonic() - started < 20
-    failed = result.failure_data_for_node("card_history")
+    failed = result.failure_data_for_node("cards")
     assert failed and failed.error and re.search(says, failed.error.to_string())
     assert not [event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]

@@ -14,10 +14,9 @@ import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed import online_store, retries, stream, warehouse
+from feature_seed import entity, online_store, retries, stream, warehouse
 from feature_seed.contract import read_ready
 from feature_seed.errors import GoldError, StoreError, WarehouseError
-from feature_seed.feature import HISTORY, STATS
 from feature_seed.online_store import OnlineStore
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
@@ -107,7 +106,7 @@ def make_gold(port: int) -> None:
 
 
 def history(gold: Warehouse, *shards: str) -> FeatureStream:
-    return FeatureStream(gold, Layout(), HISTORY, shards or tuple(shard_names(16)))
+    return FeatureStream(gold, Layout(), entity.CARDS, shards or tuple(shard_names(16)))
 
 
 def delivered(read: FeatureStream) -> int:
@@ -157,7 +156,7 @@ MEMORY = "failed on gold table 'gold': .*Memory limit .total. exceeded"
         (
             "end",
             100,
-            r"card_history is incomplete in shards 00, .*, 0f: gold has 600 entities there, and .* \d\d\d before",
+            r"cards is incomplete in shards 00, .*, 0f: gold has 600 entities there, and .* \d\d\d before",
         ),
     ],
 )
@@ -207,7 +206,7 @@ def test_missing_entities_of_some_shards_are_found(endpoint: ClickHouseServer, g
     with pytest.raises(WarehouseError) as failure:
         blocks.extend(history(gold, "03", "0a"))
     assert 0 < sum(len(block.keys) for block in blocks) < whole < CARDS
-    assert f"card_history is incomplete in shards 03, 0a: gold has {whole} entities" in str(failure.value)
+    assert f"cards is incomplete in shards 03, 0a: gold has {whole} entities" in str(failure.value)
     assert f"delivered {sum(len(block.keys) for block in blocks)} before its answer ended" in str(failure.value)
 
 
@@ -312,7 +311,7 @@ def test_what_is_refused_is_not_tried_again(
 def test_syntax_error_is_not_tried_again(gold: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     gold.profile()
     monkeypatch.setattr(warehouse, "PAUSES", (20.0,))
-    monkeypatch.setattr(type(HISTORY), "commands", lambda *_, **__: "SELECT (")
+    monkeypatch.setattr(entity.Entity, "commands", lambda *_, **__: "SELECT (")
     with within(10), pytest.raises(WarehouseError, match="SYNTAX_ERROR"):
         delivered(history(gold))
 
@@ -503,7 +502,7 @@ def test_redis_that_stops_to_acknowledge(
     """The socket times out where replies are read in bulk: that is Redis's."""
     monkeypatch.setattr(online_store, "_ANSWER_SECONDS", 1)
     with pytest.raises(StoreError, match="Redis did not acknowledge: timed out"), store.bulk() as bulk:
-        blocks = iter(FeatureStream(gold, Layout(on_conflict="overwrite"), STATS, ("00",)))
+        blocks = iter(FeatureStream(gold, Layout(on_conflict="overwrite"), entity.CUSTOMERS, ("00",)))
         bulk.write(next(blocks))
         online.client_pause(2000)
         bulk.write(next(blocks))

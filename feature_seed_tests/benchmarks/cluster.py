@@ -34,7 +34,7 @@ from redis.crc import key_slot
 
 from feature_seed.block import Block
 from feature_seed.cluster import ClusterStore
-from feature_seed.feature import FEATURES, OnConflict
+from feature_seed.entity import ENTITIES, OnConflict
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.benchmarks.stage import load, write_gold
@@ -45,14 +45,14 @@ _PASSWORD = "of-a-benchmark"
 
 @dataclass(frozen=True)
 class Recording:
-    """What seeding sends: its blocks by feature, and each node's commands in a file."""
+    """What seeding sends: its blocks by entity, and each node's commands in a file."""
 
     blocks: Sequence[tuple[str, Sequence[Block]]]
     files: Sequence[Path]
 
     @classmethod
     def of(cls, streams: Sequence[FeatureStream], home: Path) -> "Recording":
-        blocks = [(stream.feature.guard, list(stream)) for stream in streams]
+        blocks = [(stream.entity.guard, list(stream)) for stream in streams]
         files = [home / f"node-{i}.resp" for i in range(len(THIRDS))]
         for file, slots in zip(files, THIRDS, strict=True):
             with file.open("wb") as commands:
@@ -97,7 +97,7 @@ def timed(way: Callable[[Cluster], None]) -> tuple[float, list[int]]:
 def measure(gold: Path, home: Path, on_conflict: OnConflict, rounds: int) -> None:
     layout = Layout(key_tags=True, on_conflict=on_conflict)
     shards = tuple(shard_names(layout.shard_count))
-    streams = [FeatureStream(Warehouse(gold_parquet=str(gold)), layout, feature, shards) for feature in FEATURES]
+    streams = [FeatureStream(Warehouse(gold_parquet=str(gold)), layout, entity, shards) for entity in ENTITIES]
     recording = Recording.of(streams, home)
     loads: dict[str, Callable[[Cluster], None]] = {
         "floor": recording.load_by_cli,

@@ -39,7 +39,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import CARD_HISTORY, HISTORY_LENGTH, Transaction
-from feature_seed.feature import HISTORY
+from feature_seed.entity import CARDS
 from feature_seed.online_store import OnlineStore
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
@@ -69,7 +69,7 @@ class Gold:
 
     @property
     def stream(self) -> FeatureStream:
-        return FeatureStream(self.warehouse, Layout(), HISTORY, tuple(shard_names(16)))
+        return FeatureStream(self.warehouse, Layout(), CARDS, tuple(shard_names(16)))
 
     def ranked(self) -> Histories:
         """Every card's history by row_number, oldest first."""
@@ -82,7 +82,7 @@ class Gold:
         """What the two take."""
         ranking = f"{_ROW_NUMBER}\nFORMAT Null"
         return {
-            "card_history": self.meter.effort(lambda: query(self.stream)),
+            "cards": self.meter.effort(lambda: query(self.stream)),
             "row_number": self.meter.effort(lambda: self.client.command(ranking, self._parameters)),
         }
 

@@ -34,7 +34,7 @@ class _DiscardedStream(FeatureStream):
 
 def query(stream: FeatureStream) -> int:
     """Let ClickHouse alone do the stream's queries, and say how many these are."""
-    return sum(1 for _ in _DiscardedStream(stream.warehouse, stream.layout, stream.feature, stream.shards))
+    return sum(1 for _ in _DiscardedStream(stream.warehouse, stream.layout, stream.entity, stream.shards))
 
 
 def query_seconds(stream: FeatureStream) -> float:
@@ -65,7 +65,7 @@ class Recording:
                 for block in stream
             ]
             os.fsync(file.fileno())  # or the disk is still busy with it while the first load is timed
-        return cls(path, blocks, [stream.feature.guard for stream in streams])
+        return cls(path, blocks, [stream.entity.guard for stream in streams])
 
     def load(self, home: Path) -> None:
         """Send everything to the server under `home`, until that has acknowledged every command."""

@@ -20,7 +20,7 @@ COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
 
 
 class Report(TypedDict):
-    """What the process used, and the `seconds` that the materialisation of each asset states.
+    """What the process used, and the `seconds` that materialisations state of the load of each entity.
 
     `ended` is when each load was done, in Unix seconds.
     """
@@ -60,7 +60,7 @@ def main(report: Path) -> None:
             raise
     used = Report(cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, ended={})
     for feature in FEATURES:
-        used["seconds"][feature.name], used["ended"][feature.name] = _load(feature.name)
+        used["seconds"][feature.entity.name], used["ended"][feature.entity.name] = _load(feature.name)
     report.write_text(json.dumps(used))
 
 

@@ -39,7 +39,7 @@ from tempfile import TemporaryDirectory
 
 import clickhouse_connect
 
-from feature_seed.feature import FEATURES
+from feature_seed.entity import ENTITIES
 from feature_seed.online_store import OnlineStore
 from feature_seed.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse import Warehouse
@@ -72,7 +72,7 @@ class Way:
             warehouse = warehouse.model_copy(update={"pass_bytes": self.pass_bytes})
         warehouse.profile()  # a scan that all ways have
         layout = Layout(shard_count=self.shards, on_conflict="overwrite")
-        return [FeatureStream(warehouse, layout, feature, tuple(shard_names(self.shards))) for feature in FEATURES]
+        return [FeatureStream(warehouse, layout, entity, tuple(shard_names(self.shards))) for entity in ENTITIES]
 
 
 WAYS = (Way("one pass", 1, 10**12), Way("one run", 16), Way("a pass each", 16, 1))

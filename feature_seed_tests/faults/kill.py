@@ -17,9 +17,8 @@ from feature_seed_tests.faults.stage import Stage
 
 STEPS = (
     "gold_checks",
-    "card_history",
-    "card_location",
-    "customer_stats",
+    "cards",
+    "customers",
     "card_history_checks",
     "card_location_checks",
     "customer_stats_checks",

@@ -12,7 +12,7 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import READY, Card, Ready, Welford, read_card, read_customer
-from feature_seed.feature import OnConflict
+from feature_seed.entity import OnConflict
 from feature_seed.online_store import OnlineStore
 from feature_seed.warehouse import Warehouse
 from feature_seed_tests.expected import replay

@@ -1,4 +1,4 @@
 -- Where every card was last, in degrees.
 SELECT toFloat64(lon) AS x, toFloat64(lat) AS y
-FROM card_location
+FROM cards
 WHERE located

@@ -1,20 +1,45 @@
--- A card's list and its count. Every event moves both on together, so both are decided in one step: there is no moment
--- between them for an event to fall into.
+-- A card: its list and its count, where and when it was last used. Every event moves them on together, so all are decided
+-- in one step: there is no moment between them for an event to fall into.
 --
--- KEYS: history, seq, seeded
--- ARGV: history length, '1' for newest first, watermark in Unix ms, '1' for a first load, gold's count of the card,
---       then gold's newest transactions in stored order
+-- KEYS: history, seq, seeded, loc, last_ts
+-- ARGV: history length, '1' for newest first, watermark in Unix ms, '1' for a first load, gold's count of the card, its
+--       last_ts, its lat and lon ('' where gold has no location), then gold's newest transactions in stored order
 -- Returns 1 when the card is as gold has it, 0 when live events are kept beside gold's.
 --
 -- Invariant: `seeded` is gold's count when it was last loaded, and seq - seeded how many events the card had that this
 -- gold did not hold. One event is one element and one INCR: these are the newest elements of the list. What must come
 -- out is gold, and after it the live events that it does not hold, in the order in which they arrived.
+
+-- Where and when, of a card that is `touched` by events that gold does not hold, or is not: which of both is later is told
+-- by time alone. Whether gold's time was taken.
+local live_ts = tonumber(redis.call('GET', KEYS[5]))
+local function placed(touched)
+    local located = ARGV[7] ~= ''
+    touched = touched and live_ts
+    -- At the same time the live event is the later one, since gold does not hold it.
+    if touched and live_ts >= tonumber(ARGV[6]) then
+        -- Live events may all be without coordinates: then gold's are the latest.
+        if located and redis.call('EXISTS', KEYS[4]) == 0 then
+            redis.call('HSET', KEYS[4], 'lat', ARGV[7], 'lon', ARGV[8])
+        end
+        return false
+    end
+    redis.call('SET', KEYS[5], ARGV[6])
+    if located then
+        redis.call('HSET', KEYS[4], 'lat', ARGV[7], 'lon', ARGV[8])
+    elseif not touched then
+        redis.call('DEL', KEYS[4])
+    end
+    return true
+end
+
 local count = tonumber(ARGV[5])
 local stored = redis.call('LRANGE', KEYS[1], 0, -1)
 local live = tonumber(redis.call('GET', KEYS[2]))
 if #stored == 0 and not live then
-    redis.call('RPUSH', KEYS[1], unpack(ARGV, 6))
+    redis.call('RPUSH', KEYS[1], unpack(ARGV, 9))
     redis.call('MSET', KEYS[2], ARGV[5], KEYS[3], ARGV[5])
+    placed(false)
     return 1
 end
 
@@ -28,11 +53,12 @@ end
 local unchanged = seeded == count
 local new = live - (seeded or 0)
 
-local same = #stored == #ARGV - 5
+local same = #stored == #ARGV - 8
 for i = 1, #stored do
-    same = same and stored[i] == ARGV[i + 5]
+    same = same and stored[i] == ARGV[i + 8]
 end
 if same and unchanged and new == 0 then
+    placed(false)
     return 1
 end
 
@@ -79,7 +105,7 @@ local function decode(element)
     end
 end
 
-local gold, list = oldest_first(ARGV, 6), oldest_first(stored, 1)
+local gold, list = oldest_first(ARGV, 9), oldest_first(stored, 1)
 local texts = {}
 for _, element in ipairs(gold) do
     texts[element] = true
@@ -167,4 +193,4 @@ end
 if total ~= live or count ~= marker then
     redis.call('MSET', KEYS[2], string.format('%.0f', total), KEYS[3], ARGV[5])
 end
-return (kept == 0 and total == count) and 1 or 0
+return (placed(total ~= count) and kept == 0 and total == count) and 1 or 0

@@ -6,4 +6,4 @@ SELECT
         '*8\r\n$7\r\nEVALSHA\r\n', bulk({script:String}), '$1\r\n1\r\n', bulk(keys),
         if({first_load:Bool}, '$1\r\n1\r\n', '$1\r\n0\r\n'), bulk(count), bulk(mean), bulk(m2)
     ) AS commands
-FROM customer_stats
+FROM customers

@@ -1,9 +1,13 @@
 """What travels from the warehouse to the store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+
+# Of a block. With all 2,000 that come at once of 4 M cards, 3 MB, the process grows by two fifths more while it loads:
+# the next do not fit where others were. With 64 it takes a sixth more CPU.
+_ENTITIES = 256
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,16 @@ class Block:
     sizes: Sequence[int]
     commands: int
     guarded: bool
+
+    @classmethod
+    def cut(
+        cls, shards: Sequence[int], keys: Sequence[bytes], payloads: Sequence[bytes], *, commands: int, guarded: bool
+    ) -> Iterator["Block"]:
+        """Blocks of a bounded size, of any number of entities."""
+        for first in range(0, len(keys), _ENTITIES):
+            some = slice(first, first + _ENTITIES)
+            texts = payloads[some]
+            yield cls(shards[some], keys[some], b"".join(texts), [*map(len, texts)], commands, guarded)
 
     def pick(self, positions: Sequence[int]) -> "Block":
         """The block of these entities alone."""

@@ -43,7 +43,7 @@ class Layout(dg.ConfigurableResource):
 class FeatureStream:
     """An entity's blocks of ready commands for some shards, read from the warehouse while it is iterated.
 
-    Yields blocks of a few thousand entities; memory is bounded by `pass_bytes` in ClickHouse and one block here. It
+    Yields blocks of some hundred entities; memory is bounded by `pass_bytes` in ClickHouse and a few blocks here. It
     ends well only when every entity was delivered, and from one and the same gold; what it yielded before stands.
     """
 
@@ -101,8 +101,8 @@ class FeatureStream:
         begun = patiently(lambda: client.query_column_block_stream(query, parameters, SETTINGS, query_formats=formats))
         with begun as blocks:
             for block in blocks:
-                shards, keys, payloads = block
-                yield Block(shards, keys, b"".join(payloads), [*map(len, payloads)], commands, guarded)
+                yield from Block.cut(*block, commands=commands, guarded=guarded)
+                block.clear()  # clickhouse-connect holds on to its first one, and to the last while it reads the next
 
     def _require_whole(self, client: Client, delivered: int) -> None:
         """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks."""

@@ -20,14 +20,14 @@ keeps gold for the next run (the disk needs some 3 GB more for a while).
 
 Whatever loads, a handful of cards must come out as seeding left them.
 
-Measured with Redis 7.0 on two cores, one round each; seeding is 2.1 floors in `overwrite`, 1.5 in `keep_newer`:
+Measured with Redis 7.0 on two cores, one round each; seeding is 1.46 and 1.50 floors in `overwrite`, 1.23 in
+`keep_newer`:
 
     cards  transactions  on conflict   end to end  seeding  floor  ClickHouse  straightforward     peak
-    1 M    10 M          overwrite           26 s     23 s   11 s        14 s            814 s  1.43 GB
-    1 M    10 M          keep_newer          37 s     33 s   22 s        17 s            787 s  1.39 GB
-    20 k   10 M          overwrite            8 s      5 s  0.2 s         4 s             39 s  0.91 GB
+    1 M    10 M          overwrite           44 s     23 s   16 s         9 s            680 s  1.27 GB
+    1 M    10 M          keep_newer          53 s     32 s   26 s         9 s            711 s  1.27 GB
 
-The last is ClickHouse's work almost alone: 500 transactions a card, of which ten are kept.
+End to end includes the checks.
 
 What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
 
@@ -39,8 +39,10 @@ What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
     three passes (400 MB) instead of four (256 MB)                               -1.5 CPU-s, +0.2 GB
     spilling to disk (max_bytes_before_external_group_by) instead of passes      twice the CPU, 1.6 GB
     cutting by time first, at 10 transactions a card                             +25 % CPU, so only for deep histories
-    list, place and time of a card from one query, in one transaction            -3 to -4.5; not taken, since then no
-                                                                                 card feature can be seeded by itself
+    list, place and time of a card from one query, in one transaction            -3
+    a send buffer of 4 MB on a unix socket, as TCP has                           -2.5
+    the next pass grouped while this one is written, in a second query           no gain: a third more CPU, +0.4 GB
+    two passes (540 MB) instead of three (360 MB)                                -0.7 (3 %), +0.1 GB
 """
 
 import argparse

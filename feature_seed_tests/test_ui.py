@@ -215,7 +215,9 @@ def test_a_backfill_of_many_runs(
     home = tmp_path / "instance"
     home.mkdir()
     (home / "dagster.yaml").write_text(TWO_AT_A_TIME)
-    with deployment(home, {**environment(warehouse, redis_port), "FEATURE_SEED_SHARDS_PER_RUN": "4"}) as port:
+    # So slow that a run is not over before the next is launched, 1.3 s later.
+    slowly = {"FEATURE_SEED_SHARDS_PER_RUN": "4", "FEATURE_SEED_MAX_RATE": "10"}
+    with deployment(home, {**environment(warehouse, redis_port), **slowly}) as port:
         params = {"assetSelection": [{"path": [name]} for name in (*FEATURES, "warm_start")], "allPartitions": True}
         backfill = query(port, BACKFILL, params=params)["launchPartitionBackfill"]["backfillId"]
         runs = wait_for(lambda: backfilled(port, backfill, runs=5), SEEDED_SECONDS, "the backfill is done")

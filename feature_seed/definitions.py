@@ -31,7 +31,7 @@ warehouse = Warehouse(
     gold_table=os.environ.get("FEATURE_SEED_GOLD_TABLE") or "fact_transactions_gold",
     gold_parquet=os.environ.get("FEATURE_SEED_GOLD_PARQUET") or None,
     home=environment.home(),
-    pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 360, 1, 1_000_000),
+    pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 540, 1, 1_000_000),
 )
 
 store = named_store()

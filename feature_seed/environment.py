@@ -25,7 +25,7 @@ VARIABLES = {
     "FEATURE_SEED_GOLD_PARQUET": ("gold snapshot (path or glob) for the embedded engine", "a generated sample"),
     "FEATURE_SEED_PASS_MB": (
         "memory for what ClickHouse collects of cards or customers at a time; with less of it, gold is read more often",
-        "`360`",
+        "`540`",
     ),
     "REDIS_URL": (
         "the feature store: `redis://`, `rediss://`, `unix://`",

@@ -326,11 +326,10 @@ def _passes(error: Exception) -> bool:
 
 def _refusal(reply: object) -> hiredis.ReplyError | None:
     """The error that a reply is, or that EXEC's list of replies holds."""
-    if isinstance(reply, hiredis.ReplyError):
-        return reply
-    if isinstance(reply, list):
-        return next((one for one in reply if isinstance(one, hiredis.ReplyError)), None)
-    return None
+    replies = reply if isinstance(reply, list) else [reply]
+    if hiredis.ReplyError not in map(type, replies):
+        return None
+    return next(one for one in replies if isinstance(one, hiredis.ReplyError))
 
 
 def _advised(message: str) -> str:

@@ -82,9 +82,9 @@ _OVERLOADED = ("TOO_MANY_SIMULTANEOUS_QUERIES", "NETWORK_ERROR", "SOCKET_TIMEOUT
 class Warehouse(dg.ConfigurableResource):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
-    `pass_bytes` is about what ClickHouse collects in memory in one pass over gold. A pass reads all of it again, 1.6
-    CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards, a job takes 52 CPU-seconds at 256 MB, 49 at 360
-    and 48 at 600, in 1.3, 1.3 and 1.8 GB with ClickHouse embedded.
+    `pass_bytes` is about what ClickHouse collects in memory in one pass over gold. A pass reads all of it again, 1.4
+    CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse embedded, a job takes 44
+    CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, and 40 and 2.1 in one pass.
     """
 
     host: str | None = None
@@ -98,7 +98,7 @@ class Warehouse(dg.ConfigurableResource):
     gold_table: str = "fact_transactions_gold"
     gold_parquet: str | None = None
     home: str = ".feature_seed"
-    pass_bytes: int = 360_000_000
+    pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
 
@@ -161,14 +161,21 @@ class Warehouse(dg.ConfigurableResource):
                 "ClickHouse embedded in the process needs chdb: "
                 "pip install 'feature_seed[local]', or set CLICKHOUSE_HOST for a server"
             ) from e
-        # Bound by the client: a view's definition takes no server-side parameters. Without the settings, what a file
-        # lacks of another's columns is read as zeros.
+        # Bound by the client: a view's definition takes no server-side parameters. Without the first two settings, what
+        # a file lacks of another's columns is read as zeros. Each thread more that parses holds row groups, 100 MB at a
+        # million rows each, and is no faster on two cores.
         client.command(
-            f"CREATE OR REPLACE VIEW default.{_SNAPSHOT} AS SELECT * FROM file(%(snapshot)s, 'Parquet') "
-            "SETTINGS input_format_parquet_allow_missing_columns = 0, input_format_null_as_default = 0",
+            f"CREATE OR REPLACE VIEW default.{_SNAPSHOT} AS SELECT * FROM file(%(snapshot)s, 'Parquet') SETTINGS "
+            "input_format_parquet_allow_missing_columns = 0, input_format_null_as_default = 0, max_parsing_threads = 1",
             parameters={"snapshot": self._snapshot(client)},
         )
         return client
+
+    def give_back(self, client: Client) -> None:
+        """Have embedded ClickHouse return what it has freed, which is in the way of its next query's memory."""
+        jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
+        if not self.host and client.command(jemalloc):
+            client.command("SYSTEM JEMALLOC PURGE")
 
     def _snapshot(self, client: Client) -> str:
         if self.gold_parquet and set(self.gold_parquet) & set("*?{}") and Path(self.gold_parquet).exists():

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
-# Of a block, some 250 cards or 3,000 customers; one entity may be more. With all 2,000 cards that come at once of 4 M,
-# 3 MB, the process grows by two fifths more while it loads: the next do not fit where others were. With 0.1 MB it takes
+# Of a block, some 250 cards or 3,000 customers; one entity may be more. With all 2,000 cards that come at once, 4 MB,
+# the process grows by two fifths more while it loads: the next do not fit where others were. With 0.1 MB it takes
 # a sixth more CPU.
 _BYTES = 500_000
 

@@ -98,6 +98,11 @@ class Profile:
         """The watermark in microseconds since 1970, as the SQL's parameter."""
         return (self.watermark - _EPOCH) // timedelta(microseconds=1)
 
+    @property
+    def readable(self) -> dict[str, int | bool]:
+        """By which the SQL chooses what is read: rows up to the watermark, looked at one by one if any was rejected."""
+        return {"until": self.until, "all_valid": not self.rejected}
+
     def entities(self, column: str) -> int:
         """How many an id column names: `card_id` or `customer_id`."""
         return self.cards if column == "card_id" else self.customers

@@ -289,7 +289,7 @@ class BulkConnection:
         for position in range(expected):
             while (reply := next_reply()) is False:
                 self._receive()
-            if type(reply) is bytes:  # OK or QUEUED, four of five replies
+            if type(reply) is bytes:  # OK or QUEUED, five of six replies
                 continue
             if reply == 0:
                 kept += 1

@@ -103,7 +103,7 @@ class Picture:
             "history_length": layout.history_length,
             "newest_first": layout.newest_first,
             "watermark": gold.watermark.timestamp(),
-            "until": gold.until,
+            **gold.readable,
             "columns": columns,
             "rows": columns * 5 // 8,
         }

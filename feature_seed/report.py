@@ -16,7 +16,7 @@ from feature_seed.readiness import Seeded
 from feature_seed.stream import Layout
 from feature_seed.warehouse import Warehouse
 
-_TOGETHER = "Cards are loaded whole: what was sent and the seconds are of both of their features."
+_TOGETHER = "Cards are loaded whole: kept newer, what was sent and the seconds are of both of their features."
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
         "key_tags": layout.key_tags,
         "shard_count": layout.shard_count,
         "shards": list(range(layout.shard_count)),
-        "until": warehouse.profile().until,
+        **warehouse.profile().readable,
     }
     query = over({"gold": sql("gold"), "transactions": sql("transactions")}, sql("report/entities"))
     with warehouse.client() as gold, warehouse.errors():

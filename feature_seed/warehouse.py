@@ -323,7 +323,7 @@ class Warehouse(dg.ConfigurableResource):
     def _readable(self, client: Client) -> int:
         """How many usable rows a query that begins now would read: a scan of two columns, in case gold has grown."""
         query = f"WITH gold AS ({sql('gold')}) {sql('readable')}"
-        parameters = {**self.table, "until": self.profile().until}
+        parameters = {**self.table, **self.profile().readable}
         return int(self.only_row(client.query(query, parameters))["rows"])
 
 

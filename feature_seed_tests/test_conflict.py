@@ -101,6 +101,17 @@ def test_a_load_that_failed_is_still_the_first(warehouse: Warehouse, online: red
     assert hot and customer and (hot.seq, customer.count) == (13, 13)
 
 
+@pytest.mark.parametrize("key", ["history", "seq", "loc", "last_ts"])
+def test_key_of_another_type_leaves_its_card_as_it_was(
+    warehouse: Warehouse, online: redis.Redis, store: OnlineStore, key: str
+) -> None:
+    """Before: one of a card's keys is another program's stream. After: an error that names it, and no other key."""
+    online.xadd(f"card:hot:{key}", {"of": "another"})
+    with pytest.raises(StoreError, match=r"card:hot:.*WRONGTYPE"):
+        seed(warehouse, store)
+    assert online.keys("card:hot:*") == [f"card:hot:{key}".encode()]
+
+
 def test_keep_newer_writes_what_is_missing(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
     """A newer time alone does not keep a card without history from getting one."""
     online.set("card:hot:last_ts", NEWEST + 100)

@@ -48,7 +48,7 @@ def test_a_load_tells_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Before: an empty store, and a cap under which cards take 0.8 s each time, and a single customer none.
+    """Before: an empty store, and a cap under which cards take 0.8 s, and a single customer none.
 
     The command is run as it is, told to speak up more often. After: some events of each feature of cards, with growing
     counts and what follows from them; a line in the terminal for each.

@@ -50,6 +50,9 @@ NEWER = "('new', 'new', 'new', 'food', 1, '2026-10-01', 1, 1), ('newer', 'c1', '
 
 OLDER = "('late', 'c1', 'p1', 'food', 1, '2025-12-31', 1, 1)"
 
+# Which a profile would count as rejected.
+UNUSABLE = "('late', '', 'p1', 'food', 1, '2025-12-31', 1, 1)"
+
 
 def gold_rows() -> list[Row]:
     return [
@@ -416,7 +419,7 @@ def test_reader_that_leaves_is_not_served_again(endpoint: ClickHouseServer, gold
 # --- gold changes while it is read
 
 
-# Which makes some scans per feature.
+# Which makes some scans per entity.
 PASS_BYTES = 80_000
 
 
@@ -440,6 +443,10 @@ REBUILT = "Gold table 'gold' was rebuilt while it was read, and the store may ho
         ("ALTER TABLE bank.gold DELETE WHERE card_id = 'c1' SETTINGS mutations_sync = 1", REBUILT),
         (
             f"INSERT INTO bank.gold VALUES {OLDER}",
+            "got rows older than 2026-01-01 00:19:59.*run again when the ETL is done",
+        ),
+        (
+            f"INSERT INTO bank.gold VALUES {UNUSABLE}",
             "got rows older than 2026-01-01 00:19:59.*run again when the ETL is done",
         ),
         ("DROP TABLE bank.gold", "There is no gold table 'gold' in database 'bank' of 127.0.0.1"),

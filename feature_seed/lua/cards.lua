@@ -11,18 +11,19 @@
 -- out is gold, and after it the live events that it does not hold, in the order in which they arrived.
 
 -- Where and when, of a card that is `touched` by events that gold does not hold, or is not: which of both is later is told
--- by time alone. Whether gold's time was taken.
+-- by time alone. Read before anything is written, so that a key of another type leaves the card as it was.
 local live_ts = tonumber(redis.call('GET', KEYS[5]))
-local function placed(touched)
+local live_lat = redis.call('HMGET', KEYS[4], 'lat')[1]
+local function place(touched)
     local located = ARGV[7] ~= ''
     touched = touched and live_ts
     -- At the same time the live event is the later one, since gold does not hold it.
     if touched and live_ts >= tonumber(ARGV[6]) then
         -- Live events may all be without coordinates: then gold's are the latest.
-        if located and redis.call('EXISTS', KEYS[4]) == 0 then
+        if located and not live_lat then
             redis.call('HSET', KEYS[4], 'lat', ARGV[7], 'lon', ARGV[8])
         end
-        return false
+        return
     end
     redis.call('SET', KEYS[5], ARGV[6])
     if located then
@@ -30,7 +31,6 @@ local function placed(touched)
     elseif not touched then
         redis.call('DEL', KEYS[4])
     end
-    return true
 end
 
 local count = tonumber(ARGV[5])
@@ -39,7 +39,7 @@ local live = tonumber(redis.call('GET', KEYS[2]))
 if #stored == 0 and not live then
     redis.call('RPUSH', KEYS[1], unpack(ARGV, 9))
     redis.call('MSET', KEYS[2], ARGV[5], KEYS[3], ARGV[5])
-    placed(false)
+    place(false)
     return 1
 end
 
@@ -58,7 +58,7 @@ for i = 1, #stored do
     same = same and stored[i] == ARGV[i + 8]
 end
 if same and unchanged and new == 0 then
-    placed(false)
+    place(false)
     return 1
 end
 
@@ -193,4 +193,5 @@ end
 if total ~= live or count ~= marker then
     redis.call('MSET', KEYS[2], string.format('%.0f', total), KEYS[3], ARGV[5])
 end
-return (placed(total ~= count) and kept == 0 and total == count) and 1 or 0
+place(total ~= count)
+return (kept == 0 and total == count) and 1 or 0

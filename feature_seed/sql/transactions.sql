@@ -11,7 +11,8 @@ SELECT
     lon
 FROM gold
 WHERE
-    valid
+    -- Where no row is rejected none is looked at: a fifth of the time of deep histories.
+    ({all_valid:Bool} OR valid)
     -- Hashing every id costs a tenth of the query: not where all shards are read.
     AND (
         length({shards:Array(UInt16)}) = {shard_count:UInt16}

@@ -59,7 +59,7 @@ def main(report: Path) -> None:
         if e.code:
             raise
     used = Report(cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, ended={})
-    for feature in FEATURES:
+    for feature in reversed(FEATURES):  # so that of an entity the first one says when it ended
         used["seconds"][feature.entity.name], used["ended"][feature.entity.name] = _load(feature.name)
     report.write_text(json.dumps(used))
 

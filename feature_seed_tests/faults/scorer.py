@@ -167,12 +167,11 @@ def _look(client: redis.Redis, card_id: str, customer_id: str, newest_first: boo
     times = [Transaction.decode(one).time.timestamp() for one in history]
     customer = Welford.decode(stats) if stats else Welford()
     whole = (
-        bool(history) == bool(seq)
+        bool(history) == bool(seq) == (last_ts is not None)
         and len(history) <= min(10, int(seq or 0))
         and times == sorted(times, reverse=newest_first)
-        and (not location or (set(location) == {b"lat", b"lon"} and last_ts is not None))
-        # Between the two steps of a first load a card that has no events yet may have a list and no time.
-        and (last_ts is None or not times or float(last_ts) >= max(times))
+        and (not location or set(location) == {b"lat", b"lon"})
+        and (not times or float(last_ts) >= max(times))
         and math.isfinite(customer.mean)
         and customer.m2 >= 0
     )

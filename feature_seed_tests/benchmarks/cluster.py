@@ -11,11 +11,11 @@ Every load has a cluster of its own, without replicas. `--on-conflict keep_newer
 All three must leave the same number of keys on every node. Three servers, ClickHouse and Python share two cores here,
 so that the floor is no one-core floor: more cores change the ratios.
 
-Measured with Redis 7.0 on two cores that others were using, 200,000 cards of 2,000,000 transactions, medians of 3:
+Measured with Redis 7.0 on two cores, 200,000 cards of 2,000,000 transactions, medians of 3:
 
     on conflict   floor   connection   seeding   connection / floor   seeding / floor
-    overwrite     1.8 s        2.1 s     4.4 s                 1.19              2.42
-    keep_newer    2.9 s        3.2 s     5.5 s                 1.10              1.90
+    overwrite     1.5 s        1.7 s     3.4 s                 1.15              2.27
+    keep_newer    2.6 s        2.9 s     4.6 s                 1.14              1.81
 """
 
 import argparse

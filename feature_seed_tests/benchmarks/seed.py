@@ -20,12 +20,12 @@ keeps gold for the next run (the disk needs some 3 GB more for a while).
 
 Whatever loads, a handful of cards must come out as seeding left them.
 
-Measured with Redis 7.0 on two cores, one round each; seeding is 1.46 and 1.50 floors in `overwrite`, 1.23 in
-`keep_newer`:
+Measured with Redis 7.0 on two cores, medians of three rounds and of two; seeding is 1.44 floors in `overwrite` (1.43 in
+another run, single turns 1.40 to 1.58) and 1.22 in `keep_newer`:
 
     cards  transactions  on conflict   end to end  seeding  floor  ClickHouse  straightforward     peak
-    1 M    10 M          overwrite           44 s     23 s   16 s         9 s            680 s  1.27 GB
-    1 M    10 M          keep_newer          53 s     32 s   26 s         9 s            711 s  1.27 GB
+    1 M    10 M          overwrite           42 s     23 s   16 s         7 s            735 s  1.31 GB
+    1 M    10 M          keep_newer          50 s     31 s   25 s         7 s            770 s  1.30 GB
 
 End to end includes the checks.
 

@@ -2,7 +2,7 @@
 
     $ python -m feature_seed_tests.benchmarks.shards --cards 200000 --transactions 2000000
 
-Each way loads all three features in `overwrite`, ClickHouse embedded, Dagster left out:
+Each way loads cards and customers in `overwrite`, ClickHouse embedded, Dagster left out:
 
 - one pass: FEATURE_SEED_SHARDS=1, and memory for everything at once.
 - one run: 16 shards in as few passes as FEATURE_SEED_PASS_MB allows, as `seed_all` reads them.
@@ -11,21 +11,20 @@ Each way loads all three features in `overwrite`, ClickHouse embedded, Dagster l
 `queries` are ClickHouse's alone, FORMAT Null; `seeding` goes on to the last acknowledgement. CPU is this process's, in
 which ClickHouse is, and peak its memory. All ways must leave the same number of keys and the same cards.
 
-Measured on two cores that others were using, 200,000 cards of 2,000,000 transactions, medians of 2; ratios are to the
-first line, CPU seconds repeat within 5 %:
+Measured on two cores, 200,000 cards of 2,000,000 transactions, medians of 3; ratios are to the first line:
 
                    scans  queries s  CPU s  ratio    seeding s  CPU s  ratio    peak GB
-    one pass           3        2.5    2.8   1.00          5.4    4.0   1.00       0.86
-    one run            3        2.2    2.8   1.01          5.5    4.0   1.00       0.87
-    a pass each       48       14.4   15.0   5.34         17.2   16.9   4.24       0.60
+    one pass           2        1.1    2.1   1.00          3.0    3.1   1.00       0.83
+    one run            2        1.1    2.1   0.96          2.8    3.0   0.97       0.83
+    a pass each       32        6.4    9.1   4.25          8.1   10.5   3.39       0.50
 
 and 1,000,000 cards of 10,000,000, once:
 
-    one pass           3       14.1   14.5   1.00         36.1   23.2   1.00       2.37
-    one run            6       17.4   19.6   1.36         35.4   25.6   1.10       1.41
-    a pass each       48       71.3   72.9   5.04         64.9   76.8   3.31       1.00
+    one pass           2        5.2   10.1   1.00         22.0   18.6   1.00       2.33
+    one run            3        6.2   11.8   1.17         20.1   18.4   0.99       1.46
+    a pass each       32       25.0   36.5   3.61         35.0   43.1   2.31       0.76
 
-Up to 360 MB of what ClickHouse collects, some 340,000 cards at ten transactions each, one run is one pass per feature,
+Up to 540 MB of what ClickHouse collects, some 510,000 cards at ten transactions each, one run is one pass per entity,
 and shards cost nothing. Beyond, it scans gold as often as FEATURE_SEED_PASS_MB demands, once for each shard at most:
 that is what a smaller value, or a run for each shard, costs for less memory.
 """

@@ -28,10 +28,11 @@ VARIABLES = {
         "`540`",
     ),
     "REDIS_URL": (
-        "the feature store: `redis://`, `rediss://`, `unix://`",
+        "the feature store: `redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`",
         "a Redis server of its own under `FEATURE_SEED_HOME`",
     ),
     "REDIS_PASSWORD": ("its password, kept out of the URL", "none"),
+    "REDIS_SENTINEL_PASSWORD": ("the password of the sentinels in `REDIS_URL`, which need not be the store's", "none"),
     "REDIS_CLUSTER": ("`1`: a Redis Cluster, of which `REDIS_URL` names a node; needs key tags", "`0`"),
     "FEATURE_SEED_HOME": ("local files", "`.feature_seed`"),
     "FEATURE_SEED_WAIT_REPLICAS": (
@@ -69,7 +70,7 @@ _WAREHOUSE_DETAILS = (
     "CLICKHOUSE_VERIFY",
 )
 
-_STORE_DETAILS = ("REDIS_PASSWORD", "REDIS_CLUSTER", "FEATURE_SEED_WAIT_REPLICAS")
+_STORE_DETAILS = ("REDIS_PASSWORD", "REDIS_SENTINEL_PASSWORD", "REDIS_CLUSTER", "FEATURE_SEED_WAIT_REPLICAS")
 
 
 def is_set(name: str) -> bool:

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 import redis
 
-from feature_seed.store import online_store
+from feature_seed.store import client
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
@@ -170,7 +170,7 @@ def test_tls_mistaken_for_redis(
     make_parquet: MakeWarehouse, redis_port: int, tls_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same of the store. A Redis without TLS waits for the rest of what it takes for a command; not we for it."""
-    monkeypatch.setattr(online_store, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 1)
     gold = make_parquet(ROWS)
     for url, says in (
         (f"rediss://127.0.0.1:{redis_port}", "REDIS_URL starts with redis://"),

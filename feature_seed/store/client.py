@@ -114,5 +114,5 @@ def tls_advice(pool: redis.ConnectionPool) -> str:
     if not (host and port):
         return ""
     if issubclass(pool.connection_class, redis.SSLConnection):
-        return "it speaks no TLS there, so REDIS_URL starts with redis" if tls.speaks_redis(host, port) else ""
-    return "it speaks TLS there, so REDIS_URL starts with rediss" if tls.speaks_tls(host, port) else ""
+        return "it speaks no TLS there, so REDIS_URL starts with redis://" if tls.speaks_redis(host, port) else ""
+    return "it speaks TLS there, so REDIS_URL starts with rediss://" if tls.speaks_tls(host, port) else ""

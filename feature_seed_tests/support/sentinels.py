@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import redis
 
 from feature_seed.store.local import server_binary
-from feature_seed_tests.support.processes import eventually
-from feature_seed_tests.support.redis_server import free_port, redis_server
+from feature_seed_tests.support.redis_cluster import eventually
+from feature_seed_tests.support.redis_server import answers, free_port, redis_server
 
 NAME = "my-primary"
 
@@ -40,19 +41,39 @@ class Sentinels:
     def primary(self) -> redis.Redis:
         """The server that the first sentinel names."""
         with self.sentinel() as sentinel:
-            _, port = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
-        return next(one for one in self.servers if one.connection_pool.connection_kwargs["port"] == int(port))
+            address: Any = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
+        return next(one for one in self.servers if one.connection_pool.connection_kwargs["port"] == int(address[1]))
 
     def fail_over(self) -> None:
         """On purpose, and both servers go on: the sentinels make the replica the primary, and the other its replica."""
         before = self.primary()
         with self.sentinel() as sentinel:
-            sentinel.execute_command("SENTINEL", "FAILOVER", NAME)
-        eventually(lambda: self.primary() is not before and role(self.primary()) == "master", "failover")
+            eventually(lambda: _accepted(sentinel))
+        eventually(lambda: self.primary() is not before and role(self.primary()) == "master")
+
+    @property
+    def other(self) -> redis.Redis:
+        """The server that is not the primary."""
+        return next(one for one in self.servers if one is not self.primary())
+
+    def settle(self) -> None:
+        """Have the former primary follow the new one at once. Sentinels let it go on for ten seconds."""
+        other, place = self.other, self.primary().connection_pool.connection_kwargs
+        other.replicaof("127.0.0.1", place["port"])
+        eventually(lambda: other.info("replication").get("master_link_status") == "up")
 
     def kill(self) -> None:
         """The primary, at once and without a word."""
         os.kill(self.primary().info("server")["process_id"], signal.SIGKILL)
+
+
+def _accepted(sentinel: redis.Redis) -> bool:
+    """Not while the replica has only just been met."""
+    try:
+        return bool(sentinel.execute_command("SENTINEL", "FAILOVER", NAME))
+    except redis.ResponseError as e:
+        assert "NOGOODSLAVE" in str(e) or "INPROG" in str(e)
+        return False
 
 
 def role(server: redis.Redis) -> str:
@@ -69,36 +90,37 @@ def redis_sentinels(password: str, sentinel_password: str) -> Iterator[Sentinels
         follows = ("--replicaof", "127.0.0.1", str(primary), "--dbfilename", "replica.rdb")
         replica = stack.enter_context(redis_server(*options, *follows, password=password))
         servers = [stack.enter_context(redis.Redis(port=port, password=password)) for port in (primary, replica)]
-        eventually(lambda: servers[1].info("replication")["master_link_status"] == "up", "replication")
-        ports = [stack.enter_context(_sentinel(home, primary, password, sentinel_password)) for _ in range(3)]
+        eventually(lambda: servers[1].info("replication")["master_link_status"] == "up")
+        ports = [stack.enter_context(sentinel_of(primary, password, sentinel_password)) for _ in range(3)]
         for port in ports:
             with redis.Redis(port=port, password=sentinel_password) as sentinel:
-                eventually(lambda asked=sentinel: _knows_all(asked), "sentinels")
+                eventually(lambda asked=sentinel: _knows_all(asked))
         yield Sentinels(servers, ports, password, sentinel_password)
 
 
 @contextmanager
-def _sentinel(home: Path, primary: int, password: str, sentinel_password: str) -> Iterator[int]:
+def sentinel_of(primary: int, password: str, sentinel_password: str) -> Iterator[int]:
+    """Start a sentinel that takes the server at this port for the primary, and give its own port."""
     port = free_port()
-    config = home / f"sentinel-{port}.conf"
-    config.write_text(
-        f"port {port}\nbind 127.0.0.1\nrequirepass {sentinel_password}\ndir {home}\n"
-        f"sentinel monitor {NAME} 127.0.0.1 {primary} 2\n"
-        f"sentinel auth-pass {NAME} {password}\n"
-        f"sentinel down-after-milliseconds {NAME} {_DOWN_MILLISECONDS}\n"
-        f"sentinel failover-timeout {NAME} 3000\n"
-    )
-    process = subprocess.Popen([server_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
-    try:
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+    with TemporaryDirectory(prefix="sentinel-") as home:
+        config = Path(home) / "sentinel.conf"
+        config.write_text(
+            f"port {port}\nbind 127.0.0.1\nrequirepass {sentinel_password}\ndir {home}\n"
+            f"sentinel monitor {NAME} 127.0.0.1 {primary} 2\n"
+            f"sentinel auth-pass {NAME} {password}\n"
+            f"sentinel down-after-milliseconds {NAME} {_DOWN_MILLISECONDS}\n"
+            f"sentinel failover-timeout {NAME} 3000\n"
+        )
+        process = subprocess.Popen([server_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+        try:
+            eventually(lambda: answers(redis.Redis(port=port, password=sentinel_password)))
+            yield port
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _knows_all(sentinel: redis.Redis) -> bool:
-    try:
-        found = sentinel.sentinel_masters()[NAME]  # type: ignore[index]
-    except redis.ConnectionError:
-        return False
-    return found["num-other-sentinels"] == 2 and found["num-slaves"] == 1 and found["flags"] == "master"
+    found: Any = sentinel.sentinel_masters()
+    known = found[NAME]
+    return known["num-other-sentinels"] == 2 and known["num-slaves"] == 1 and known["flags"] == "master"

@@ -27,7 +27,7 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import transaction, write_parquet
-from feature_seed_tests.support.redis_cluster import Cluster, eventually, ids_in, redis_cluster
+from feature_seed_tests.support.redis_cluster import Cluster, Node, eventually, ids_in, redis_cluster
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import checks, metadata, seed
 from feature_seed_tests.support.store import assert_holds, features
@@ -340,6 +340,36 @@ def test_a_primary_that_dies_in_mid_load(many: tuple[Warehouse, Expected]) -> No
         load(store, warehouse, "keep_newer")
         assert cluster.replica.info("role") == "master"
         _assert_all(cluster.client(), expected)
+
+
+def test_nodes_that_close_idle_connections(warehouse: Warehouse, store: ClusterStore, cluster: Cluster) -> None:
+    """Before: nodes that close what is idle for a second. While a block is waited for, none of the load's is closed."""
+    layout = Layout(key_tags=True)
+    stream = FeatureStream(warehouse, layout, ENTITIES[0], tuple(shard_names(layout.shard_count)))
+    blocks = [part for block in stream for part in _parts(block)]
+    with store.bulk([ENTITIES[0].guard]) as loading, _timeout_of_a_second(cluster):
+        for block in blocks[:-1]:
+            loading.write(block)
+        with redis.Redis(port=cluster.primaries[0].port, password=PASSWORD, client_name="idle") as idle:
+            idle.ping()
+            eventually(lambda: loading.keep_alive() or not _named(cluster.primaries[0], "idle"))
+        loading.write(blocks[-1])
+        loading.drain()
+        assert loading.entities == warehouse.profile().cards
+
+
+@contextmanager
+def _timeout_of_a_second(cluster: Cluster) -> Iterator[None]:
+    for seconds in (1, 0):
+        for node in cluster.primaries:
+            node.client.config_set("timeout", seconds)
+        if seconds:
+            yield
+
+
+def _named(node: Node, name: str) -> bool:
+    clients: Any = node.client.client_list()
+    return any(one["name"] == name for one in clients)
 
 
 @pytest.mark.parametrize("in_mid_load", [True, False])

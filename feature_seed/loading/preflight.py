@@ -142,7 +142,7 @@ def _examine(client: redis.Redis, store: OnlineStore, needed: Commands) -> Serve
         raise StoreError(
             f"Redis at {store.address} leaves master_replid out of INFO, without which a failover cannot be seen"
         )
-    return replace(server, losses=(*losses, *_unsaid(store, info)))
+    return replace(server, losses=(*losses, *unsaid(store, info)))
 
 
 def _refuse_replica(store: OnlineStore, server: Server) -> None:
@@ -154,7 +154,7 @@ def _refuse_replica(store: OnlineStore, server: Server) -> None:
     raise StoreError(f"Redis at {store.address} is a replica of {server.replica_of}: point REDIS_URL at the primary")
 
 
-def _unsaid(store: OnlineStore, info: Mapping[str, Any]) -> list[str]:
+def unsaid(store: OnlineStore, info: Mapping[str, Any]) -> list[str]:
     """What the fields cost that INFO leaves out; where there is none, that is known already."""
     missing = [field for field in FIELDS if info and field not in info]
     return [f"Redis at {store.address} leaves {field} out of INFO, so {FIELDS[field]}" for field in missing]

@@ -120,18 +120,6 @@ def test_a_right_that_is_done_without(grant: Callable[..., OnlineStore], right: 
     assert DONE_WITHOUT[right[1:].upper().replace("|", " ")].lost in loss
 
 
-def test_the_job_without_any_of_them(
-    make_parquet: MakeWarehouse, grant: Callable[..., OnlineStore], admin: redis.Redis
-) -> None:
-    """Before: a user with the rights that are needed, and no other. The whole job passes, and every key is right."""
-    store = grant("seeder")
-    admin.execute_command("ACL", "SETUSER", "seeder", *(f"-{right[1:]}" for right in SPARED))
-    result = seed(make_parquet(ROWS), store, job="seed_all")
-    assert all(check.passed for check in checks(result).values())
-    assert "no SCAN" in str(checks(result)["card_history.unknown_entities"].description)
-    assert_holds(admin, expect(ROWS))
-
-
 def test_a_lacking_right_fails_the_run_before_it_writes(
     make_parquet: MakeWarehouse, admin: redis.Redis, grant: Callable[..., OnlineStore]
 ) -> None:

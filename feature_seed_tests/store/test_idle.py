@@ -8,6 +8,7 @@ import redis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.graph.test_retries import attempts
+from feature_seed_tests.store.test_stores import OUTCOMES
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import create_table, transaction
@@ -49,6 +50,7 @@ def test_a_first_block_that_comes_late(endpoint: ClickHouseServer, impatient: re
     result = seed(warehouse, store_of(impatient))
     assert endpoint.played() == 1
     assert attempts(result, "cards") == 1
+    assert OUTCOMES["`timeout 1`, and a warehouse that takes 3 seconds to answer"] == "seeded"
     assert_holds(impatient, expect(ROWS))
 
 

@@ -1,28 +1,25 @@
 """Redis Sentinel: seeded like any store, and a failover costs another attempt, never a part of the features."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import pytest
 import redis
 
-from feature_seed.contract import read_ready
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.graph import retries
 from feature_seed.loading.preflight import examine
 from feature_seed.store.block import Block
 from feature_seed.store.online_store import OnlineStore
-from feature_seed.store.sentinel import SentinelConnection
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.graph.test_retries import attempts
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
-from feature_seed_tests.support.redis_cluster import eventually
 from feature_seed_tests.support.redis_server import free_port
-from feature_seed_tests.support.run import checks, seed
-from feature_seed_tests.support.sentinels import NAME, Sentinels, redis_sentinels, sentinel_of
+from feature_seed_tests.support.run import seed
+from feature_seed_tests.support.sentinels import NAME, Sentinels, at_first_block, redis_sentinels, sentinel_of
 from feature_seed_tests.support.store import assert_holds
 
 SENTINEL_PASSWORD = "another-password-of-tests"
@@ -54,60 +51,14 @@ def store_of(url: str, sentinel_password: str | None = SENTINEL_PASSWORD) -> Onl
     return OnlineStore(url=url, password=PASSWORD, sentinel_password=sentinel_password)
 
 
-def test_the_whole_job(warehouse: Warehouse, sentinels: Sentinels, store: OnlineStore) -> None:
-    """Before: an empty store whose sentinels have a password of their own. The primary and its replica have it all."""
-    result = seed(warehouse, store, job="seed_all")
-    assert all(check.passed for check in checks(result).values())
-    assert_holds(sentinels.primary(), expect(ROWS))
-    eventually(lambda: sentinels.other.dbsize() == sentinels.primary().dbsize())
+def test_a_primary_that_dies_in_mid_load(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step is tried again, after pauses that are longer than a failover takes, and the new primary has it all.
 
-
-@pytest.fixture
-def at_first_block(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
-    """Have something happen once, before the first block is sent."""
-
-    def plan(happen: Callable[[], None]) -> None:
-        write, happened = SentinelConnection.write, False
-
-        def breaking(self: SentinelConnection, block: Block) -> None:
-            nonlocal happened
-            if not happened:
-                happened = True
-                happen()
-            write(self, block)
-
-        monkeypatch.setattr(SentinelConnection, "write", breaking)
-
-    return plan
-
-
-def test_a_failover_in_mid_load(
-    warehouse: Warehouse,
-    sentinels: Sentinels,
-    store: OnlineStore,
-    at_first_block: Callable[[Callable[[], None]], None],
-) -> None:
-    """On purpose, so that the former primary goes on for seconds and takes the whole load, which is lost with it.
-
-    The step is tried again. In the end the new primary has every key, and says that it is ready.
+    One that is replaced on purpose is a row of store/README.md.
     """
-    before = sentinels.primary()
-    at_first_block(sentinels.fail_over)
-    result = seed(warehouse, store, job="seed_all")
-    assert attempts(result, "cards") == 2
-    assert sentinels.primary() is not before
-    ready = read_ready(sentinels.primary())
-    assert ready and ready.state == "ready"
-    assert_holds(sentinels.primary(), expect(ROWS))
-
-
-def test_a_primary_that_dies_in_mid_load(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, at_first_block: Callable[[Callable[[], None]], None]
-) -> None:
-    """The same without its former primary. The pauses between attempts are longer than a failover takes."""
     monkeypatch.setattr(retries, "DELAYS_SECONDS", (2.0, 10.0))
     with redis_sentinels(PASSWORD, SENTINEL_PASSWORD) as mortal:
-        at_first_block(mortal.kill)
+        at_first_block(mortal.kill, monkeypatch)
         result = seed(warehouse, store_of(mortal.url), job="seed_all")
         assert attempts(result, "cards") > 1
         assert_holds(mortal.servers[1], expect(ROWS))
@@ -125,9 +76,13 @@ def test_a_failover_that_lost_nothing(warehouse: Warehouse, sentinels: Sentinels
 
 def test_what_a_former_primary_takes_is_not_called_loaded(sentinels: Sentinels, store: OnlineStore) -> None:
     """Before: a primary that was replaced and does not know yet. It acknowledges, and the load fails all the same."""
+    payload = b"*3\r\n$3\r\nSET\r\n$10\r\ncard:x:seq\r\n$1\r\n1\r\n"
+    block = Block([0], [b"card:x:seq"], payload, [len(payload)], commands=1, guarded=False)
     with store.bulk() as loading:
         sentinels.fail_over()
+        loading.write(block)
         loading.keep_alive()
+        assert loading.entities == 1
         with pytest.raises(StoreUnavailableError, match="was replaced during the load"):
             loading.drain()
 

@@ -19,6 +19,7 @@ from feature_seed.store import client
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.store.test_stores import OUTCOMES
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.redis_server import free_port, redis_server
@@ -72,6 +73,7 @@ def test_redis(make_parquet: MakeWarehouse, certificates: Certificates, tls_port
     """Before: an empty store behind TLS. After a run that knows the authority: every key."""
     url = f"rediss://127.0.0.1:{tls_port}/0?ssl_ca_certs={certificates.ca}"
     seed(make_parquet(ROWS), OnlineStore(url=url, password=PASSWORD), job="seed_all")
+    assert OUTCOMES["TLS"] == "seeded"
     with redis.Redis.from_url(url, password=PASSWORD) as client:
         assert_holds(client, expect(ROWS))
 

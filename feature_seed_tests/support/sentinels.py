@@ -3,16 +3,19 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 import redis
 
+from feature_seed.store.block import Block
 from feature_seed.store.local import server_binary
+from feature_seed.store.sentinel import SentinelConnection
 from feature_seed_tests.support.redis_cluster import eventually
 from feature_seed_tests.support.redis_server import answers, free_port, redis_server
 
@@ -124,3 +127,17 @@ def _knows_all(sentinel: redis.Redis) -> bool:
     found: Any = sentinel.sentinel_masters()
     known = found[NAME]
     return known["num-other-sentinels"] == 2 and known["num-slaves"] == 1 and known["flags"] == "master"
+
+
+def at_first_block(happen: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+    """Have something happen once, before the next load sends its first block."""
+    write, happened = SentinelConnection.write, False
+
+    def breaking(self: SentinelConnection, block: Block) -> None:
+        nonlocal happened
+        if not happened:
+            happened = True
+            happen()
+        write(self, block)
+
+    patch.setattr(SentinelConnection, "write", breaking)

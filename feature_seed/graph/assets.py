@@ -25,7 +25,7 @@ from feature_seed.warehouse.limits import GoldLimits
 warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
 
 # With a limit of 1 in dagster.yaml, one run at a time seeds the store.
-_POOL = "online_store"
+POOL = "online_store"
 
 # Gold is rebuilt nightly; half a day's delay is a reason to look.
 _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
@@ -98,7 +98,7 @@ def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
         deps=[gold_transactions],
         partitions_def=SHARDS,
         backfill_policy=_BACKFILL,
-        pool=_POOL,
+        pool=POOL,
     )
     def stream(
         context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout, limits: GoldLimits
@@ -120,7 +120,7 @@ customers = _feature_assets(CUSTOMERS)
 @dg.asset(
     deps=[cards, customers],
     io_manager_key="redis_io_manager",
-    pool=_POOL,
+    pool=POOL,
     group_name="features",
     kinds={"redis"},
     owners=["team:fraud"],

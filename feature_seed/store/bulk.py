@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import hiredis
 import redis
 
-from feature_seed.errors import StoreError, shown
+from feature_seed.errors import StoreError, printable
 from feature_seed.store.block import Block
 from feature_seed.store.redis_py import opened_socket
 
@@ -42,14 +42,14 @@ class Loading(Protocol):
         shards: how many entities of each shard, written or kept.
         kept: of how many the store's newer state was kept.
         commands, bytes: of all of them.
-        positions: where the load ended in the replication of each primary, by replication id, if one may be replaced.
+        replication_offsets: where the load ended, by replication id; of each primary that may be replaced.
     """
 
     shards: Counter[int]
     kept: int
     commands: int
     bytes: int
-    positions: Mapping[str, int]
+    replication_offsets: Mapping[str, int]
 
     @property
     def entities(self) -> int: ...
@@ -81,7 +81,7 @@ class BulkConnection:
         self.kept = 0
         self.commands = 0
         self.bytes = 0
-        self.positions: Mapping[str, int] = {}
+        self.replication_offsets: Mapping[str, int] = {}
 
     @property
     def entities(self) -> int:
@@ -157,7 +157,7 @@ class BulkConnection:
         self.bytes += len(block.payload)
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
-        raise StoreError(f"Redis refused {shown(block.keys[entity])}: {advised(reply)}")
+        raise StoreError(f"Redis refused {printable(block.keys[entity])}: {advised(reply)}")
 
     def _next_reply(self) -> Any:
         while (reply := self._replies.gets()) is False:

@@ -22,7 +22,7 @@ _REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOSCRIPT")
 
 
 @dataclass(frozen=True)
-class Redirected:
+class Redirection:
     """An entity that a node did not take, what it replied, and when (by the monotonic clock) that was so first."""
 
     block: Block
@@ -39,7 +39,7 @@ class NodeConnection(PrimaryConnection):
 
     def __init__(self, connection: redis.Connection, wait_replicas: int) -> None:
         super().__init__(connection, wait_replicas)
-        self.redirected: deque[Redirected] = deque()
+        self.redirected: deque[Redirection] = deque()
         self._replies_by_entity: dict[int, str] = {}
 
     def load(self, scripts: Iterable[str]) -> None:
@@ -47,7 +47,7 @@ class NodeConnection(PrimaryConnection):
             self.ask("SCRIPT", "LOAD", script)
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
-        if _scattered(block.keys[entity]):
+        if _span_slots(block.keys[entity]):
             super()._refuse(
                 block, entity, f"{reply} (an id that begins with '}}' has no slot: Redis takes no such tag)"
             )
@@ -60,14 +60,14 @@ class NodeConnection(PrimaryConnection):
         super()._acknowledge(block)
         for entity, reply in self._replies_by_entity.items():
             one = block.pick([entity])
-            self.redirected.append(Redirected(one, reply, time.monotonic()))
+            self.redirected.append(Redirection(one, reply, time.monotonic()))
             self.shards.subtract(one.shards)
             self.commands -= one.commands
             self.bytes -= len(one.payload)
         self._replies_by_entity.clear()
 
 
-class Lane:
+class NodeSender:
     """A node's connection and the thread that feeds it, so that no node waits for another."""
 
     def __init__(self, connection: NodeConnection) -> None:
@@ -76,7 +76,7 @@ class Lane:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=connection.node)
         self._pending: deque[Future[int]] = deque()
 
-    def feed(self, block: Block) -> None:
+    def send(self, block: Block) -> None:
         """Have a block sent; wait while the node is too far behind."""
         self._submit(self.connection.write, block)
         while len(self._pending) > _BLOCKS_AHEAD or self._pending[0].done():
@@ -129,6 +129,6 @@ def during_the_load(node: str) -> Iterator[None]:
         ) from e
 
 
-def _scattered(keys: bytes) -> bool:
+def _span_slots(keys: bytes) -> bool:
     """Whether these are several keys that share no slot, since their tag is empty."""
     return keys.partition(b"{")[2].startswith(b"}") and b", " in keys

@@ -15,7 +15,7 @@ from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.store.bulk import NEEDS_CLUSTER, BulkConnection, Loading, advised
 from feature_seed.store.client import client_of, passes, tls_advice
 from feature_seed.store.local import LocalRedis
-from feature_seed.store.replication import Position
+from feature_seed.store.replication import ReplicationState
 from feature_seed.store.sentinel import SentinelConnection
 from feature_seed.store.url import StoreUrl
 
@@ -85,10 +85,10 @@ class OnlineStore(dg.ConfigurableResource):
                 connection.disconnect()  # never back to the pool: replies may be outstanding
                 client.connection_pool.release(connection)
 
-    def _position(self) -> Position:
+    def _position(self) -> ReplicationState:
         """Where the primary that is one now is in its replication."""
         with self.client() as client:
-            return Position.of(client.info("replication"))  # type: ignore[arg-type]
+            return ReplicationState.of(client.info("replication"))  # type: ignore[arg-type]
 
     @contextmanager
     def errors(self) -> Iterator[None]:

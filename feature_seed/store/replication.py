@@ -11,13 +11,13 @@ from feature_seed.errors import StoreUnavailableError
 from feature_seed.store.bulk import BulkConnection
 
 # How long a failover, or the migration of a slot, is waited for: nodes call one failed after 15 s by default.
-PATIENCE_SECONDS = 30.0
+FAILOVER_SECONDS = 30.0
 
 PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Position:
+class ReplicationState:
     """A place in the history of a data set, which primary and replicas share under an id.
 
     A replica that is promoted gives its history a new id; up to `former_offset` it is that of the former id.
@@ -37,7 +37,7 @@ class Position:
     linked: bool
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> "Position":
+    def of(cls, info: Mapping[str, Any]) -> "ReplicationState":
         """From INFO's section `replication`."""
         return cls(
             id=str(info.get("master_replid", "")),
@@ -49,7 +49,7 @@ class Position:
         )
 
     @classmethod
-    def asked(cls, ask: Callable[..., Any]) -> "Position":
+    def asked(cls, ask: Callable[..., Any]) -> "ReplicationState":
         """By a function that sends a command and gives the reply as it came."""
         lines = ask("INFO", "replication").decode().splitlines()
         return cls.of(dict(line.split(":", 1) for line in lines if ":" in line))
@@ -69,9 +69,9 @@ class PrimaryConnection(BulkConnection):
 
     def __init__(self, connection: redis.Connection, wait_replicas: int) -> None:
         super().__init__(connection, wait_replicas)
-        self._replication = Position.asked(self.ask).id
+        self._replication = ReplicationState.asked(self.ask).id
 
-    def confirm(self) -> Position:
+    def confirm(self) -> ReplicationState:
         """Where the server is in its replication, when what it acknowledged is certain to be kept.
 
         A primary that was demoted on purpose follows its successor in one history. One that was cut off, and was
@@ -80,8 +80,8 @@ class PrimaryConnection(BulkConnection):
         Raises:
             StoreUnavailableError: it was replaced, and its successor may lack something.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (position := Position.asked(self.ask)).continues(self._replication):
+        deadline = time.monotonic() + FAILOVER_SECONDS
+        while not (position := ReplicationState.asked(self.ask)).continues(self._replication):
             if position.primary or position.linked or time.monotonic() > deadline:
                 raise self.replaced()
             time.sleep(PAUSE_SECONDS)

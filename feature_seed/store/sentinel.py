@@ -8,7 +8,7 @@ import redis
 from feature_seed import tls
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.store.block import Block
-from feature_seed.store.replication import Position, PrimaryConnection
+from feature_seed.store.replication import PrimaryConnection, ReplicationState
 
 
 def primary(name: str, sentinels: Iterable[redis.Redis]) -> tuple[str, int]:
@@ -50,7 +50,9 @@ class SentinelConnection(PrimaryConnection):
         position: gives that of the primary which they name now.
     """
 
-    def __init__(self, connection: redis.Connection, wait_replicas: int, position: Callable[[], Position]) -> None:
+    def __init__(
+        self, connection: redis.Connection, wait_replicas: int, position: Callable[[], ReplicationState]
+    ) -> None:
         super().__init__(connection, wait_replicas)
         self._position = position
 
@@ -59,7 +61,7 @@ class SentinelConnection(PrimaryConnection):
         reached = self.confirm()
         if not self._position().includes(reached.id, reached.offset):
             raise self.replaced()
-        self.positions: Mapping[str, int] = {reached.id: reached.offset}
+        self.replication_offsets: Mapping[str, int] = {reached.id: reached.offset}
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
         if "READONLY" in reply:

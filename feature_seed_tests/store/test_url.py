@@ -14,7 +14,7 @@ from redis.cluster import REDIS_ALLOWED_KEYS
 
 from feature_seed.errors import ConfigurationError
 from feature_seed.store.client import client_of
-from feature_seed.store.cluster import named_store
+from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.url import StoreUrl
 
 # What connections and pools of redis-py take that is no option: their own parts, and where the URL's other parts go.
@@ -200,4 +200,4 @@ def test_what_names_no_node_of_a_cluster(monkeypatch: pytest.MonkeyPatch, url: s
     monkeypatch.setenv("REDIS_URL", url)
     monkeypatch.setenv("REDIS_CLUSTER", "1")
     with pytest.raises(ConfigurationError, match=says):
-        named_store()
+        store_from_environment()

@@ -148,8 +148,7 @@ def _examine(client: redis.Redis, store: OnlineStore, needed: Commands) -> Serve
 def _refuse_replica(store: OnlineStore, server: Server) -> None:
     if store.fails_over:
         raise StoreUnavailableError(
-            f"The sentinels of {store.address} name a replica of {server.replica_of} as the primary: a failover is "
-            "under way"
+            f"Redis at {store.address} names a replica of {server.replica_of} as a primary: a failover is under way"
         )
     raise StoreError(f"Redis at {store.address} is a replica of {server.replica_of}: point REDIS_URL at the primary")
 

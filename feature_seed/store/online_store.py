@@ -78,14 +78,14 @@ class OnlineStore(dg.ConfigurableResource):
             connection = client.connection_pool.get_connection()
             try:
                 if self.fails_over:
-                    yield SentinelConnection(connection, self.wait_replicas, self._position)
+                    yield SentinelConnection(connection, self.wait_replicas, self._replication_state)
                 else:
                     yield BulkConnection(connection, self.wait_replicas)
             finally:
                 connection.disconnect()  # never back to the pool: replies may be outstanding
                 client.connection_pool.release(connection)
 
-    def _position(self) -> ReplicationState:
+    def _replication_state(self) -> ReplicationState:
         """Where the primary that is one now is in its replication."""
         with self.client() as client:
             return ReplicationState.of(client.info("replication"))  # type: ignore[arg-type]

@@ -47,19 +47,19 @@ class SentinelConnection(PrimaryConnection):
     One that was replaced goes on as a primary for up to ten seconds, and what it takes then is lost.
 
     Args:
-        position: gives that of the primary which they name now.
+        successor: gives the state of the primary that they name now.
     """
 
     def __init__(
-        self, connection: redis.Connection, wait_replicas: int, position: Callable[[], ReplicationState]
+        self, connection: redis.Connection, wait_replicas: int, successor: Callable[[], ReplicationState]
     ) -> None:
         super().__init__(connection, wait_replicas)
-        self._position = position
+        self._successor = successor
 
     def drain(self) -> None:
         super().drain()
         reached = self.confirm()
-        if not self._position().includes(reached.id, reached.offset):
+        if not self._successor().includes(reached.id, reached.offset):
             raise self.replaced()
         self.replication_offsets: Mapping[str, int] = {reached.id: reached.offset}
 

@@ -102,7 +102,7 @@ def test_sentinels_that_name_a_replica(sentinels: Sentinels) -> None:
     port = sentinels.other.connection_pool.connection_kwargs["port"]
     with sentinel_of(port, PASSWORD, SENTINEL_PASSWORD) as behind:
         store = store_of(f"redis+sentinel://127.0.0.1:{behind}/{NAME}")
-        with pytest.raises(StoreUnavailableError, match="name a replica of"), store.client() as client:
+        with pytest.raises(StoreUnavailableError, match="names a replica of"), store.client() as client:
             examine(client, store)
 
 

@@ -75,7 +75,8 @@ def _lacking_key(connection: Any, pattern: str, key: str) -> str:
 
 
 def _forbidden(error: redis.ResponseError) -> bool:
-    return "no permissions" in str(error)  # where EXEC is forbidden, the error is of another class
+    # By its text, which Redis 8 begins with a capital: where EXEC is forbidden, the error is of another class.
+    return "no permissions" in str(error).lower()
 
 
 def _require(store: OnlineStore, refusals: Mapping[str, redis.ResponseError], keys: list[str]) -> None:

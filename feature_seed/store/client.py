@@ -1,5 +1,6 @@
 """Clients of what REDIS_URL names, set up but not connected yet."""
 
+import ssl
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +23,8 @@ ANSWER_SECONDS = 60
 # A sentinel answers at once; one that is gone holds up the question to the next.
 _SENTINEL_SECONDS = 3
 
-_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_AUTHORITY = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")
+_OWN = ("ssl_certfile", "ssl_keyfile")
 
 Login = Callable[[redis.Connection], None]
 
@@ -31,10 +33,10 @@ def client_of(url: StoreUrl, password: str | None, sentinel_password: str | None
     """A client of one server: the one that the URL names, or that its sentinels name now.
 
     Raises:
-        StoreError: a file of TLS is missing, or the sentinels do not tell.
+        StoreError: a certificate or key cannot be used, or the sentinels do not tell.
     """
-    if missing := [path for one in _FILES if (path := url.options.get(one)) and not Path(path).exists()]:
-        raise StoreError(f"No such file, of those that REDIS_URL names: {', '.join(missing)}")
+    if url.tls:
+        _require_certificates(url.options)
     options = options_of(url, password)
     # The login is waited for as long as the connecting, a TLS handshake included; redis-py would take its time.
     patience = options["socket_timeout"]
@@ -46,6 +48,22 @@ def client_of(url: StoreUrl, password: str | None, sentinel_password: str | None
         connection.update_current_socket_timeout(patience)
 
     return _client(url, {**_place(url, sentinel_password), **options, "redis_connect_func": log_in})
+
+
+def _require_certificates(options: Mapping[str, Any]) -> None:
+    """Of redis-py's errors, none tells a file that cannot be read from a server that is away."""
+    authority, (certificate, key) = [options.get(name) for name in _AUTHORITY], [options.get(name) for name in _OWN]
+    if missing := [path for path in (*authority[:2], certificate, key) if path and not Path(path).exists()]:
+        raise StoreError(f"No such file, of those that REDIS_URL names: {', '.join(missing)}")
+    context = ssl.create_default_context()
+    try:
+        if certificate:
+            context.load_cert_chain(certificate, key, options.get("ssl_password", ""))
+        if any(authority):
+            context.load_verify_locations(*authority)
+    except (ssl.SSLError, OSError) as e:
+        names = ", ".join((*_AUTHORITY, *_OWN, "ssl_password"))
+        raise StoreError(f"A certificate or key of REDIS_URL cannot be used: check its {names}. {e}") from e
 
 
 def _place(url: StoreUrl, sentinel_password: str | None) -> dict[str, Any]:
@@ -66,6 +84,8 @@ def options_of(url: StoreUrl, password: str | None) -> dict[str, Any]:
         **({"password": password} if password else {}),
         **url.options,
         **_fixed(),
+        # Without one, OpenSSL would ask for that of an encrypted key at the terminal.
+        **({"ssl_password": url.options.get("ssl_password", "")} if url.tls else {}),
     }
 
 

@@ -14,7 +14,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, RedisClusterException
 
 from feature_seed.environment import flag, home, is_set, number, secret
-from feature_seed.errors import StoreError, StoreUnavailableError, printable
+from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
 from feature_seed.store.block import Block
 from feature_seed.store.client import named, options_of
 from feature_seed.store.cluster_node import NodeConnection, NodeSender, Redirection, during_the_load
@@ -100,6 +100,11 @@ def store_from_environment() -> OnlineStore:
     url = StoreUrl.of(os.environ["REDIS_URL"]) if is_set("REDIS_URL") else None
     if url and flag("REDIS_CLUSTER"):
         url.require_node()
+    if url and is_set("REDIS_SENTINEL_PASSWORD") and not url.primary:
+        raise ConfigurationError(
+            "REDIS_SENTINEL_PASSWORD is set and REDIS_URL names no sentinels: unset it, or name them as "
+            "redis+sentinel://host:26379/mymaster"
+        )
     return (ClusterStore if flag("REDIS_CLUSTER") else OnlineStore)(
         url=secret("REDIS_URL"),
         password=secret("REDIS_PASSWORD"),

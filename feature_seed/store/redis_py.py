@@ -1,4 +1,4 @@
-"""The one private name of redis-py that feature_seed uses, and the public ones that look private."""
+"""The one private name of redis-py that feature_seed uses."""
 
 import socket
 

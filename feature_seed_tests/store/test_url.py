@@ -28,7 +28,6 @@ UNDERSTOOD: list[tuple[str, str, str, Any]] = [
     ("socket_connect_timeout", "2.5", "socket_connect_timeout", 2.5),
     ("socket_keepalive", "no", "socket_keepalive", False),
     ("username", "seeder", "username", "seeder"),
-    ("ssl_ca_data", "PEM", "ca_data", "PEM"),
     ("ssl_cert_reqs", "none", "cert_reqs", ssl.CERT_NONE),
     ("ssl_cert_reqs", "CERT_NONE", "cert_reqs", ssl.CERT_NONE),
     ("ssl_cert_reqs", "CERT_REQUIRED", "cert_reqs", ssl.CERT_REQUIRED),
@@ -44,7 +43,7 @@ UNDERSTOOD: list[tuple[str, str, str, Any]] = [
 
 # Those that name a file, or concern the pool or the timeouts of a connection that is set up, are tried elsewhere.
 ELSEWHERE = {
-    *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"),
+    *("ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"),
     *("max_connections", "socket_read_size", "socket_timeout"),
 }
 
@@ -186,6 +185,13 @@ def _refused_in_clusters(url: str, name: str) -> bool:
         assert f"the option {name}" in str(e)
         return True
     return False
+
+
+def test_a_password_of_sentinels_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://h")
+    monkeypatch.setenv("REDIS_SENTINEL_PASSWORD", "x")
+    with pytest.raises(ConfigurationError, match="REDIS_URL names no sentinels"):
+        store_from_environment()
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def _ciphers(text: str) -> str:
 
 
 # What is understood: how its value is read, and what it may be.
-_UNDERSTOOD: Mapping[str, tuple[Callable[[str], Any], str]] = {
+UNDERSTOOD: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "db": (_whole, "a number"),
     "health_check_interval": (_whole, "whole seconds"),
     "max_connections": (_positive, "a number"),
@@ -82,7 +82,7 @@ _UNDERSTOOD: Mapping[str, tuple[Callable[[str], Any], str]] = {
 }
 
 # The same where the URL asks for TLS.
-_UNDERSTOOD_TLS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+UNDERSTOOD_TLS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "ssl_ca_certs": (str, "a file"),
     "ssl_ca_data": (str, "certificates in PEM"),
     "ssl_ca_path": (str, "a directory"),
@@ -229,7 +229,7 @@ def _login(parts: SplitResult) -> dict[str, str]:
 
 def _options(query: str, *, tls: bool) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    understood = {**_UNDERSTOOD, **(_UNDERSTOOD_TLS if tls else {})}
+    understood = {**UNDERSTOOD, **(UNDERSTOOD_TLS if tls else {})}
     pairs = parse_qsl(query, keep_blank_values=True)
     for name, text in pairs:
         if [one for one, _ in pairs].count(name) > 1:
@@ -252,6 +252,6 @@ def _value(name: str, text: str, read: Callable[[str], Any], accepted: str) -> A
 
 
 def _reason(name: str) -> str:
-    if name in _UNDERSTOOD_TLS:
+    if name in UNDERSTOOD_TLS:
         return "it is of TLS, which rediss:// asks for"
     return _REFUSED[name][0] if name in _REFUSED else "there is no such option"

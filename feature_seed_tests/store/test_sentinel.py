@@ -98,10 +98,13 @@ def test_a_former_primary_that_knows(sentinels: Sentinels, store: OnlineStore) -
 
 @pytest.mark.usefixtures("store")
 def test_sentinels_that_name_a_replica(sentinels: Sentinels) -> None:
-    """Before: a sentinel that is behind. Nothing is written, and it is tried again later."""
+    """Before: a sentinel that is behind, under a name of its own, by which the others do not correct it.
+
+    Nothing is written, and it is tried again later.
+    """
     port = sentinels.other.connection_pool.connection_kwargs["port"]
-    with sentinel_of(port, PASSWORD, SENTINEL_PASSWORD) as behind:
-        store = store_of(f"redis+sentinel://127.0.0.1:{behind}/{NAME}")
+    with sentinel_of(port, PASSWORD, SENTINEL_PASSWORD, name="behind") as behind:
+        store = store_of(f"redis+sentinel://127.0.0.1:{behind}/behind")
         with pytest.raises(StoreUnavailableError, match="names a replica of"), store.client() as client:
             examine(client, store)
 

@@ -20,6 +20,7 @@ from feature_seed.store import commands
 from feature_seed.store.cluster import ClusterStore
 from feature_seed.store.commands import DONE_WITHOUT, FIELDS, NEEDED
 from feature_seed.store.online_store import OnlineStore
+from feature_seed.store.url import UNDERSTOOD, UNDERSTOOD_TLS
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.graph.test_retries import attempts
 from feature_seed_tests.store import test_acl
@@ -202,3 +203,8 @@ def test_the_tables_have_every_command() -> None:
     spared = {f"`{command}`": one.lost for command, one in DONE_WITHOUT.items()}
     fields = {f"`INFO`: `{field}`": lost for field, lost in FIELDS.items()}
     assert table("command or field | what is lost without it") == {**spared, **fields}
+
+
+def test_the_table_has_every_option() -> None:
+    options = {f"`{name}`": accepted for name, (_, accepted) in {**UNDERSTOOD, **UNDERSTOOD_TLS}.items()}
+    assert table("option | value") == options

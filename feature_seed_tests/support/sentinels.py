@@ -102,18 +102,20 @@ def redis_sentinels(password: str, sentinel_password: str) -> Iterator[Sentinels
 
 
 @contextmanager
-def sentinel_of(primary: int, password: str, sentinel_password: str, *config_lines: str) -> Iterator[int]:
-    """Start a sentinel that takes the server at this port for the primary, and give its own port."""
+def sentinel_of(
+    primary: int, password: str, sentinel_password: str, *config_lines: str, name: str = NAME
+) -> Iterator[int]:
+    """Start a sentinel that takes the server at this port for the primary of this name, and give its own port."""
     port = free_port()
     with TemporaryDirectory(prefix="sentinel-") as home:
         config = Path(home) / "sentinel.conf"
         config.write_text(
             "".join(f"{line}\n" for line in config_lines)
             + f"port {port}\nbind 127.0.0.1\nrequirepass {sentinel_password}\ndir {home}\n"
-            f"sentinel monitor {NAME} 127.0.0.1 {primary} 2\n"
-            f"sentinel auth-pass {NAME} {password}\n"
-            f"sentinel down-after-milliseconds {NAME} {_DOWN_MILLISECONDS}\n"
-            f"sentinel failover-timeout {NAME} 3000\n"
+            f"sentinel monitor {name} 127.0.0.1 {primary} 2\n"
+            f"sentinel auth-pass {name} {password}\n"
+            f"sentinel down-after-milliseconds {name} {_DOWN_MILLISECONDS}\n"
+            f"sentinel failover-timeout {name} 3000\n"
         )
         process = subprocess.Popen([server_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
         try:

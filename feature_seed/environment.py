@@ -22,7 +22,23 @@ VARIABLES = {
     "CLICKHOUSE_CA": ("file of the authority that signed its certificate", "those that Python trusts"),
     "CLICKHOUSE_VERIFY": ("`0`: any certificate will do", "`1`"),
     "FEATURE_SEED_GOLD_TABLE": ("gold table", "`fact_transactions_gold`"),
-    "FEATURE_SEED_GOLD_PARQUET": ("gold snapshot (path or glob) for the embedded engine", "a generated sample"),
+    "FEATURE_SEED_GOLD_FINAL": (
+        "`0`: a table that keeps versions of a row (Replacing and the like) is read without FINAL",
+        "`1`",
+    ),
+    "FEATURE_SEED_GOLD_PARQUET": (
+        "gold snapshot for the embedded engine: a Parquet file, a directory, a glob, or one of these at `s3://bucket/`",
+        "a generated sample",
+    ),
+    "FEATURE_SEED_ZERO_IS_UNKNOWN": (
+        "`1`: coordinates (0, 0) are unknown, and a row of 1970-01-01 00:00:00 UTC is rejected",
+        "`0`: they are taken as they are, with a warning",
+    ),
+    "AWS_ACCESS_KEY_ID": ("key that may list and read the snapshot in S3", "what AWS's libraries find by themselves"),
+    "AWS_SECRET_ACCESS_KEY": ("the key's secret", "as above"),
+    "AWS_SESSION_TOKEN": ("token of a temporary key", "none"),
+    "AWS_REGION": ("region of the bucket; `AWS_DEFAULT_REGION` will do as well", "asked of AWS"),
+    "AWS_ENDPOINT_URL": ("an S3 server other than AWS; `AWS_ENDPOINT_URL_S3` comes first", "AWS"),
     "FEATURE_SEED_PASS_MB": (
         "memory for what ClickHouse collects of cards or customers at a time; with less of it, gold is read more often",
         "`540`",

@@ -206,7 +206,7 @@ def test_values(make_warehouse: MakeWarehouse, online: redis.Redis, store: Onlin
     """
     rows = [*texts(), *nul_in_ids(), *amounts(), *times(), *places()]
     warehouse = make_warehouse(rows, timestamp="Nullable(DateTime64(6, 'UTC'))")
-    found = holds(warehouse, store, online, rows, ["duplicate_transactions", "coordinates"], **layout)
+    found = holds(warehouse, store, online, rows, ["duplicate_transactions", "coordinates", "zeros"], **layout)
     rejected = {name: value.value for name, value in found["gold_transactions.rejected_rows"].metadata.items()}
     assert {**rejected, "share": 0} == {
         "rejected": 22,
@@ -314,7 +314,7 @@ def test_types(
     rows = [Row(*one) for one in values]
     warehouse = make_warehouse([replace(row, **padded(row, types)) for row in rows], **types)
     off_globe = sum(abs(lat or 0) > 90 or abs(lon) > 180 for *_, lat, lon in values)
-    found = holds(warehouse, store, online, rows, ["coordinates"])
+    found = holds(warehouse, store, online, rows, ["coordinates", "zeros"])
     assert found["gold_transactions.coordinates"].metadata["off_globe"].value == off_globe > 0
 
 

@@ -71,7 +71,7 @@ class Snapshot:
         contents = {file: self._contents(client, file) for file in self._listed(client)}
         found = {file: inside for file, inside in contents.items() if inside}
         if not found:
-            hidden = ", leaving out names that begin with . or _" if contents or not self.place.directory else ""
+            hidden = "" if self.place.root is None else ", besides those that are hidden by . or _ before a name"
             raise GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.place.named!r}{hidden}")
         return found
 

@@ -27,7 +27,6 @@ _OVERLOADED = ("TOO_MANY_SIMULTANEOUS_QUERIES", "NETWORK_ERROR", "SOCKET_TIMEOUT
 
 # What ClickHouse calls a Parquet file that is none, is cut off, or was written anew since its columns were looked at.
 _BAD_FILE = (
-    "CANNOT_EXTRACT_TABLE_STRUCTURE",
     "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
     "CANNOT_PARSE_TEXT",
     "INCORRECT_DATA",
@@ -76,20 +75,18 @@ def _of_gold(error: Error, place: Place) -> WarehouseError | None:
     if place.parquet and error.name in _BAD_FILE:
         return GoldError(
             f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: "
-            f"a file is damaged, or no Parquet file. {error}"
+            f"a file is damaged, or was written anew meanwhile. {error}"
         )
     return None
 
 
 def _of_s3(error: Error, place: Place) -> WarehouseError:
     said = str(error).partition(", Stack trace")[0]
-    if re.search("HTTP response code: 40[0-9]|AccessDenied|NoSuch|Invalid|Signature|credentials", said):
-        return GoldError(
-            f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: check the bucket, AWS_ENDPOINT_URL "
-            f"and AWS_REGION, and what AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN may read. {said}"
-        )
-    return WarehouseUnavailableError(
-        f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be reached: check AWS_ENDPOINT_URL and AWS_REGION. {said}"
+    refused = re.search(r"HTTP response code: 40\d|AccessDenied|NoSuch|Invalid|Signature|credentials", said)
+    kind = GoldError if refused else WarehouseUnavailableError
+    return kind(
+        f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: check the bucket, AWS_ENDPOINT_URL and "
+        f"AWS_REGION, and that AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN may list and read it. {said}"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from clickhouse_connect.driver.binding import finalize_query
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error
 
 from feature_seed.errors import GoldError
 from feature_seed.sql import sql
@@ -105,8 +106,7 @@ class Snapshot:
         """None for a file of another kind that is in the directory."""
         if file not in self._seen:
             compression = self._compression(client, file)
-            columns = self._columns(client, file, compression) if compression else {}
-            self._seen[file] = Contents(columns, compression) if compression else None
+            self._seen[file] = self._read(client, file, compression) if compression else None
         return self._seen[file]
 
     def _compression(self, client: Client, file: File) -> str | None:
@@ -118,9 +118,20 @@ class Snapshot:
         magic = rows.result_rows[0][0] if rows.result_rows else b""
         if magic == b"PAR1":
             return "none"
-        if self.place.directory and ".parq" not in file.path:
+        if self.place.directory and ".parq" not in file.path.rpartition("/")[2]:
             return None
         return next((one for start, one in _MAGIC.items() if magic.startswith(start)), "auto")
+
+    def _read(self, client: Client, file: File, compression: str) -> Contents:
+        try:
+            return Contents(self._columns(client, file, compression), compression)
+        except Error as e:
+            if e.name != "CANNOT_EXTRACT_TABLE_STRUCTURE":
+                raise
+            raise GoldError(
+                f"FEATURE_SEED_GOLD_PARQUET {self.place.named!r} cannot be read: a file is damaged, or is no Parquet "
+                f"file: {file.path}. {e}"
+            ) from e
 
     def _columns(self, client: Client, file: File, compression: str) -> dict[str, str]:
         """As ClickHouse infers them, but for a time of day, which it takes for one in 1970."""

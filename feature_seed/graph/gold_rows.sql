@@ -26,7 +26,7 @@ SELECT
         )
     ) AS example,
     maxIf(timestamp, valid) AS newest,
-    countIf(off_globe) AS off_globe,
+    countIf(out_of_range) AS out_of_range,
     countIf(at_zero) AS zero_places,
     countIf(timestamp = toDateTime64('1970-01-01 00:00:00', 6, 'UTC')) AS zero_times
 FROM gold

@@ -13,11 +13,10 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import dagster as dg
-from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.storage.tags import POOL_TAG_PREFIX
 
 from feature_seed.errors import FeatureSeedError
-from feature_seed.graph.assets import gold_transactions, warm_start
+from feature_seed.graph.assets import POOL, gold_transactions, warm_start
+from feature_seed.graph.dagster_private import pool_tag, waits_for_retry
 from feature_seed.graph.jobs import seed_all
 from feature_seed.warehouse.clickhouse import Warehouse
 
@@ -35,53 +34,53 @@ _RETRIES = {
 }
 
 # How Dagster marks the runs that need the pool, and so write to the store: of our jobs, asset pages and backfills.
-_SEEDING = {f"{POOL_TAG_PREFIX}{warm_start.op.pool}": "true"}
+_SEEDING = {pool_tag(POOL): "true"}
 
 # A run that was created and never queued may never start, so it is not waited for.
-_UNDER_WAY = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
+_ACTIVE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
 
 # A run that died with its machine may stay STARTED for good. The store's lock keeps longer ones apart.
 _LONGEST_WAIT = timedelta(hours=1)
 
 
-class _OneAfterAnother(dg.AssetSensorDefinition):
-    """An asset sensor that leaves reports to a later tick while a run seeds the store.
-
-    Once its function sees a report, Dagster moves the cursor past it, whatever is returned; so it is not called.
-    """
-
-    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
-        run = _seeding_run(context.instance)
-        if run is None:
-            return super().evaluate_tick(context)
-        reason = f"Run {run.run_id} is seeding the store: reports of gold are seen to after it"
-        return SensorExecutionData(skip_message=reason, cursor=context.cursor)
-
-
-def _seed_gold(
-    context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, warehouse: Warehouse
-) -> dg.RunRequest | dg.SkipReason:
-    """A report is done with when this returns; when it raises, the next tick sees the report again."""
-    # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
-    if context.cursor is None and _answered(context.instance, asset_event):
-        return dg.SkipReason("The latest report of gold is older than the run that seeded the store last")
-    version = _gold_version(warehouse)
-    if version == _stored_version(context.instance):
-        return dg.SkipReason(f"The store holds gold {version} already")
-    # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
-    return dg.RunRequest(run_key=f"{version}@{asset_event.timestamp}", tags={VERSION_TAG: version, **_RETRIES})
-
-
-etl_completed = _OneAfterAnother(
-    "etl_completed",
-    asset_key=gold_transactions.key,
-    job_name=None,
-    asset_materialization_fn=_seed_gold,
+@dg.sensor(
     job=seed_all,
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Seeds the store once per version of gold when gold's materialisation was reported.",
 )
+def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
+    """The cursor is the storage id of the last report that was handled, as that of an asset sensor is.
+
+    An asset sensor moves its cursor past each report that it sees. This one leaves reports to a later tick while a run
+    seeds the store, and after an error.
+    """
+    if run := _seeding_run(context.instance):
+        return dg.SkipReason(f"Run {run.run_id} is seeding the store: reports of gold are seen to after it")
+    handled = int(context.cursor) if context.cursor else None
+    reports = dg.AssetRecordsFilter(asset_key=gold_transactions.key, after_storage_id=handled)
+    newest = context.instance.fetch_materializations(reports, limit=1).records
+    if not newest:
+        return dg.SkipReason("Gold has not been reported since")
+    outcome = _seed_gold(context, newest[0].event_log_entry, warehouse)
+    cursor = str(newest[0].storage_id)
+    if isinstance(outcome, str):
+        return dg.SensorResult(skip_reason=outcome, cursor=cursor)
+    return dg.SensorResult([outcome], cursor=cursor)
+
+
+def _seed_gold(
+    context: dg.SensorEvaluationContext, report: dg.EventLogEntry, warehouse: Warehouse
+) -> dg.RunRequest | str:
+    """The run that a report asks for, or why it asks for none."""
+    # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
+    if context.cursor is None and _already_handled(context.instance, report):
+        return "The latest report of gold is older than the run that seeded the store last"
+    version = _gold_version(warehouse)
+    if version == _stored_version(context.instance):
+        return f"The store holds gold {version} already"
+    # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
+    return dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **_RETRIES})
 
 
 @dg.sensor(
@@ -149,9 +148,9 @@ def _named_version(event: dg.EventLogEntry | None) -> str:
 def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
     """A run that writes to the store, or is about to: whoever launched it, and a retry that is yet to come as well."""
     changed = datetime.now(timezone.utc) - _LONGEST_WAIT
-    statuses = [*_UNDER_WAY, dg.DagsterRunStatus.FAILURE]
+    statuses = [*_ACTIVE, dg.DagsterRunStatus.FAILURE]
     runs = instance.get_runs(dg.RunsFilter(tags=_SEEDING, statuses=statuses, updated_after=changed))
-    return next((run for run in runs if run.status in _UNDER_WAY or run.is_complete_and_waiting_to_retry), None)
+    return next((run for run in runs if run.status in _ACTIVE or waits_for_retry(run)), None)
 
 
 def _stored_version(instance: dg.DagsterInstance) -> str | None:
@@ -161,7 +160,7 @@ def _stored_version(instance: dg.DagsterInstance) -> str | None:
     return _named_version(seeded) if seeded and [run.run_id for run in newest] == [seeded.run_id] else None
 
 
-def _answered(instance: dg.DagsterInstance, report: dg.EventLogEntry) -> bool:
+def _already_handled(instance: dg.DagsterInstance, report: dg.EventLogEntry) -> bool:
     """Whether the store was seeded by a run that started after the report."""
     seeded = instance.get_latest_materialization_event(warm_start.key)
     if seeded is None:

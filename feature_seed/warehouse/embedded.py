@@ -35,7 +35,7 @@ def view(client: Client, snapshot: Snapshot, table: str) -> None:
     client.command(f"CREATE OR REPLACE VIEW default.{SNAPSHOT} AS {snapshot.select(files)}")
 
 
-def give_back(client: Client) -> None:
+def release_memory(client: Client) -> None:
     """Have the engine return what it has freed, which is in the way of its next query's memory."""
     jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
     if client.command(jemalloc):

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from json import dumps
 from typing import Any
 
-from feature_seed.cluster import named_store
 from feature_seed.contract import read_card, read_customer, read_ready
 from feature_seed.environment import flag, require_store
 from feature_seed.errors import FeatureSeedError, StoreError
-from feature_seed.local_redis import LocalRedis
-from feature_seed.online_store import OnlineStore
+from feature_seed.store.cluster import named_store
+from feature_seed.store.local import LocalRedis
+from feature_seed.store.online_store import OnlineStore
 
 _POLL_SECONDS = 1.0
 

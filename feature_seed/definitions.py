@@ -5,17 +5,17 @@ import os
 import dagster as dg
 
 from feature_seed import environment
-from feature_seed.assets import cards, customers, gold_transactions, warm_start
-from feature_seed.automation import seed_all, seed_shard
-from feature_seed.checks import gold_checks
-from feature_seed.cluster import named_store
 from feature_seed.environment import choice, decimal, flag, number, secret
-from feature_seed.io_manager import RedisIOManager
-from feature_seed.limits import GoldLimits
-from feature_seed.parity import FEATURE_CHECKS
-from feature_seed.sensors import SENSORS
-from feature_seed.stream import Layout
-from feature_seed.warehouse import Warehouse
+from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
+from feature_seed.graph.feature_checks import FEATURE_CHECKS
+from feature_seed.graph.gold_checks import gold_checks
+from feature_seed.graph.io_manager import RedisIOManager
+from feature_seed.graph.jobs import seed_all, seed_shard
+from feature_seed.graph.sensors import SENSORS
+from feature_seed.loading.stream import Layout
+from feature_seed.store.cluster import named_store
+from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.limits import GoldLimits
 
 environment.require_whole()
 

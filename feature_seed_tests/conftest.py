@@ -12,14 +12,16 @@ import yaml
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
-from feature_seed import report, retries, warehouse
 from feature_seed.environment import VARIABLES
-from feature_seed.local_redis import LocalRedis
-from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import Warehouse
-from feature_seed_tests.clickhouse_http import clickhouse_server
-from feature_seed_tests.gold import Row, create_table, write_parquet
-from feature_seed_tests.redis_server import redis_server
+from feature_seed.graph import retries
+from feature_seed.graph.report import report
+from feature_seed.store.local import LocalRedis
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse import failures
+from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed_tests.support.clickhouse_http import clickhouse_server
+from feature_seed_tests.support.gold import Row, create_table, write_parquet
+from feature_seed_tests.support.redis_server import redis_server
 
 MakeWarehouse = Callable[..., Warehouse]
 
@@ -44,7 +46,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps and queries that are tried again are so at once, and as often."""
     monkeypatch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.1))
-    monkeypatch.setattr(warehouse, "PAUSES", (0.01, 0.02, 0.04, 0.08))
+    monkeypatch.setattr(failures, "PAUSES", (0.01, 0.02, 0.04, 0.08))
 
 
 @pytest.fixture(autouse=True)

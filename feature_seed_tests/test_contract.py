@@ -19,7 +19,7 @@ from feature_seed.contract import (
     read_customer,
 )
 from feature_seed_tests.conftest import PASSWORD
-from feature_seed_tests.store import dump
+from feature_seed_tests.support.store import dump
 
 
 def test_a_scorer_imports_it_alone() -> None:

@@ -26,7 +26,7 @@ def test_the_module_is_found_by_name() -> None:
 def test_a_run_covers_every_shard() -> None:
     """The range that `seed_all` carries spans all partitions, whatever their number."""
     code = (
-        "import feature_seed.automation as a\n"
+        "import feature_seed.graph.jobs as a\n"
         "t = a.seed_all.tags\n"
         "print(t['dagster/asset_partition_range_start'], t['dagster/asset_partition_range_end'])"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from feature_seed import environment
 from feature_seed.errors import ConfigurationError
-from feature_seed.online_store import OnlineStore
+from feature_seed.store.online_store import OnlineStore
 
 
 @pytest.mark.parametrize(

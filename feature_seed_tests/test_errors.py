@@ -10,14 +10,14 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import ConfigurationError, FeatureSeedError, GoldError, StoreError, WarehouseError
-from feature_seed.local_redis import LocalRedis
-from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import Warehouse
+from feature_seed.store.local import LocalRedis
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
-from feature_seed_tests.gold import transaction
-from feature_seed_tests.redis_server import free_port, redis_server
-from feature_seed_tests.run import seed
-from feature_seed_tests.store import dump
+from feature_seed_tests.support.gold import transaction
+from feature_seed_tests.support.redis_server import free_port, redis_server
+from feature_seed_tests.support.run import seed
+from feature_seed_tests.support.store import dump
 
 ROWS = [transaction(i, f"c{i % 50}", seconds=i) for i in range(500)]
 
@@ -139,7 +139,7 @@ def test_redis_key_of_another_type(
 def test_no_chdb() -> None:
     code = (
         "import sys; sys.modules['chdb'] = None\n"
-        "from feature_seed.warehouse import Warehouse\n"
+        "from feature_seed.warehouse.clickhouse import Warehouse\n"
         "Warehouse(gold_parquet='x').profile()"
     )
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

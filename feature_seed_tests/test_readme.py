@@ -17,10 +17,10 @@ from dagster._cli.asset import asset_cli
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.config import dagster_instance_config_schema
 
-from feature_seed.assets import gold_transactions
 from feature_seed.contract import KEYS, read_card, read_customer
 from feature_seed.environment import VARIABLES
-from feature_seed.gold import GOLD_COLUMNS
+from feature_seed.graph.assets import gold_transactions
+from feature_seed.warehouse.gold import GOLD_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -51,7 +51,7 @@ def test_the_variables_table_is_the_code() -> None:
 
 def test_every_variable_that_the_code_reads_is_listed() -> None:
     read = set()
-    for source in (ROOT / "feature_seed").glob("*.py"):
+    for source in (ROOT / "feature_seed").rglob("*.py"):
         read |= set(re.findall(r'"((?:CLICKHOUSE|REDIS|FEATURE_SEED)_[A-Z_]+)"', source.read_text()))
     assert read == set(VARIABLES)
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import redis
 
-from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import Warehouse
-from feature_seed_tests.clickhouse_http import clickhouse_server
-from feature_seed_tests.gold import create_table, transaction
-from feature_seed_tests.processes import arguments, watched
-from feature_seed_tests.redis_server import free_port, redis_server
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed_tests.support.clickhouse_http import clickhouse_server
+from feature_seed_tests.support.gold import create_table, transaction
+from feature_seed_tests.support.processes import arguments, watched
+from feature_seed_tests.support.redis_server import free_port, redis_server
 
 MARKS = {name: f"marked-{name}-0f1e2d3c" for name in ("clickhouse", "redis", "webhook")}
 
@@ -30,10 +30,12 @@ ROWS = [transaction(i, f"c{i % 9}", seconds=i) for i in range(60)]
 RUNS = """
 import json, os, sys
 import dagster as dg
-from feature_seed import defs, retries, warehouse
-from feature_seed.sensors import run_failed
+from feature_seed import defs
+from feature_seed.graph import retries
+from feature_seed.warehouse import failures
+from feature_seed.graph.sensors import run_failed
 
-retries.DELAYS_SECONDS, warehouse.PAUSES = (0.1,), (0.1,)  # tried again, since that is logged too
+retries.DELAYS_SECONDS, failures.PAUSES = (0.1,), (0.1,)  # tried again, since that is logged too
 
 ways, whole = json.load(sys.stdin)
 with dg.DagsterInstance.get() as instance:

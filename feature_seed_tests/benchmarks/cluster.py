@@ -32,13 +32,13 @@ from typing import get_args
 import clickhouse_connect
 from redis.crc import key_slot
 
-from feature_seed.block import Block
-from feature_seed.cluster import ClusterStore
-from feature_seed.entity import ENTITIES, OnConflict
-from feature_seed.stream import FeatureStream, Layout, shard_names
-from feature_seed.warehouse import Warehouse
+from feature_seed.features.entity import ENTITIES, OnConflict
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.store.block import Block
+from feature_seed.store.cluster import ClusterStore
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.stage import load, write_gold
-from feature_seed_tests.redis_cluster import THIRDS, Cluster, redis_cluster
+from feature_seed_tests.support.redis_cluster import THIRDS, Cluster, redis_cluster
 
 _PASSWORD = "of-a-benchmark"
 

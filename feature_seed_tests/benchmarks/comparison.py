@@ -12,7 +12,7 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from redis import Redis
 
-from feature_seed.gold import Profile
+from feature_seed.warehouse.profile import Profile
 from feature_seed_tests.benchmarks import pipeline, straightforward
 from feature_seed_tests.benchmarks.feast import Repository, feast_command
 from feature_seed_tests.benchmarks.stage import Contents, empty_store, write_subset

@@ -46,10 +46,10 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import CARD_HISTORY, HISTORY_LENGTH, Transaction
-from feature_seed.entity import CARDS
-from feature_seed.online_store import OnlineStore
-from feature_seed.stream import FeatureStream, Layout, shard_names
-from feature_seed.warehouse import Warehouse
+from feature_seed.features.entity import CARDS
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.halves import query
 from feature_seed_tests.benchmarks.stage import Effort, Meter, empty_store, load, medians, served, write_gold
 from feature_seed_tests.benchmarks.straightforward import Row

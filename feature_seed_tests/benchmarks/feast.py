@@ -22,7 +22,7 @@ from pathlib import Path
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import Card, Transaction
-from feature_seed.local_redis import LocalRedis
+from feature_seed.store.local import LocalRedis
 from feature_seed_tests.benchmarks.memory import peak_bytes
 
 VARIABLE = "FEATURE_SEED_TEST_FEAST"

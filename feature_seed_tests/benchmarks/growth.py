@@ -19,7 +19,7 @@ import clickhouse_connect
 
 from feature_seed_tests.benchmarks import job
 from feature_seed_tests.benchmarks.stage import empty_store, served, write_gold
-from feature_seed_tests.clickhouse_http import ClickHouseServer
+from feature_seed_tests.support.clickhouse_http import ClickHouseServer
 
 
 def variables(server: ClickHouseServer) -> dict[str, str]:

@@ -11,10 +11,10 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.block import Block
-from feature_seed.local_redis import LocalRedis
-from feature_seed.online_store import OnlineStore
-from feature_seed.stream import SETTINGS, FeatureStream
+from feature_seed.loading.stream import SETTINGS, FeatureStream
+from feature_seed.store.block import Block
+from feature_seed.store.local import LocalRedis
+from feature_seed.store.online_store import OnlineStore
 
 _CLI = shutil.which("redis-cli")
 

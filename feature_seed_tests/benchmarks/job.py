@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from feature_seed.environment import VARIABLES
-from feature_seed.feature import FEATURES
-from feature_seed.local_redis import LocalRedis
+from feature_seed.features.feature import FEATURES
+from feature_seed.store.local import LocalRedis
 
 COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
 

@@ -20,7 +20,7 @@ from typing import Any
 import clickhouse_connect
 from redis import Redis
 
-from feature_seed.local_redis import LocalRedis
+from feature_seed.store.local import LocalRedis
 from feature_seed_tests.benchmarks import job
 from feature_seed_tests.benchmarks.scorer import Span, scorer
 from feature_seed_tests.benchmarks.stage import busy_seconds, cpu_seconds, empty_store, write_gold

@@ -64,9 +64,9 @@ from typing import get_args
 
 import clickhouse_connect
 
-from feature_seed.entity import ENTITIES, OnConflict
-from feature_seed.stream import FeatureStream, Layout, shard_names
-from feature_seed.warehouse import Warehouse
+from feature_seed.features.entity import ENTITIES, OnConflict
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks import feast, job
 from feature_seed_tests.benchmarks.comparison import Comparison
 from feature_seed_tests.benchmarks.halves import LOADER, Recording, query_seconds

@@ -38,10 +38,10 @@ from tempfile import TemporaryDirectory
 
 import clickhouse_connect
 
-from feature_seed.entity import ENTITIES
-from feature_seed.online_store import OnlineStore
-from feature_seed.stream import FeatureStream, Layout, shard_names
-from feature_seed.warehouse import Warehouse
+from feature_seed.features.entity import ENTITIES
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.halves import query
 from feature_seed_tests.benchmarks.stage import (
     Contents,

@@ -13,11 +13,11 @@ from clickhouse_connect.driver.client import Client
 from redis import Redis
 
 from feature_seed.contract import READY, Card, read_card
-from feature_seed.local_redis import LocalRedis
-from feature_seed.online_store import OnlineStore
-from feature_seed.stream import FeatureStream
+from feature_seed.loading.stream import FeatureStream
+from feature_seed.store.local import LocalRedis
+from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.benchmarks.memory import high_water
-from feature_seed_tests.clickhouse_http import ClickHouseServer, clickhouse_server
+from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 
 _BYTES_AHEAD = 32_000_000
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from clickhouse_connect import get_client
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.warehouse import Warehouse
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.faults.cut import Cut, Restart, gold_at, served
 from feature_seed_tests.faults.kill import STEPS, Kill, Moment, any_moments, whole_run
 from feature_seed_tests.faults.outcome import Outcome, Recovery, show, total

@@ -7,9 +7,9 @@ from typing import Any
 import redis
 
 from feature_seed.contract import Key, Ready, read_ready
-from feature_seed.feature import FEATURES
-from feature_seed.lock import KEY as LOCK
-from feature_seed_tests.store import features
+from feature_seed.features.feature import FEATURES
+from feature_seed.store.lock import KEY as LOCK
+from feature_seed_tests.support.store import features
 
 # What Redis says of how long a key lives.
 FREE, FOR_EVER = -2, -1

@@ -15,14 +15,14 @@ from typing import Literal
 import dagster as dg
 import redis
 
-from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import Warehouse
-from feature_seed_tests.clickhouse_http import ClickHouseServer, clickhouse_server
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.faults.contents import FREE, Contents
 from feature_seed_tests.faults.outcome import Recovery, total
 from feature_seed_tests.faults.proxy import Break, Direction, Kind, Proxy, proxy
 from feature_seed_tests.faults.stage import ANSWER_SECONDS, SHARDS, Stage, impatience
-from feature_seed_tests.run import seed
+from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
+from feature_seed_tests.support.run import seed
 
 Part = Literal["store", "warehouse"]
 

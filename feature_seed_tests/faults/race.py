@@ -12,15 +12,15 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import READY, Card, Ready, Welford, read_card, read_customer
-from feature_seed.entity import OnConflict
-from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import Warehouse
-from feature_seed_tests.expected import replay
+from feature_seed.features.entity import OnConflict
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.faults.outcome import Outcome
 from feature_seed_tests.faults.scorer import ATOMIC, CONTEXT, Counter, Style, events, history_of_gold, read, score
-from feature_seed_tests.gold import Row, write_parquet
-from feature_seed_tests.redis_server import redis_server
-from feature_seed_tests.run import seed
+from feature_seed_tests.support.expected import replay
+from feature_seed_tests.support.gold import Row, write_parquet
+from feature_seed_tests.support.redis_server import redis_server
+from feature_seed_tests.support.run import seed
 
 # What the scorers have applied before the first load begins.
 _HEAD_START = 200

@@ -22,8 +22,8 @@ from feature_seed.contract import (
     apply_event,
     read_customer,
 )
-from feature_seed_tests.expected import listed
-from feature_seed_tests.gold import START, Row
+from feature_seed_tests.support.expected import listed
+from feature_seed_tests.support.gold import START, Row
 
 HOT_CARDS, CARDS = 20, 2_000
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from feature_seed.warehouse import Warehouse
+from feature_seed.warehouse.clickhouse import Warehouse
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,7 +158,7 @@ def _run(order: Order) -> None:
 
     from dagster._cli import create_dagster_cli
 
-    from feature_seed import lock
+    from feature_seed.store import lock
 
     lock.LEASE_SECONDS = order.lease_seconds
     create_dagster_cli()(["job", "execute", "-m", "feature_seed", "-j", "seed_all"])

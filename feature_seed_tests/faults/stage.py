@@ -9,13 +9,16 @@ import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed import lock, online_store, report, retries, warehouse
-from feature_seed.online_store import OnlineStore
-from feature_seed.warehouse import Warehouse
+from feature_seed.graph import retries
+from feature_seed.graph.report import report
+from feature_seed.store import lock, online_store
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse import failures
+from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.stage import write_gold
 from feature_seed_tests.faults.contents import Change, Contents
-from feature_seed_tests.redis_server import redis_server
-from feature_seed_tests.run import seed
+from feature_seed_tests.support.redis_server import redis_server
+from feature_seed_tests.support.run import seed
 
 # Few: each costs events.
 SHARDS = 4
@@ -29,8 +32,8 @@ def impatience() -> Iterator[None]:
     """Timeouts, back-offs and a lease as long as a campaign has time for, and no pictures, which take a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(online_store, "_ANSWER_SECONDS", ANSWER_SECONDS)
-        patch.setattr(warehouse, "ANSWER_SECONDS", ANSWER_SECONDS)
-        patch.setattr(warehouse, "PAUSES", (0.05, 0.1))
+        patch.setattr(failures, "ANSWER_SECONDS", ANSWER_SECONDS)
+        patch.setattr(failures, "PAUSES", (0.05, 0.1))
         patch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.3))
         patch.setattr(lock, "LEASE_SECONDS", 2)
         patch.setattr(report, "available", lambda: False)

@@ -1,0 +1,78 @@
+"""What an entity is: its SELECT over gold, its keys in Redis, and the script that guards them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from feature_seed.contract import CARD_HISTORY, CARD_LAST_TS, CARD_LOCATION, CARD_SEEDED, CARD_SEQ, CUSTOMER_STATS, Key
+from feature_seed.sql import lua, over, sql
+
+OnConflict = Literal["keep_newer", "overwrite"]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """What gold's transactions are grouped by; all of its features are loaded in one pass, each entity's in one step.
+
+    Attributes:
+        name: of its SELECT and its guard.
+        id: gold's column of it.
+        keys: what is written, of all its features.
+        replies: Redis replies to one entity's commands without a guard.
+        entity_bytes: ClickHouse's memory per entity while it groups, measured with 10 transactions per card.
+        row_bytes: the same per collected transaction.
+    """
+
+    name: str
+    id: str
+    keys: tuple[Key, ...]
+    replies: int
+    entity_bytes: int
+    row_bytes: int
+
+    @cached_property
+    def guard(self) -> str:
+        """The Lua script of `keep_newer`: brings an entity to gold's state and keeps the live events gold lacks."""
+        return lua(f"features/{self.name}/keep_newer")
+
+    @cached_property
+    def guard_sha(self) -> str:
+        """What EVALSHA calls the guard by."""
+        return hashlib.sha1(self.guard.encode(), usedforsecurity=False).hexdigest()
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files that decide what is written."""
+        return tuple(sorted((Path(__file__).parent / self.name).iterdir()))
+
+    def relations(self, *, deep: bool = False) -> dict[str, str]:
+        """Its relation over the warehouse's `transactions`, and those it reads; `deep` cuts before it collects."""
+        recent = sql("features/cards/recent") if deep else "SELECT *, 0 AS made FROM transactions"
+        return {"recent": recent, self.name: sql(f"features/{self.name}/select")}
+
+    def commands(self, transactions: Mapping[str, str], on_conflict: OnConflict, *, deep: bool) -> str:
+        """The query over these relations whose rows are an entity's shard, keys and ready commands."""
+        commands = sql(f"features/{self.name}/{on_conflict}")
+        relations = {**transactions, **self.relations(deep=deep)}
+        return over(relations, f"SELECT shard, keys, commands FROM (\n{commands})")
+
+    def parameters(self) -> dict[str, str]:
+        """Key templates under the names the SQL knows them by, the entity column and the guard."""
+        templates = {key.name: key.template for key in self.keys}
+        return {**templates, "entity": self.id, "script": self.guard_sha}
+
+
+CARDS = Entity(
+    "cards",
+    "card_id",
+    keys=(CARD_HISTORY, CARD_SEQ, CARD_SEEDED, CARD_LOCATION, CARD_LAST_TS),
+    replies=6,
+    entity_bytes=150,
+    row_bytes=90,
+)
+CUSTOMERS = Entity("customers", "customer_id", keys=(CUSTOMER_STATS,), replies=1, entity_bytes=100, row_bytes=16)
+
+ENTITIES = (CARDS, CUSTOMERS)

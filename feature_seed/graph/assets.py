@@ -1,0 +1,151 @@
+"""The assets: gold, one per feature, and the word that all are there."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from feature_seed.contract import READY, Ready
+from feature_seed.environment import shard_count, shards_per_run
+from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
+from feature_seed.features.feature import FEATURES, Feature
+from feature_seed.graph.readiness import latest, ready_when_whole, require_kept, require_verified
+from feature_seed.graph.report.report import report
+from feature_seed.graph.retries import retried
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.gold import GOLD_COLUMNS
+from feature_seed.warehouse.limits import GoldLimits
+
+# Beta in name only, and without a stable twin: a warning for each in every command would be noise.
+warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
+
+# With a limit of 1 in dagster.yaml, one run at a time seeds the store.
+_POOL = "online_store"
+
+# Gold is rebuilt nightly; half a day's delay is a reason to look.
+_DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
+
+# None is a single run: fewer scans of gold, and one start. Several are for launchers that spread them over machines.
+_BACKFILL = dg.BackfillPolicy(max_partitions_per_run=shards_per_run())
+
+SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
+
+gold_transactions = dg.AssetSpec(
+    "gold_transactions",
+    description="The warehouse's gold table of card transactions, rebuilt by the ETL. "
+    "Report its materialisation when the ETL is done, and `etl_completed` seeds the store.",
+    group_name="warehouse",
+    kinds={"clickhouse"},
+    owners=["team:data-platform"],
+    freshness_policy=_DAILY,
+    metadata={
+        "dagster/column_schema": dg.TableSchema(
+            [dg.TableColumn(name, column.type, column.description) for name, column in GOLD_COLUMNS.items()]
+        )
+    },
+)
+
+
+def _page(feature: Feature) -> dict[str, Any]:
+    """What a feature's page shows beside its runs: keys, columns with their lineage, and the SQL behind them."""
+    lineage = {name: [dg.TableColumnDep(gold_transactions.key, value.column)] for name, value in feature.values.items()}
+    return {
+        "keys": dg.TableMetadataValue(
+            [
+                dg.TableRecord({"key": key.pattern, "type": key.type, "fields": ", ".join(key.fields)})
+                for key in feature.keys
+            ],
+            dg.TableSchema([dg.TableColumn("key"), dg.TableColumn("type"), dg.TableColumn("fields")]),
+        ),
+        "dagster/column_schema": dg.TableSchema(
+            [dg.TableColumn(name, value.type, value.meaning) for name, value in feature.values.items()]
+        ),
+        "dagster/column_lineage": dg.TableColumnLineage(lineage),
+        "dagster/code_references": dg.CodeReferencesMetadataValue(
+            code_references=[
+                dg.LocalFileCodeReference(file_path=str(path), line_number=1, label=path.name)
+                for path in feature.entity.sources
+            ]
+        ),
+    }
+
+
+def _out(feature: Feature) -> dg.AssetOut:
+    return dg.AssetOut(
+        description=feature.description,
+        is_required=False,
+        io_manager_key="redis_io_manager",
+        group_name="features",
+        kinds={"clickhouse", "redis"},
+        owners=["team:fraud"],
+        metadata=_page(feature),
+    )
+
+
+def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
+    """The assets of an entity: whichever is selected, the entity is loaded whole, and once."""
+    features = [feature for feature in FEATURES if feature.entity is entity]
+
+    @dg.multi_asset(
+        name=entity.name,
+        outs={feature.name: _out(feature) for feature in features},
+        can_subset=True,
+        deps=[gold_transactions],
+        partitions_def=SHARDS,
+        backfill_policy=_BACKFILL,
+        pool=_POOL,
+    )
+    def stream(
+        context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout, limits: GoldLimits
+    ) -> Iterator[dg.Output[FeatureStream]]:
+        with retried(context.retry_number):
+            limits.require(warehouse)
+        one = FeatureStream(warehouse, layout, entity, tuple(context.partition_keys))
+        for feature in features:
+            if dg.AssetKey(feature.name) in context.selected_asset_keys:
+                yield dg.Output(one, feature.name)
+
+    return stream
+
+
+cards = _feature_assets(CARDS)
+customers = _feature_assets(CUSTOMERS)
+
+
+@dg.asset(
+    deps=[cards, customers],
+    io_manager_key="redis_io_manager",
+    pool=_POOL,
+    group_name="features",
+    kinds={"redis"},
+    owners=["team:fraud"],
+    freshness_policy=_DAILY,
+    metadata={"key": READY.pattern},
+)
+def warm_start(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
+) -> dg.MaterializeResult[Ready]:
+    """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
+    shards = shard_names(layout.shard_count)
+    loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
+    ready = ready_when_whole(loads, shards, context.run.run_id)
+    require_verified(context.instance, loads)
+    with retried(context.retry_number), store.client() as client:
+        require_kept(client, store.address, loads)
+        page = report(client, warehouse, layout, loads)
+    return dg.MaterializeResult(value=ready, metadata={"report": page, **_ready(ready)})
+
+
+def _ready(ready: Ready) -> dict[str, Any]:
+    """Times as the reader's own zone shows them, and the run as a link."""
+    return {
+        **asdict(ready),
+        "watermark": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.watermark)),
+        "finished_at": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.finished_at)),
+        "run_id": dg.MetadataValue.dagster_run(ready.run_id),
+    }

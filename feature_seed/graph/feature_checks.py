@@ -1,0 +1,124 @@
+"""The checks of the features: the store against gold, before it is called ready."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import dagster as dg
+
+from feature_seed.errors import shown
+from feature_seed.features.feature import FEATURES, Feature
+from feature_seed.graph.gold_checks import check_result, check_specs
+from feature_seed.graph.readiness import LOADS, Seeded, latest
+from feature_seed.graph.retries import retried
+from feature_seed.loading.comparison.comparison import Comparison, portion
+from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.limits import GoldLimits
+
+# Entities of keys in the store that are looked up in gold.
+_MET_ENTITIES = 1000
+
+_EXAMPLES = 10
+
+_CHECKS = {
+    "entity_count": "Every shard was given as many entities as gold has.",
+    "parity": "A sample of entities, another one in every run, is in the store as gold has it, value by value.",
+    "unknown_entities": "Gold knows the entities of the keys in the store, unless a scorer has met new ones since.",
+}
+
+
+def _compared(
+    comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, Seeded]
+) -> Iterator[dg.AssetCheckResult]:
+    """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
+
+    Without a size all of them, and a scan for every million rows.
+    """
+    feature, shards = comparison.feature.name, comparison.shards
+    met = comparison.met(_MET_ENTITIES)
+    ids = [zlib.crc32(entity_id) for entity_id in set(met.values())]
+    rows = {f"{row['shard']:02x}": row for row in comparison.ask("entities", ("usable",), met=ids)}
+    counts = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in shards}
+    yield _entity_count(feature, counts, seeded)
+    transactions = sum(rows[shard]["transactions"] for shard in shards if shard in rows)
+    share, slices = portion(size, sum(counts.values()), transactions)
+    # A chain lets go of a slice before it asks for the next.
+    found = chain.from_iterable(map(comparison.differences, comparison.sample(run_id, share, slices)))
+    yield _parity(feature, found, seeded)
+    known = {entity_id for row in rows.values() for entity_id in row["known"]}
+    unknown = [name for name, entity_id in met.items() if entity_id not in known]
+    yield _unknown_entities(feature, len(met), unknown)
+
+
+def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:
+    written = {shard: one.entities for shard, one in seeded.items()}
+    wrong = [
+        f"shard {shard}: gold has {count}, the store was given {written.get(shard, 'none yet')}"
+        for shard, count in counts.items()
+        if written.get(shard) != count
+    ]
+    total = sum(written.values())
+    text = f"{total:,} entities in {len(counts)} shards, {len(wrong)} of which differ from gold"
+    metadata = {"entities": total, **_loads(seeded)}
+    return check_result("entity_count", not wrong, "; ".join([text, *wrong]), metadata, feature)
+
+
+def _loads(seeded: Mapping[str, Seeded]) -> dict[str, Any]:
+    """What was looked at, by which `warm_start` knows that it was verified."""
+    return {LOADS: {shard: one.run_id for shard, one in seeded.items()}}
+
+
+def _parity(feature: str, found: Iterable[tuple[bool, str]], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:
+    sampled = ahead = different = 0
+    examples: list[str] = []
+    for is_ahead, difference in found:
+        sampled += 1
+        ahead += is_ahead
+        different += bool(difference)
+        if difference and len(examples) < _EXAMPLES:
+            examples.append(difference)
+    text = f"{different:,} of {sampled:,} entities differ from gold, {ahead:,} are ahead of it"
+    counts = {"sampled": sampled, "ahead": ahead, "different": different}
+    metadata = {**counts, "examples": examples, **_loads(seeded)}
+    return check_result("parity", not different, "; ".join([text, *examples[:1]]), metadata, feature)
+
+
+def _unknown_entities(feature: str, looked_at: int, unknown: Sequence[bytes]) -> dg.AssetCheckResult:
+    examples = [shown(name) for name in unknown[:_EXAMPLES]]
+    text = f"{len(unknown):,} of {looked_at:,} keys looked at are of entities that gold does not know"
+    metadata = {"looked_at": looked_at, "unknown": len(unknown), "examples": examples}
+    return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
+
+
+def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name, _CHECKS))
+    def compare(
+        context: dg.AssetCheckExecutionContext,
+        warehouse: Warehouse,
+        layout: Layout,
+        store: OnlineStore,
+        limits: GoldLimits,
+    ) -> Iterable[dg.AssetCheckResult]:
+        shards = _shards(context, layout)
+        seeded = latest(context.instance, feature.name, shards)
+        with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
+            table = {**warehouse.table, "until": warehouse.profile().until}
+            comparison = Comparison(feature, gold, client, table, layout, shards)
+            yield from _compared(comparison, context.run.run_id, limits.sample_size, seeded)
+
+    return compare
+
+
+def _shards(context: dg.AssetCheckExecutionContext, layout: Layout) -> list[str]:
+    """The shards of the run; all of them when checks are run by themselves."""
+    names = shard_names(layout.shard_count)
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return names
+    some = context.partition_key_range  # partition_keys raises where no asset is run
+    return [name for name in names if some.start <= name <= some.end]
+
+
+FEATURE_CHECKS = [_feature_checks(feature) for feature in FEATURES]

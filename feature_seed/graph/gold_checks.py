@@ -1,0 +1,142 @@
+"""The checks of gold, before anything is written."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from math import ceil
+from typing import Any
+
+import dagster as dg
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.errors import GoldError
+from feature_seed.graph.assets import gold_transactions
+from feature_seed.graph.retries import retried
+from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.gold import over_gold
+from feature_seed.warehouse.limits import FUTURE, GoldLimits
+
+# Of more rows than this a part is searched for repeated ids: grouping them takes 27 bytes of memory a row.
+_SEARCHED_ROWS = 10_000_000
+
+_WARNINGS = ("coordinates", "duplicate_transactions", "unknown_entities")
+
+_GOLD_CHECKS = {
+    "schema": "Every column is there, of a type that can be read.",
+    "not_empty": "There are rows, and not all of them are rejected.",
+    "rejected_rows": "No more rows than allowed lack an id, a customer, or a timestamp and an amount that can be used.",
+    "freshness": "The newest transaction is not older than allowed, and not in the future.",
+    "coordinates": "No coordinates are off the globe: as those that are missing, they are unknown to the store.",
+    "duplicate_transactions": "No transaction is there twice, to be counted twice.",
+}
+
+Scan = dict[str, dict[str, Any]]
+
+
+def check_specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=text, blocking=name not in _WARNINGS)
+        for name, text in checks.items()
+    ]
+
+
+@dg.multi_asset_check(name="gold_checks", specs=check_specs(gold_transactions.key, _GOLD_CHECKS))
+def gold_checks(
+    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
+) -> Iterable[dg.AssetCheckResult]:
+    """Two scans of gold for all of them, before anything is written."""
+    try:
+        with retried(context.retry_number):
+            scan, duplicates = _scan(warehouse)
+    except GoldError as e:
+        yield check_result("schema", False, str(e))
+        for name in list(_GOLD_CHECKS)[1:]:
+            yield check_result(name, False, "not evaluated: gold cannot be read, see schema")
+        return
+    rows = {reason: found["rows"] for reason, found in scan.items()}
+    usable = scan.get("", {"rows": 0, "newest": None, "off_globe": 0})
+    yield check_result("schema", True, "every column can be read")
+    yield check_result(
+        "not_empty", usable["rows"] > 0, f"{usable['rows']:,} of {sum(rows.values()):,} rows can be used"
+    )
+    yield _rejected_rows(scan, limits.max_rejected)
+    yield _freshness(usable["newest"], limits.max_age_hours)
+    yield _coordinates(usable["off_globe"])
+    yield _duplicates(duplicates)
+
+
+def _scan(warehouse: Warehouse) -> tuple[Scan, Mapping[str, Any]]:
+    """What is known of gold's rows, by the reason that they are rejected for; '' for those that can be used.
+
+    And what is known of transactions that are there more than once.
+
+    Raises:
+        GoldError: there is no such table, or a column is missing or mistyped.
+    """
+    with warehouse.client() as client, warehouse.errors():
+        warehouse.require_columns(client)
+        scan = {row.pop("reason"): row for row in _rows(client, warehouse, "gold_rows")}
+        slices = max(1, ceil(sum(found["rows"] for found in scan.values()) / _SEARCHED_ROWS))
+        search = {"slices": slices, "slice": random.randrange(slices)}
+        duplicates = {**search, **next(_rows(client, warehouse, "duplicates", **search))}
+        if duplicates["repeated"]:
+            duplicates |= next(_rows(client, warehouse, "duplicate", hash=duplicates["hash"]))
+    return scan, duplicates
+
+
+def _rows(client: Client, warehouse: Warehouse, check: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    rows = client.query(
+        over_gold(f"graph/{check}"), parameters={**warehouse.table, **parameters}, query_tz="UTC", tz_mode="aware"
+    )
+    return iter(rows.named_results())
+
+
+def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:
+    rows = sum(found["rows"] for found in scan.values())
+    reasons = {reason: found for reason, found in scan.items() if reason}
+    rejected = sum(found["rows"] for found in reasons.values())
+    share = rejected / max(rows, 1)
+    text = f"{rejected:,} of {rows:,} rows ({share:.2%}) are rejected, {limit:.2%} may be"
+    for reason, found in reasons.items():
+        text += f"; {reason}: {found['rows']:,}, for example {found['example']}"
+    counts = {reason: found["rows"] for reason, found in reasons.items()}
+    return check_result("rejected_rows", share <= limit, text, {"rejected": rejected, "share": share, **counts})
+
+
+def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckResult:
+    if newest is None:
+        return check_result("freshness", False, "not evaluated: no row can be used")
+    age = datetime.now(timezone.utc) - newest
+    hours = age / timedelta(hours=1)
+    metadata = {"newest": dg.MetadataValue.timestamp(newest), "age_hours": round(hours, 2)}
+    text = f"the newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC, "
+    if age < -FUTURE:
+        return check_result("freshness", False, f"{text}{-hours:,.1f} hours in the future", metadata)
+    text += f"{hours:,.1f} hours ago" + (f"; {limit:g} are allowed" if limit is not None else "")
+    return check_result("freshness", limit is None or hours <= limit, text, metadata)
+
+
+def _coordinates(off_globe: int) -> dg.AssetCheckResult:
+    text = f"{off_globe:,} rows have a latitude beyond 90 degrees or a longitude beyond 180: it is null in the store"
+    return check_result("coordinates", not off_globe, text, {"off_globe": off_globe})
+
+
+def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
+    repeated, looked_at = found["repeated"], found["looked_at"]
+    text = f"{repeated:,} rows repeat a transaction id"
+    if found["slices"] > 1:
+        text += f" of the {looked_at:,} looked at in this run, one in {found['slices']} ids"
+    if repeated:
+        text += ", for example {example!r}, {times} times".format(**found)
+    return check_result("duplicate_transactions", not repeated, text, {"repeated": repeated, "looked_at": looked_at})
+
+
+def check_result(
+    check: str, passed: bool, text: str, metadata: Mapping[str, Any] | None = None, feature: str | None = None
+) -> dg.AssetCheckResult:
+    """The outcome of a check of gold, or of a feature."""
+    asset = feature or gold_transactions.key
+    severity = dg.AssetCheckSeverity.WARN if check in _WARNINGS else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        passed=passed, asset_key=asset, check_name=check, description=text, metadata=metadata, severity=severity
+    )

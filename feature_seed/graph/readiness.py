@@ -1,0 +1,187 @@
+"""Whether the store may be trusted: the ready key, and what has to be seeded before it says so."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import redis
+
+from feature_seed.contract import READY, Ready, read_ready
+from feature_seed.errors import ReadinessError
+from feature_seed.features.feature import FEATURES, STATS
+from feature_seed.store.cluster import primaries
+from feature_seed.store.replication import Position
+
+# The checks without which no load is verified, and what their evaluations call the loads that they looked at.
+VERIFYING = ("entity_count", "parity")
+LOADS = "loads"
+
+# The field of the ready key that is gone with all else that a store held, so that no other is taken for it.
+_STORE_ID = READY.fields[-1]
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """The latest load of one shard of a feature: its run, its number of entities and the run's metadata."""
+
+    run_id: str
+    entities: int
+    metadata: dict[str, Any]
+
+
+# By feature and shard.
+Loads = Mapping[str, Mapping[str, Seeded]]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a load finds in a store: what it `said` of itself before, and by which id it is known."""
+
+    said: Ready | None
+    store_id: str
+
+
+def mark_seeding(client: redis.Redis) -> Mark:
+    """Say `seeding` on the first write of the first load; a store that is ready stays so while it is seeded again."""
+    said = read_ready(client)
+    client.hsetnx(READY.pattern, "state", "seeding")
+    client.hsetnx(READY.pattern, _STORE_ID, uuid4().hex)
+    return Mark(said, _store_id(client))
+
+
+def _store_id(client: redis.Redis) -> str:
+    fields: Any = client.hgetall(READY.pattern)
+    return fields.get(_STORE_ID.encode(), b"").decode()
+
+
+def require_kept(client: redis.Redis, address: str, loads: Loads) -> None:
+    """That the store still has all that it acknowledged to these loads.
+
+    Raises:
+        ReadinessError: it is another store, was emptied or restarted, or a failover may have lost some of it.
+    """
+    seeded = [one for shards in loads.values() for one in shards.values()]
+    if {one.metadata.get("store_id") for one in seeded} != {_store_id(client)}:
+        raise ReadinessError(f"Redis at {address} was emptied since it was seeded, or is another one: run seed_all")
+    nodes = primaries(client)
+    servers = {server for one in seeded if (server := one.metadata.get("server"))}
+    if servers and servers != {node.info("server").get("run_id") for node in nodes}:  # type: ignore[union-attr]
+        raise ReadinessError(
+            f"Redis at {address} was restarted since it was seeded, and may have lost what it had acknowledged: "
+            "run seed_all"
+        )
+    _require_replicated(nodes, seeded)
+
+
+def _require_replicated(nodes: Sequence[redis.Redis], seeded: Sequence[Seeded]) -> None:
+    """Where a cluster's primaries have come to in their replication tells whether one was replaced by one that lacks
+    something."""
+    ends = {end for one in seeded for end in one.metadata.get("replication", {}).items()}
+    now = [Position.of(node.info("replication")) for node in nodes] if ends else []  # type: ignore[arg-type]
+    if any(not any(position.includes(*end) for position in now) for end in ends):
+        raise ReadinessError(
+            "A node of the Redis Cluster was replaced or restarted since it was seeded, and may have lost what it "
+            "had acknowledged: run seed_all. With FEATURE_SEED_WAIT_REPLICAS a replica that takes over has it all"
+        )
+
+
+def latest(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) -> dict[str, Seeded]:
+    """The latest load of every shard that was ever seeded, newest materialisations first."""
+    found: dict[str, Seeded] = {}
+    cursor: str | None = None
+    more = True
+    while more and len(found) < len(shards):
+        page = instance.fetch_materializations(dg.AssetKey(feature), limit=len(shards), cursor=cursor)
+        for record in page.records:
+            materialised, shard = record.asset_materialization, record.partition_key
+            if not materialised or shard is None or shard not in shards or shard in found:
+                continue
+            metadata: dict[str, Any] = {name: value.value for name, value in materialised.metadata.items()}
+            if "entities_by_shard" in metadata:  # otherwise somebody reported it who loaded nothing
+                found[shard] = Seeded(record.run_id, metadata["entities_by_shard"][shard], metadata)
+        cursor, more = page.cursor, page.has_more
+    return found
+
+
+def require_verified(instance: dg.DagsterInstance, loads: Loads) -> None:
+    """That the checks which compare a feature's load with gold looked at every shard's latest load, and passed.
+
+    They block `warm_start` within a run. Here that is seen to across runs: those of a backfill, or one after the other.
+
+    Raises:
+        ReadinessError: one of them failed, or has not been run since.
+    """
+    for feature, seeded in loads.items():
+        for check in VERIFYING:
+            verdicts = _verdicts(instance, dg.AssetCheckKey(dg.AssetKey(feature), check), len(seeded))
+            for shard, one in sorted(seeded.items()):
+                verdict = verdicts.get((shard, one.run_id))
+                if not verdict or not verdict.passed:
+                    said = f"failed: {verdict.description}" if verdict else "has not been run since"
+                    raise ReadinessError(
+                        f"{feature} was seeded in shard {shard} by run {one.run_id}, and its check {check} {said}. "
+                        "Run seed_all, or the check once its cause is gone"
+                    )
+
+
+def _verdicts(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, shards: int
+) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
+    """The latest outcome of a check for each load it looked at, by shard and run.
+
+    A run seeds one shard or more, and is followed by one evaluation: twice as many as shards leave room for repeats.
+    """
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=2 * shards)
+    verdicts: dict[tuple[str, str], dg.AssetCheckEvaluation] = {}
+    for record in history:  # the latest first
+        evaluation = record.evaluation
+        if isinstance(evaluation, dg.AssetCheckEvaluation) and LOADS in evaluation.metadata:  # else it was only planned
+            looked_at: Any = evaluation.metadata[LOADS].value
+            for load in looked_at.items():
+                verdicts.setdefault(load, evaluation)
+    return verdicts
+
+
+def require_whole(loads: Loads, shards: Sequence[str]) -> tuple[str, datetime]:
+    """The gold version that every shard of every feature was seeded from, and the time of its newest transaction.
+
+    Raises:
+        ReadinessError: a shard is missing, or shards come from different versions of gold.
+    """
+    for feature, seeded in loads.items():
+        if missing := [shard for shard in shards if shard not in seeded]:
+            raise ReadinessError(
+                f"{feature} has not been seeded in shards {', '.join(missing)}: materialise them first"
+            )
+    sources = {
+        (one.metadata["gold_version"], one.metadata["watermark"])
+        for seeded in loads.values()
+        for one in seeded.values()
+    }
+    if len(sources) > 1:
+        versions = ", ".join(sorted({version for version, _ in sources}))
+        raise ReadinessError(f"Shards were seeded from different versions of gold, {versions}: run seed_all")
+    version, watermark = sources.pop()
+    return version, datetime.fromtimestamp(watermark, timezone.utc)
+
+
+def ready_when_whole(loads: Loads, shards: Sequence[str], run_id: str) -> Ready:
+    """What the ready key says once everything is seeded."""
+    version, watermark = require_whole(loads, shards)
+    entities = {feature: sum(one.entities for one in seeded.values()) for feature, seeded in loads.items()}
+    return Ready(
+        state="ready",
+        gold_version=version,
+        watermark=_iso(watermark),
+        cards=entities[FEATURES[0].name],
+        customers=entities[STATS.name],
+        finished_at=_iso(datetime.now(timezone.utc)),
+        run_id=run_id,
+    )
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds")

@@ -1,0 +1,195 @@
+"""The sensors: seed the store when the ETL is done, notice a rebuild of gold, and say when a run failed.
+
+Reports of gold's materialisation lead to `etl_completed`, whoever makes them: the ETL itself, or `gold_watcher` for an
+ETL that cannot. How often a rebuild is reported does not matter: what counts is gold's version in the warehouse.
+"""
+
+import json
+import os
+from datetime import datetime, timedelta, timezone
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import dagster as dg
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.storage.tags import POOL_TAG_PREFIX
+
+from feature_seed.errors import FeatureSeedError
+from feature_seed.graph.assets import gold_transactions, warm_start
+from feature_seed.graph.jobs import seed_all
+from feature_seed.warehouse.clickhouse import Warehouse
+
+VERSION_TAG = "feature_seed/gold_version"
+
+_POLL_SECONDS = 30
+_WEBHOOK_SECONDS = 10
+
+# Also after a failed step, whatever the instance says of others' runs: nobody looks at these. From the start, not from
+# the failed step: gold may have been rebuilt since, and shards of two versions of gold are never declared ready.
+_RETRIES = {
+    "dagster/max_retries": "2",
+    "dagster/retry_on_asset_or_op_failure": "true",
+    "dagster/retry_strategy": "ALL_STEPS",
+}
+
+# How Dagster marks the runs that need the pool, and so write to the store: of our jobs, asset pages and backfills.
+_SEEDING = {f"{POOL_TAG_PREFIX}{warm_start.op.pool}": "true"}
+
+# A run that was created and never queued may never start, so it is not waited for.
+_UNDER_WAY = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
+
+# A run that died with its machine may stay STARTED for good. The store's lock keeps longer ones apart.
+_LONGEST_WAIT = timedelta(hours=1)
+
+
+class _OneAfterAnother(dg.AssetSensorDefinition):
+    """An asset sensor that leaves reports to a later tick while a run seeds the store.
+
+    Once its function sees a report, Dagster moves the cursor past it, whatever is returned; so it is not called.
+    """
+
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        run = _seeding_run(context.instance)
+        if run is None:
+            return super().evaluate_tick(context)
+        reason = f"Run {run.run_id} is seeding the store: reports of gold are seen to after it"
+        return SensorExecutionData(skip_message=reason, cursor=context.cursor)
+
+
+def _seed_gold(
+    context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, warehouse: Warehouse
+) -> dg.RunRequest | dg.SkipReason:
+    """A report is done with when this returns; when it raises, the next tick sees the report again."""
+    # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
+    if context.cursor is None and _answered(context.instance, asset_event):
+        return dg.SkipReason("The latest report of gold is older than the run that seeded the store last")
+    version = _gold_version(warehouse)
+    if version == _stored_version(context.instance):
+        return dg.SkipReason(f"The store holds gold {version} already")
+    # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
+    return dg.RunRequest(run_key=f"{version}@{asset_event.timestamp}", tags={VERSION_TAG: version, **_RETRIES})
+
+
+etl_completed = _OneAfterAnother(
+    "etl_completed",
+    asset_key=gold_transactions.key,
+    job_name=None,
+    asset_materialization_fn=_seed_gold,
+    job=seed_all,
+    minimum_interval_seconds=_POLL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Seeds the store once per version of gold when gold's materialisation was reported.",
+)
+
+
+@dg.sensor(
+    minimum_interval_seconds=_POLL_SECONDS,
+    description="Reports gold's materialisation when the table has changed and then stayed as it is for a poll. "
+    "For an ETL that cannot report it: start this sensor once.",
+)
+def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult:
+    """The cursor is the version reported last, followed while gold changes by the one seen last.
+
+    Without a cursor, a version that no report names is new: a fresh deployment seeds the gold that it finds.
+    """
+    version = _gold_version(warehouse)
+    cursor = _reported_version(context.instance) if context.cursor is None else context.cursor
+    reported, _, seen = cursor.partition(" ")
+    if version == reported:
+        return dg.SensorResult(skip_reason=f"Gold is still {version}", cursor=version)
+    if version != seen:  # an ETL that inserts in steps is not done at the first of them
+        reason = f"Gold has changed to {version}: reported when the next poll finds it the same"
+        return dg.SensorResult(skip_reason=reason, cursor=f"{reported} {version}")
+    report = dg.AssetMaterialization(gold_transactions.key, metadata={"gold_version": version})
+    return dg.SensorResult(asset_events=[report], skip_reason=f"Reported gold {version}", cursor=version)
+
+
+# Without monitored_jobs: what asset pages and backfills launch is of neither of the two jobs here.
+@dg.run_failure_sensor(
+    minimum_interval_seconds=_POLL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK when that is set.",
+)
+def run_failed(context: dg.RunFailureSensorContext) -> None:
+    run = context.dagster_run
+    alert = {
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "error": _first_line(context),
+        "gold_version": run.tags.get(VERSION_TAG),
+        "will_retry": run.tags.get("dagster/will_retry") == "true",
+    }
+    context.log.error(json.dumps(alert, ensure_ascii=False))
+    if webhook := os.environ.get("FEATURE_SEED_ALERT_WEBHOOK"):
+        again = " (Dagster tries again)" if alert["will_retry"] else ""
+        _post(webhook, {"text": f"{run.job_name} failed in run {run.run_id}{again}: {alert['error']}", **alert})
+
+
+SENSORS = [etl_completed, gold_watcher, run_failed]
+
+
+def _gold_version(warehouse: Warehouse) -> str:
+    with warehouse.client() as client, warehouse.errors():
+        return warehouse.version(client)
+
+
+def _reported_version(instance: dg.DagsterInstance) -> str:
+    """The version that the latest report of gold names; the ETL's own reports need not name any."""
+    return _named_version(instance.get_latest_materialization_event(gold_transactions.key))
+
+
+def _named_version(event: dg.EventLogEntry | None) -> str:
+    materialised = event and event.asset_materialization
+    version = materialised.metadata.get("gold_version") if materialised else None
+    return str(version.value) if version else ""
+
+
+def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """A run that writes to the store, or is about to: whoever launched it, and a retry that is yet to come as well."""
+    changed = datetime.now(timezone.utc) - _LONGEST_WAIT
+    statuses = [*_UNDER_WAY, dg.DagsterRunStatus.FAILURE]
+    runs = instance.get_runs(dg.RunsFilter(tags=_SEEDING, statuses=statuses, updated_after=changed))
+    return next((run for run in runs if run.status in _UNDER_WAY or run.is_complete_and_waiting_to_retry), None)
+
+
+def _stored_version(instance: dg.DagsterInstance) -> str | None:
+    """The version of all that is in the store: none when a later run, failed or of a shard, may have left another's."""
+    seeded = instance.get_latest_materialization_event(warm_start.key)
+    newest = instance.get_runs(dg.RunsFilter(tags=_SEEDING), limit=1)
+    return _named_version(seeded) if seeded and [run.run_id for run in newest] == [seeded.run_id] else None
+
+
+def _answered(instance: dg.DagsterInstance, report: dg.EventLogEntry) -> bool:
+    """Whether the store was seeded by a run that started after the report."""
+    seeded = instance.get_latest_materialization_event(warm_start.key)
+    if seeded is None:
+        return False
+    run = instance.get_run_record_by_id(seeded.run_id)
+    return report.timestamp < (run.start_time if run and run.start_time else seeded.timestamp)
+
+
+def _first_line(context: dg.RunFailureSensorContext) -> str:
+    """What the first failed step says, in the words of our error or a library's rather than of Dagster's wrapper."""
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error and error.cause and (error.cls_name or "").startswith("Dagster"):
+            error = error.cause
+        if error:
+            return error.message.strip().partition("\n")[0]
+    return (context.failure_event.message or "no message").partition("\n")[0]
+
+
+def _post(url: str, body: dict[str, Any]) -> None:
+    """The URL is a secret, and the texts of urllib's errors may hold it: an error here names its kind alone."""
+    try:
+        request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urlopen(request, timeout=_WEBHOOK_SECONDS):
+            return
+    except HTTPError as e:
+        kind = f"HTTP status {e.code}"
+    except (OSError, HTTPException, ValueError) as e:
+        reason = getattr(e, "reason", None)
+        kind = type(reason if isinstance(reason, Exception) else e).__name__
+    raise FeatureSeedError(f"The alert could not be sent to FEATURE_SEED_ALERT_WEBHOOK: {kind}")

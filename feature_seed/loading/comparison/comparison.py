@@ -1,0 +1,141 @@
+"""The comparison of gold and store: a feature in the shards of a run, read on both sides."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from math import ceil
+from typing import Any
+
+import redis
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.contract import Key
+from feature_seed.errors import shown
+from feature_seed.features.feature import Feature
+from feature_seed.loading.comparison.state import PROGRESS, State, difference, gold_state, is_ahead, stored
+from feature_seed.loading.stream import Layout
+from feature_seed.sql import sql
+from feature_seed.store.cluster import primaries
+from feature_seed.warehouse.clickhouse import Identifier
+
+# Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
+_SLICE_ROWS = 1_000_000
+
+# Rows of gold for each entity of a sample that are paid for. Where entities have more on average, fewer of them are
+# compared, but so many at least.
+_ENTITY_ROWS, _FEWEST = 1000, 10
+
+# Calls and keys per call of the search for keys that gold does not know.
+_SCAN_CALLS, _SCAN_COUNT = 10, 1000
+
+# Entities whose keys are read in one round trip.
+_READ_ENTITIES = 1000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A feature in the shards of a run, in gold and in the store."""
+
+    feature: Feature
+    gold: Client
+    store: redis.Redis
+    table: Mapping[str, Identifier]
+    layout: Layout
+    shards: Sequence[str]
+
+    def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
+        """Rows of a query over gold that shares nothing with the one that seeds."""
+        named = ", ".join(f"{name} AS ({sql(f'loading/comparison/{name}')})" for name in relations)
+        common = {**self.table, "entity": self.feature.entity.id, "shard_count": self.layout.shard_count}
+        query = f"WITH {named} {sql(f'loading/comparison/{select}')}"
+        # Ids are bytes, and need not be text.
+        rows = self.gold.query(query, parameters={**common, **parameters}, query_formats={"String": "bytes"})
+        return list(rows.named_results())
+
+    def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:
+        """This share of gold's entities in these shards, others for every run, in slices of their hashes."""
+        end = max(int(share * 2**64), 1)
+        for number in range(slices):
+            yield self.ask(
+                self.feature.name,
+                ("usable", "sampled"),
+                run_id=run_id,
+                first=end * number // slices,
+                last=end * (number + 1) // slices - 1,
+                shards=[int(shard, 16) for shard in self.shards],
+                history_length=self.layout.history_length,
+            )
+
+    def differences(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bool, str]]:
+        """Whether the store is ahead of gold, and what differs, for each sampled entity."""
+        for first in range(0, len(rows), _READ_ENTITIES):
+            some = rows[first : first + _READ_ENTITIES]
+            for row, store in zip(some, self._read([row["id"] for row in some]), strict=True):
+                gold = gold_state(row, self.layout)
+                ahead = [key for key in self.feature.keys if is_ahead(gold, store, key)]
+                found = (
+                    f"{shown(self._name(key, row['id']))} {text}"
+                    for key in self.feature.keys
+                    if key not in ahead and (text := difference(gold[key], store[key]))
+                )
+                yield bool(ahead), next(found, "")
+
+    def _read(self, entity_ids: Sequence[bytes]) -> Iterator[State]:
+        """The state of each entity; times come after what goes with them, so that an event in between looks ahead."""
+        keys = dict.fromkeys([*self.feature.keys, *chain.from_iterable(map(PROGRESS.__getitem__, self.feature.keys))])
+        with self.store.pipeline(transaction=False) as pipeline:
+            read = {"LIST": partial(pipeline.lrange, start=0, end=-1), "HASH": pipeline.hgetall, "STRING": pipeline.get}
+            for entity_id in entity_ids:
+                for key in keys:
+                    read[key.type](self._name(key, entity_id))
+            replies = iter(pipeline.execute(raise_on_error=False))
+        return ({key: stored(key, next(replies)) for key in keys} for _ in entity_ids)
+
+    def _name(self, key: Key, entity_id: bytes) -> bytes:
+        return key.of(entity_id, tags=self.layout.key_tags)
+
+    def met(self, limit: int) -> dict[bytes, bytes]:
+        """Some of the feature's keys in the store, of at most `limit` entities, with the id in each."""
+        pattern = self.feature.keys[0].template.partition("{}")[0] + "*"
+        met: dict[bytes, bytes] = {}
+        nodes = primaries(self.store)
+        for name in (one for node in nodes for one in _scan(node, pattern, ceil(_SCAN_CALLS / len(nodes)))):
+            if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
+                met[name] = entity_id
+        looked_up = set(islice(dict.fromkeys(met.values()), limit))
+        return {name: entity_id for name, entity_id in met.items() if entity_id in looked_up}
+
+    def _id_in(self, name: bytes) -> bytes | None:
+        """The id in a key of the feature, empty where the layout's tags are missing; None in another key."""
+        for key in self.feature.keys:
+            before, _, after = key.template.encode().partition(b"{}")
+            if name.startswith(before) and name.endswith(after) and len(name) >= len(before + after):
+                entity_id = name[len(before) : len(name) - len(after)]
+                tagged = entity_id[:1] + entity_id[-1:] == b"{}"
+                return entity_id if not self.layout.key_tags else entity_id[1:-1] if tagged else b""
+        return None
+
+
+def portion(size: int | None, entities: int, transactions: int) -> tuple[float, int]:
+    """Which share of the entities is compared when `size` of them are asked for, and in how many slices."""
+    if size is None:
+        compared = float(entities)
+    else:
+        paid_for = size * min(_ENTITY_ROWS * entities / max(transactions, 1), 1)
+        compared = min(max(paid_for, min(size, _FEWEST)), entities)
+    share = compared / max(entities, 1)
+    return share, max(min(ceil(share * transactions / _SLICE_ROWS), ceil(compared)), 1)
+
+
+def _scan(node: redis.Redis, pattern: str, calls: int) -> Iterator[Any]:
+    # A cursor is a place in the keyspace. Starting at any other, each run looks at other keys; from the end it goes on
+    # at the start, once.
+    cursor, ends = random.getrandbits(32), 0
+    for _ in range(calls):
+        cursor, names = node.scan(cursor, match=pattern, count=_SCAN_COUNT)
+        yield from names
+        ends += not cursor
+        if ends == 2:
+            break

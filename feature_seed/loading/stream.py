@@ -1,0 +1,169 @@
+"""The stream of ready commands that an asset returns: what goes from the warehouse to the store."""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from math import ceil
+from typing import Any
+
+import dagster as dg
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.contract import HISTORY_LENGTH, Ready
+from feature_seed.errors import WarehouseError
+from feature_seed.features.entity import Entity, OnConflict
+from feature_seed.loading.prefetch import prefetch
+from feature_seed.sql import over, sql
+from feature_seed.store.block import Block
+from feature_seed.warehouse.clickhouse import READ_BYTES_PER_SECOND, Warehouse
+from feature_seed.warehouse.failures import patiently
+from feature_seed.warehouse.gold import RELATIONS
+from feature_seed.warehouse.profile import Profile
+
+# Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in two passes,
+# 2,000 cards and 4 MB. A small max_block_size instead takes a core away from the query.
+SETTINGS = {
+    "group_by_two_level_threshold": 10_000,
+    # A pass takes rows from all over gold, so there is nothing to skip: 7 % of a snapshot's time, 1 % of a table's.
+    "optimize_move_to_prewhere": 0,
+    "output_format_json_escape_forward_slashes": 0,
+}
+
+# From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500
+# transactions a card, a quarter slower at 10.
+DEEP = 4
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Layout(dg.ConfigurableResource):
+    """How features are laid out in the store; part of the contract with its readers."""
+
+    shard_count: int = 16
+    history_length: int = HISTORY_LENGTH
+    newest_first: bool = False
+    key_tags: bool = False
+    on_conflict: OnConflict = "keep_newer"
+
+
+@dataclass(frozen=True)
+class FeatureStream:
+    """An entity's blocks of ready commands for some shards, read from the warehouse while it is iterated.
+
+    Yields blocks of some 0.5 MB; memory is bounded by `pass_bytes` in ClickHouse and a few blocks here. It ends well
+    only when every entity was delivered, and from one and the same gold; what it yielded before stands.
+    """
+
+    warehouse: Warehouse
+    layout: Layout
+    entity: Entity
+    shards: tuple[str, ...]
+    before: Ready | None = None  # what the store said of itself when the load began
+
+    @property
+    def expected(self) -> int:
+        """About how many entities there are, for progress: shards are alike."""
+        entities = self.warehouse.profile().entities(self.entity.id)
+        return entities * len(self.shards) // self.layout.shard_count
+
+    @contextmanager
+    def ahead(self, most: int) -> Iterator[Iterator[Block]]:
+        """The blocks, read ahead in a thread by `most` bytes of commands; leaving early hangs up on the warehouse.
+
+        A server's answer that has begun is read on, though slowly, when nobody takes the blocks: at most one pass more.
+        """
+        slowest = READ_BYTES_PER_SECOND if self.warehouse.host else None
+        with (
+            self.warehouse.interruptible() as (client, hang_up),
+            prefetch(self._read(client), lambda block: len(block.payload), most, hang_up, slowest) as blocks,
+        ):
+            yield blocks
+
+    def __iter__(self) -> Generator[Block, None, None]:
+        with self.warehouse.client() as client, closing(self._read(client)) as blocks:
+            yield from filter(None, blocks)
+
+    def _read(self, client: Client) -> Generator[Block | None, None, None]:
+        """The blocks, and None where an answer has ended and nothing is being read."""
+        delivered = 0
+        with self.warehouse.errors():
+            for block in self._load(client):
+                delivered += len(block.keys) if block else 0
+                yield block
+            self._require_whole(client, delivered)
+
+    def _load(self, client: Client) -> Iterator[Block | None]:
+        profile = self.warehouse.profile()
+        deep = profile.rows > DEEP * self.layout.history_length * profile.cards
+        query = self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep)
+        parameters = {**self._parameters(), **self._background(profile)}
+        for shards in self._passes(profile, deep=deep):
+            self.warehouse.give_back(client)  # what is kept of the last pass makes this one's peak a sixth higher
+            yield from self._blocks(client, query, {**parameters, "shards": shards})
+            yield None
+
+    def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
+        guarded = self.layout.on_conflict == "keep_newer"
+        commands = 1 if guarded else self.entity.replies
+        formats = {"String": "bytes"}
+        begun = patiently(lambda: client.query_column_block_stream(query, parameters, SETTINGS, query_formats=formats))
+        with begun as blocks:
+            for block in blocks:
+                yield from Block.cut(*block, commands=commands, guarded=guarded)
+                block.clear()  # clickhouse-connect holds on to its first one, and to the last while it reads the next
+
+    def _require_whole(self, client: Client, delivered: int) -> None:
+        """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks."""
+        patiently(lambda: self.warehouse.require_unbroken(client))
+        expected = self._entities(client)
+        if delivered < expected:
+            raise WarehouseError(
+                f"{self.entity.name} is incomplete in shards {', '.join(sorted(self.shards))}: gold has {expected:,} "
+                f"entities there, and ClickHouse at {self.warehouse.address} delivered {delivered:,} before its answer "
+                f"ended. What was delivered is in the store: run again"
+            )
+
+    def _entities(self, client: Client) -> int:
+        """How many there are in gold; some of the shards are counted in one more scan."""
+        if len(self.shards) == self.layout.shard_count:
+            return self.warehouse.profile().entities(self.entity.id)
+        query = over(RELATIONS, sql("loading/entities"))
+        parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
+        return int(self.warehouse.only_row(patiently(lambda: client.query(query, parameters)))["entities"])
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            **self.entity.parameters(),
+            "key_tags": self.layout.key_tags,
+            **self.warehouse.table,
+            **self.warehouse.profile().readable,
+            "shard_count": self.layout.shard_count,
+            "history_length": self.layout.history_length,
+            "newest_first": self.layout.newest_first,
+        }
+
+    def _background(self, profile: Profile) -> dict[str, Any]:
+        """What the guards of `keep_newer` know beside the entity's own state.
+
+        An event after `watermark` (Unix milliseconds) is neither in this gold nor in the one that made the store ready.
+        On a first load, live events of an entity that was never seeded are not in gold: their stream began after it.
+        """
+        ready = self.before if self.before and self.before.state == "ready" else None
+        watermarks = [profile.watermark, *([datetime.fromisoformat(ready.watermark)] if ready else [])]
+        return {"watermark": (max(watermarks) - _EPOCH) // timedelta(milliseconds=1), "first_load": ready is None}
+
+    def _passes(self, profile: Profile, *, deep: bool) -> Iterator[list[int]]:
+        """The shards in as few groups as memory allows: each group is one more scan of gold."""
+        shards = sorted(int(shard, 16) for shard in self.shards)
+        rows = profile.cards * self.layout.history_length if deep else profile.rows
+        collected = rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
+        passes = ceil(collected / self.warehouse.pass_bytes * len(shards) / self.layout.shard_count)
+        size = ceil(len(shards) / min(passes, len(shards)))
+        for first in range(0, len(shards), size):
+            yield shards[first : first + size]
+
+
+def shard_names(count: int) -> list[str]:
+    """The partition keys of `count` shards: two hexadecimal digits (`00`, `01`, … `0f`)."""
+    return [f"{shard:02x}" for shard in range(count)]

@@ -1,0 +1,132 @@
+"""Kindness to a scorer that reads meanwhile: small writes, no faster than a cap, and slower while the store is slow.
+
+How fast is found out by probes: each that is answered within the limit raises the rate a little, each that is late
+halves it. A halving undoes 99 rises, so the rate settles where a hundredth of the probes is late: the limit is their
+p99.
+"""
+
+import logging
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from feature_seed.loading.latency import EVERY_SECONDS, probes
+from feature_seed.store.block import Block
+from feature_seed.store.online_store import OnlineStore
+
+# What Redis is given at once: some 0.3 ms of its time, in which nobody else is answered.
+_SLICE_ENTITIES = 16
+
+# At slow rates, slices are what may be written in this time.
+_SLICE_SECONDS = 0.02
+
+# How much of the time that an oversleeping timer or a slow answer took may be caught up with.
+_CREDIT_SECONDS = 0.05
+
+# Entities per second, under a limit. The slowest takes a 25th of the server's time: it disturbs nobody, and ends.
+_FIRST_RATE = 8_000.0
+_SLOWEST_RATE = 2_000.0
+
+_LATE = 0.5
+_IN_TIME = _LATE ** (-1 / 99)
+
+# So many late answers at the slowest rate, beyond a hundredth of all answers, are none of our doing.
+_OWN_REASONS = 20
+
+
+class Pace:
+    """How fast one load writes: at most `max_rate` entities per second, and with `max_latency_ms` as slow as it takes.
+
+    Without either, blocks pass as they are.
+    """
+
+    def __init__(self, max_rate: float | None = None, max_latency_ms: float | None = None) -> None:
+        fastest = max_rate or float("inf")
+        self.max_latency_ms = max_latency_ms
+        self.waited = 0.0
+        self._free = max_rate is None and max_latency_ms is None
+        self._bounds = min(_SLOWEST_RATE, fastest), fastest
+        self._rate = fastest if max_latency_ms is None else min(_FIRST_RATE, fastest)
+        self._due = 0.0
+        self._held_back = False
+        self._late_at_slowest = 0.0
+        self._latencies = array("d")
+
+    @contextmanager
+    def applied(self, blocks: Iterator[Block], store: OnlineStore, log: logging.Logger) -> Iterator[Iterator[Block]]:
+        """The blocks, in slices that come when they may be written; the probes end with the context.
+
+        Raises:
+            StoreError: the store cannot be probed.
+        """
+        if self._free:
+            yield blocks
+        elif self.max_latency_ms is None:
+            yield self._slices(blocks)
+        else:
+            with probes(store, self._heed) as require_probes:
+                yield self._watched(self._slices(blocks), require_probes, log)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the probes measured, for the metadata of a load."""
+        if not self._latencies:
+            return {}
+        p99 = sorted(self._latencies)[int(len(self._latencies) * 0.99)]
+        return {"probe_p99_ms": round(p99 * 1000, 3)}
+
+    @property
+    def told(self) -> str:
+        """How much a load was slowed down, for the end of its log line."""
+        slowed = "" if self._free else f", held back for {self.waited:.1f} s"
+        return slowed + "".join(f", probes' p99 {p99:.2f} ms" for p99 in self.figures.values())
+
+    def _slices(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        for block in blocks:
+            first = 0
+            while first < len(block.keys):
+                size = max(int(min(self._rate * _SLICE_SECONDS, _SLICE_ENTITIES)), 1)
+                part = range(first, min(first + size, len(block.keys)))
+                self._wait(len(part))
+                yield block.pick(part)
+                first = part.stop
+
+    def _wait(self, entities: int) -> None:
+        now = time.monotonic()
+        self._due = max(self._due, now - _CREDIT_SECONDS) + entities / self._rate
+        if self._due > now:
+            self._held_back = True
+            time.sleep(self._due - now)
+            self.waited += time.monotonic() - now
+
+    def _watched(
+        self, blocks: Iterator[Block], require_probes: Callable[[], None], log: logging.Logger
+    ) -> Iterator[Block]:
+        told = False
+        for block in blocks:
+            require_probes()
+            if self._late_at_slowest >= _OWN_REASONS and not told:
+                told = True
+                log.warning(
+                    f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g} for reasons of its "
+                    f"own: going on at {self._bounds[0]:g} entities per second until it does not"
+                )
+            told = told and self._late_at_slowest > 0
+            yield block
+
+    def _heed(self, seconds: float) -> None:
+        """Take a probe's latency into account."""
+        slowest, fastest = self._bounds
+        missed = seconds
+        while missed > 0:  # a stall also delays the probes that would have been sent meanwhile
+            self._latencies.append(missed)
+            missed -= EVERY_SECONDS
+        if self.max_latency_ms and seconds * 1000 > self.max_latency_ms:
+            self._late_at_slowest = min(self._late_at_slowest + (self._rate == slowest), _OWN_REASONS)
+            self._rate = max(self._rate * _LATE, slowest)
+            return
+        self._late_at_slowest = max(self._late_at_slowest - 1 / 99, 0)
+        if self._held_back:  # a load that is slow by itself says nothing about what a faster one would do
+            self._held_back = False
+            self._rate = min(self._rate * _IN_TIME, fastest)

@@ -1,0 +1,177 @@
+"""The connection that loads the store in bulk: blocks of ready commands, and their acknowledgements."""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
+from typing import Any, Protocol
+
+import hiredis
+import redis
+
+from feature_seed.errors import StoreError, shown
+from feature_seed.store.block import Block
+
+NEEDS_CLUSTER = "this is a node of a Redis Cluster: set REDIS_CLUSTER=1 and FEATURE_SEED_KEY_TAGS=1"
+
+# What to do about the replies that Redis gives when it will not take a write, by a part of their text.
+_ADVICE = {
+    "'maxmemory'": "raise maxmemory, or free memory, and run again",
+    "read only replica": "point REDIS_URL at the primary",
+    "WRONGTYPE": "another program keeps something else there: delete it, or use another database",
+    "MISCONF": "Redis cannot persist and refuses writes: look into its log",
+    "permissions": "the user lacks a right: see the ACL in the README",
+    "MOVED": NEEDS_CLUSTER,
+    "CROSSSLOT": NEEDS_CLUSTER,
+    "NOSCRIPT": "the script cache was flushed during the load: run again",
+}
+
+# TCP gives a connection up to 4 MB by itself, a unix socket 0.2: Redis would idle while replies are read, for a tenth
+# of the time.
+_SEND_BUFFER = 4_000_000
+
+# How long replicas may take over the end of a load; less than an answer may.
+REPLICATION_SECONDS = 30.0
+
+
+class Loading(Protocol):
+    """A load under way, and what Redis has acknowledged of it.
+
+    Attributes:
+        shards: how many entities of each shard, written or kept.
+        kept: of how many the store's newer state was kept.
+        commands, bytes: of all of them.
+        positions: where the load ended in the replication of each primary, by replication id; in a cluster alone.
+    """
+
+    shards: Counter[int]
+    kept: int
+    commands: int
+    bytes: int
+    positions: Mapping[str, int]
+
+    @property
+    def entities(self) -> int: ...
+
+    def write(self, block: Block) -> None: ...
+
+    def drain(self) -> None: ...
+
+
+class BulkConnection:
+    """Sends blocks of ready commands and reads their acknowledgements in bulk, one block behind.
+
+    redis-py's own `read_response` costs microseconds per reply, hiredis alone a tenth. TLS, login and timeouts stay
+    redis-py's: this uses the socket of a connection that it has set up.
+    """
+
+    def __init__(self, connection: redis.Connection, wait_replicas: int = 0) -> None:
+        self._connection = connection
+        self._wait_replicas = wait_replicas
+        socket = connection._get_socket()
+        assert socket  # the pool gives out connections that are set up
+        if socket.family == AF_UNIX:
+            socket.setsockopt(SOL_SOCKET, SO_SNDBUF, _SEND_BUFFER)
+        self._socket = socket
+        self._replies = hiredis.Reader()
+        self._unacknowledged: deque[Block] = deque()
+        self.shards: Counter[int] = Counter()
+        self.kept = 0
+        self.commands = 0
+        self.bytes = 0
+        self.positions: Mapping[str, int] = {}
+
+    @property
+    def entities(self) -> int:
+        """How many entities Redis has acknowledged, written or kept."""
+        return self.shards.total()
+
+    def write(self, block: Block) -> None:
+        """Send a block and acknowledge the one before it, so that Redis always has work."""
+        self._connection.send_packed_command([block.payload], check_health=False)
+        self._unacknowledged.append(block)
+        if len(self._unacknowledged) > 1:
+            self._acknowledge(self._unacknowledged.popleft())
+
+    def drain(self) -> None:
+        """Wait until Redis, and as many replicas as are asked for, have acknowledged everything that was sent."""
+        self.flush()
+        if self._wait_replicas:
+            self._require_replicas()
+
+    def flush(self) -> None:
+        """Wait until Redis has acknowledged everything that was sent."""
+        while self._unacknowledged:
+            self._acknowledge(self._unacknowledged.popleft())
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def ask(self, *command: str | int) -> Any:
+        """The reply to one more command, when everything that was sent is acknowledged."""
+        assert not self._unacknowledged
+        self._connection.send_command(*command, check_health=False)
+        reply = self._next_reply()
+        if isinstance(reply, hiredis.ReplyError):
+            raise redis.ResponseError(str(reply))
+        return reply
+
+    def _require_replicas(self) -> None:
+        acknowledged = self.ask("WAIT", self._wait_replicas, round(REPLICATION_SECONDS * 1000))
+        if acknowledged < self._wait_replicas:
+            raise StoreError(
+                f"{acknowledged} of {self._wait_replicas} replicas of Redis at {self.node} have acknowledged the load "
+                f"within {REPLICATION_SECONDS:g} s: see to its replicas, or lower FEATURE_SEED_WAIT_REPLICAS; run again"
+            )
+
+    @property
+    def node(self) -> str:
+        """Its host and port, or its socket."""
+        place = self._connection.repr_pieces()
+        return ":".join(str(value) for name, value in place if name in ("host", "port", "path"))
+
+    def _acknowledge(self, block: Block) -> None:
+        expected = len(block.keys) * block.commands
+        kept = 0
+        next_reply = self._replies.gets
+        for position in range(expected):
+            while (reply := next_reply()) is False:
+                self._receive()
+            if type(reply) is bytes:  # OK or QUEUED, five of six replies
+                continue
+            if reply == 0:
+                kept += 1
+            elif error := _refusal(reply):
+                self._refuse(block, position // block.commands, str(error))
+        self.shards.update(block.shards)
+        self.kept += kept if block.guarded else 0
+        self.commands += expected
+        self.bytes += len(block.payload)
+
+    def _refuse(self, block: Block, entity: int, reply: str) -> None:
+        raise StoreError(f"Redis refused {shown(block.keys[entity])}: {advised(reply)}")
+
+    def _next_reply(self) -> Any:
+        while (reply := self._replies.gets()) is False:
+            self._receive()
+        return reply
+
+    def _receive(self) -> None:
+        try:
+            received = self._socket.recv(65536)
+        except OSError as e:
+            raise redis.ConnectionError(f"Redis did not acknowledge: {e}") from e
+        if not received:
+            raise redis.ConnectionError("Redis closed the connection before it acknowledged every command")
+        self._replies.feed(received)
+
+
+def _refusal(reply: object) -> hiredis.ReplyError | None:
+    """The error that a reply is, or that EXEC's list of replies holds."""
+    replies = reply if isinstance(reply, list) else [reply]
+    if hiredis.ReplyError not in map(type, replies):
+        return None
+    return next(one for one in replies if isinstance(one, hiredis.ReplyError))
+
+
+def advised(message: str) -> str:
+    return next((f"{message} ({advice})" for text, advice in _ADVICE.items() if text in message), message)

@@ -1,0 +1,153 @@
+"""A node of a Redis Cluster while it is loaded: its connection, and the thread that feeds it."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import redis
+from redis.crc import key_slot
+
+from feature_seed.errors import StoreUnavailableError
+from feature_seed.store.block import Block
+from feature_seed.store.bulk import BulkConnection
+from feature_seed.store.replication import Position
+
+# How long a failover, or the migration of a slot, is waited for: nodes call one failed after 15 s by default.
+PATIENCE_SECONDS = 30.0
+
+PAUSE_SECONDS = 0.05
+
+# Parts of blocks that a slow node may be behind before the others wait for it.
+_BLOCKS_AHEAD = 8
+
+# Replies that say to try elsewhere or later. Nothing was done then; of a transaction, nothing at all.
+_REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOSCRIPT")
+
+
+@dataclass(frozen=True)
+class Redirected:
+    """An entity that a node did not take, what it replied, and when (by the monotonic clock) that was so first."""
+
+    block: Block
+    reply: str
+    since: float
+
+    @property
+    def slot(self) -> int:
+        return key_slot(self.block.keys[0])
+
+
+class NodeConnection(BulkConnection):
+    """A bulk connection to one node, which sets aside what the node says is to be tried elsewhere or later."""
+
+    def __init__(self, connection: redis.Connection, wait_replicas: int) -> None:
+        super().__init__(connection, wait_replicas)
+        self.redirected: deque[Redirected] = deque()
+        self._replies_by_entity: dict[int, str] = {}
+        self._replication = Position.asked(self.ask).id
+
+    def load(self, scripts: Iterable[str]) -> None:
+        for script in scripts:
+            self.ask("SCRIPT", "LOAD", script)
+
+    def confirm(self) -> Position:
+        """Where the node is in its replication, when what it acknowledged is certain to be kept.
+
+        A primary that was demoted on purpose follows its successor in one history. One that was cut off, and was
+        replaced meanwhile, takes over another's.
+
+        Raises:
+            StoreUnavailableError: it was replaced, and its successor may lack something.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (position := Position.asked(self.ask)).continues(self._replication):
+            if position.primary or position.linked or time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"Node {self.node} of the Redis Cluster was replaced during the load by one that may lack what it "
+                    "had acknowledged: run again"
+                )
+            time.sleep(PAUSE_SECONDS)
+        return position
+
+    def _refuse(self, block: Block, entity: int, reply: str) -> None:
+        if _scattered(block.keys[entity]):
+            super()._refuse(
+                block, entity, f"{reply} (an id that begins with '}}' has no slot: Redis takes no such tag)"
+            )
+        if reply.startswith(_REDIRECTS):
+            self._replies_by_entity.setdefault(entity, reply)
+        elif entity not in self._replies_by_entity:  # where it is, EXEC says that it has discarded everything
+            super()._refuse(block, entity, reply)
+
+    def _acknowledge(self, block: Block) -> None:
+        super()._acknowledge(block)
+        for entity, reply in self._replies_by_entity.items():
+            one = block.pick([entity])
+            self.redirected.append(Redirected(one, reply, time.monotonic()))
+            self.shards.subtract(one.shards)
+            self.commands -= one.commands
+            self.bytes -= len(one.payload)
+        self._replies_by_entity.clear()
+
+
+class Lane:
+    """A node's connection and the thread that feeds it, so that no node waits for another."""
+
+    def __init__(self, connection: NodeConnection) -> None:
+        self.connection = connection
+        self.entities = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=connection.node)
+        self._pending: deque[Future[int]] = deque()
+
+    def feed(self, block: Block) -> None:
+        """Have a block sent; wait while the node is too far behind."""
+        self._submit(self.connection.write, block)
+        while len(self._pending) > _BLOCKS_AHEAD or self._pending[0].done():
+            if not self._take_result():
+                return
+
+    def begin_drain(self) -> None:
+        self._submit(self.connection.drain)
+
+    def join(self) -> None:
+        while self._take_result():
+            pass
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.connection.close()  # ends whatever the thread may be waiting for
+        self._thread.shutdown()
+
+    def _submit(self, step: Callable[..., None], *arguments: Block) -> None:
+        def run() -> int:
+            step(*arguments)
+            return self.connection.entities
+
+        self._pending.append(self._thread.submit(run))
+
+    def _take_result(self) -> bool:
+        """Wait for the oldest step; whether there are more."""
+        with during_the_load(self.connection.node):
+            self.entities = self._pending.popleft().result()
+        return bool(self._pending)
+
+
+@contextmanager
+def during_the_load(node: str) -> Iterator[None]:
+    try:
+        yield
+    except redis.AuthenticationError:
+        raise
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as e:
+        raise StoreUnavailableError(
+            f"Node {node} of the Redis Cluster went away during the load, and a replica that takes over may lack what "
+            f"it had acknowledged: run again. {e}"
+        ) from e
+
+
+def _scattered(keys: bytes) -> bool:
+    """Whether these are several keys that share no slot, since their tag is empty."""
+    return keys.partition(b"{")[2].startswith(b"}") and b", " in keys

@@ -1,0 +1,193 @@
+"""The lock that lets one run at a time write to a store, whatever machine and Dagster instance the runs are of.
+
+It is a lease: a thread renews it while its run writes, and that of a run which was killed runs out by itself. All
+steps of a run share the lock, and so do the runs of one backfill, which seed a shard each.
+"""
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any
+
+import dagster as dg
+
+from feature_seed.errors import StoreError, StoreUnavailableError
+from feature_seed.sql import lua
+from feature_seed.store.cluster import primaries
+from feature_seed.store.online_store import OnlineStore
+
+KEY = "feature_seed:lock"
+
+# How long a run that was killed keeps others out. Renewed three times as often, so that a slow answer costs nothing.
+LEASE_SECONDS = 30.0
+
+# How long a run waits for another: long enough for a killed one's lease, or a small run, to end.
+PATIENCE_SECONDS = 90.0
+
+_POLL_SECONDS = 0.5
+
+_FREE, _OURS = 1, 2
+
+# How the names of connections that write begin.
+_WRITERS = "feature_seed:"
+
+_TAKE = lua("store/take_lock")
+_RELEASE = lua("store/release_lock")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose lock it is.
+
+    Attributes:
+        name: the same in all processes that share the lock.
+        shared: whether there may be others, so that none of them frees it: it runs out.
+    """
+
+    name: str
+    shared: bool
+
+    @classmethod
+    def of(cls, run: dg.DagsterRun, *, processes: bool) -> "Owner":
+        """The run, whose steps may have `processes` of their own, or the backfill that it is of."""
+        backfill = run.tags.get("dagster/backfill")
+        return cls(f"backfill {backfill}", True) if backfill else cls(f"run {run.run_id}", processes)
+
+    @property
+    def prefix(self) -> str:
+        """How all that the lock says begins while it is this owner's."""
+        return f"{self.name} on "
+
+    @property
+    def connection(self) -> str:
+        """What connections are called that write while the lock is this owner's."""
+        return f"{_WRITERS}{self.name.replace(' ', ':')}"
+
+    @property
+    def text(self) -> str:
+        return f"{self.prefix}{socket.gethostname()} (process {os.getpid()})"
+
+
+class StoreLock:
+    """A run's hold on a store, in one process of the run."""
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        owner: Owner,
+        *,
+        lease_seconds: float | None = None,
+        patience_seconds: float | None = None,
+    ) -> None:
+        self._store = store
+        self.owner = owner
+        self._lease = LEASE_SECONDS if lease_seconds is None else lease_seconds
+        self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
+        self._until = 0.0
+        self._lost = ""
+        self._left = Event()
+        self._thread: Thread | None = None
+        self._ours_to_release = False
+
+    def take(self, log: Any) -> bool:
+        """Take or renew the lock; whether it was free, and not held by this run already.
+
+        Raises:
+            StoreError: another run kept it for longer than this one waits, or took it since.
+        """
+        if self._thread:
+            self.confirm()
+            return False
+        was_free = self._wait_for_it(log) == _FREE
+        if was_free:
+            self._cut_off_others()
+        self._ours_to_release |= was_free and not self.owner.shared
+        self._left = Event()
+        self._thread = Thread(target=self._keep, args=(self._left,), name="lock", daemon=True)
+        self._thread.start()
+        return was_free
+
+    def require(self) -> None:
+        """Raise a StoreError when the lock is known to be lost; costs nothing, so that every block can ask."""
+        if not self._lost and time.monotonic() > self._until:
+            self._lost = "its lease ran out"
+        if self._lost:
+            raise StoreError(
+                f"{self.owner.name} lost the lock of Redis at {self._store.address} while it wrote: {self._lost}. "
+                "Another run may have written in between: run again"
+            )
+
+    def confirm(self) -> None:
+        """Ask the store itself; after this, no other run had the lock up to now."""
+        self._renew()
+        self.require()
+
+    def leave(self) -> None:
+        """Stop renewing. The lock stays this owner's for the rest of its lease."""
+        self._left.set()
+        if self._thread:
+            self._thread.join()
+        self._thread, self._lost = None, ""
+
+    def release(self) -> None:
+        """Free the lock if this process took it: one that a run's other processes share is left to run out."""
+        self.leave()
+        if self._ours_to_release:
+            with self._store.client() as client:
+                client.register_script(_RELEASE)([KEY], [self.owner.prefix])
+
+    def _wait_for_it(self, log: Any) -> int:
+        deadline = time.monotonic() + self._patience
+        told = None
+        while isinstance(answer := self._ask(), str):
+            if answer != told:
+                log.info(f"Redis at {self._store.address} is being seeded by {answer}: waiting for it")
+                told = answer
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"Redis at {self._store.address} is being seeded by {answer}, for which this run has waited "
+                    f"{self._patience:g} s: let it finish or terminate it, then run again. "
+                    f"A run that was killed frees the store within {self._lease:g} s"
+                )
+            time.sleep(_POLL_SECONDS)
+        return answer
+
+    def _cut_off_others(self) -> None:
+        """Who was suspended until its lease ran out does not know yet: with its connection, what it sends is lost."""
+        with self._store.client() as client:
+            for primary in primaries(client):
+                database = primary.connection_pool.connection_kwargs.get("db") or 0
+                for other in primary.client_list():
+                    writes = other["name"].startswith(_WRITERS) and other["name"] != self.owner.connection
+                    if writes and int(other["db"]) == database:
+                        primary.client_kill_filter(_id=other["id"])
+
+    def _keep(self, left: Event) -> None:
+        while not left.wait(self._lease / 3) and not self._lost:
+            self._renew_in_the_background()
+
+    def _renew_in_the_background(self) -> None:
+        try:
+            self._renew()
+        except StoreUnavailableError:
+            return  # tried again until the lease has run out, which `require` sees
+        except StoreError as e:
+            self._lost = str(e)
+
+    def _renew(self) -> None:
+        answer = self._ask()
+        if answer != _OURS:
+            self._lost = f"it is held by {answer}" if isinstance(answer, str) else "its lease ran out"
+
+    def _ask(self) -> int | str:
+        """Take the lock or renew it: `_FREE` when it was, `_OURS`, or what another owner has written."""
+        asked = time.monotonic()
+        lease = [self.owner.prefix, self.owner.text, round(self._lease * 1000)]
+        with self._store.client() as client:
+            answer: Any = client.register_script(_TAKE)([KEY], lease)
+        if isinstance(answer, bytes):
+            return answer.decode(errors="backslashreplace")
+        self._until = asked + self._lease
+        return answer

@@ -1,0 +1,229 @@
+"""The warehouse: ClickHouse, as a server or embedded in the process, and what its gold table holds."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import dagster as dg
+from clickhouse_connect import common
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error, OperationalError
+from clickhouse_connect.driver.httpclient import HttpClient
+from clickhouse_connect.driver.query import QueryResult
+from pydantic import Field, PrivateAttr
+
+from feature_seed import tls
+from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
+from feature_seed.warehouse import embedded, failures
+from feature_seed.warehouse.failures import Place, explain, patiently
+from feature_seed.warehouse.gold import over_gold, wrong_columns
+from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
+from feature_seed.warehouse.profile import Profile
+from feature_seed.warehouse.sockets import Sockets
+
+CONNECT_SECONDS = 10
+
+# How fast an answer is read at least, in bytes of commands, whatever the store has taken of it. ClickHouse hangs up
+# when it can send nothing for 30 s, its http_send_timeout, which no query can change: what counts is the default
+# profile's at the server's start. It can send again when a third of its socket's buffer is free, on Linux for some
+# 0.6 MB that were read, compressed.
+READ_BYTES_PER_SECOND = 1_000_000
+
+# clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store those can last
+# for more than 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
+common.set_setting("http_buffer_size", 65536)
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """A name for an `Identifier` parameter, which ClickHouse takes as it stands.
+
+    clickhouse-connect escapes every str as for a `String` parameter, and so asks for another name where a quote, a
+    backtick or a backslash is in it. Values of other types it writes as they print.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Warehouse(dg.ConfigurableResource):
+    """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
+
+    `pass_bytes` is about what ClickHouse collects in memory in one pass over gold. A pass reads all of it again, 1.4
+    CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse embedded, a job takes 44
+    CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, and 40 and 2.1 in one pass.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    database: str = "default"
+    secure: bool = False
+    verify: bool = True
+    ca: str | None = None
+    gold_table: str = "fact_transactions_gold"
+    gold_parquet: str | None = None
+    home: str = ".feature_seed"
+    pass_bytes: int = 540_000_000
+
+    _profile: Profile | None = PrivateAttr(default=None)
+
+    @property
+    def table(self) -> dict[str, Identifier]:
+        """Gold's name, as the SQL's parameters."""
+        if self.host:
+            return {"database": Identifier(self.database), "gold": Identifier(self.gold_table)}
+        return {"database": Identifier("default"), "gold": Identifier(embedded.SNAPSHOT)}
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A connection; embedded, one on which the gold snapshot is a view."""
+        with self.errors():
+            client = patiently(self._connect) if self.host else self._embed()
+        try:
+            yield client
+        finally:
+            client.close()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[tuple[Client, Callable[[], None]]]:
+        """A connection, and what ends its reading from another thread. Embedded ClickHouse first ends its block."""
+        with self.client() as client:
+            yield client, Sockets(client).hang_up if isinstance(client, HttpClient) else lambda: None
+
+    def _connect(self) -> Client:
+        if self.ca and not Path(self.ca).exists():
+            raise ConfigurationError(f"There is no file CLICKHOUSE_CA {self.ca!r}")
+        try:
+            return self._open()
+        except OperationalError as e:
+            if not self.secure and tls.speaks_tls(self.host or "", self.port or 8123):
+                raise WarehouseError(
+                    f"ClickHouse at {self.address} cannot be reached: it speaks TLS there, so set CLICKHOUSE_SECURE=1"
+                ) from e
+            raise
+
+    def _open(self) -> Client:
+        return clickhouse_connect.get_client(
+            host=self.host,
+            port=self.port or 0,
+            username=self.user,
+            password=self.password or "",
+            database=self.database,
+            secure=self.secure,
+            verify=self.verify,
+            ca_cert=self.ca,
+            autogenerate_session_id=False,  # a session pins the queries of a run to one another, and runs one at a time
+            connect_timeout=CONNECT_SECONDS,
+            send_receive_timeout=failures.ANSWER_SECONDS,
+            dedicated_pool=True,  # closed with the client
+        )
+
+    def _embed(self) -> Client:
+        client = embedded.embed()
+        embedded.view(client, self._snapshot(client))
+        return client
+
+    def _snapshot(self, client: Client) -> str:
+        return embedded.snapshot_path(client, self.gold_parquet, self.home)
+
+    def give_back(self, client: Client) -> None:
+        """Have embedded ClickHouse return what it has freed."""
+        if not self.host:
+            embedded.give_back(client)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Name the table, the cause and the way out where ClickHouse only gives a code."""
+        try:
+            yield
+        except Error as e:
+            place = Place(self.address, self.user, self.database, self.gold_table, self.gold_parquet)
+            raise explain(e, place) from e
+
+    @property
+    def address(self) -> str:
+        """Where the warehouse is, for messages."""
+        return f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
+
+    def profile(self) -> Profile:
+        """Check gold's columns and count its rows, once per run.
+
+        Raises:
+            GoldError: the table is missing, a column is missing or mistyped, or there is no row that can be used.
+        """
+        if self._profile is None:
+            with self.client() as client, self.errors():
+                self._profile = patiently(lambda: self._examine(client))
+        return self._profile
+
+    def _examine(self, client: Client) -> Profile:
+        self.require_columns(client)
+        identity = self.identity(client)  # before what it identifies, so that no change goes unseen
+        profile = client.query(over_gold("warehouse/profile"), self.table, query_tz="UTC", tz_mode="aware")
+        counts = self.only_row(profile)
+        if counts["rows"] == counts["rejected"]:
+            found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
+            raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
+        return Profile(**counts, identity=identity)
+
+    def only_row(self, result: QueryResult) -> dict[str, Any]:
+        """The row of a query that has one; an answer that was cut among its headers looks whole and has none."""
+        rows = list(result.named_results())
+        if not rows:
+            raise WarehouseError(f"ClickHouse at {self.address} answered nothing where it has to: run again")
+        return rows[0]
+
+    def require_columns(self, client: Client) -> None:
+        """Raise a GoldError that names every missing and mistyped column, and what is there."""
+        columns = self.columns(client)
+        if wrong := wrong_columns(columns):
+            there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
+            raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+
+    def columns(self, client: Client) -> dict[str, str]:
+        """Gold's columns and their types, as ClickHouse names them."""
+        described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
+        return {column["name"]: column["type"] for column in described.named_results()}
+
+    def version(self, client: Client) -> str:
+        """A cheap name of what gold is: another after a rebuild or an insert, or when a file of a snapshot is written.
+
+        Gold that has no parts, as a view, is read whole for it.
+        """
+        return self.identity(client).version
+
+    def identity(self, client: Client) -> Identity:
+        """The version, and what of it stays while rows are only added; of a view nothing does."""
+        if self.host:
+            return identity_of_table(client, self.database, self.gold_table, self.table)
+        return identity_of_files(client, self._snapshot(client))
+
+    def require_unbroken(self, client: Client) -> None:
+        """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
+
+        Raises:
+            GoldError: it was rebuilt, rows were taken away or rewritten, or older ones were added.
+        """
+        profile, now = self.profile(), self.identity(client)
+        if not profile.identity.kept <= now.kept:
+            raise GoldError(
+                f"Gold table {self.gold_table!r} was rebuilt while it was read, and the store may hold some of both: "
+                f"run again when the ETL is done"
+            )
+        if now.version != profile.version and self._readable(client) != profile.rows - profile.rejected:
+            raise GoldError(
+                f"Gold table {self.gold_table!r} got rows older than {profile.watermark}, its newest so far, while "
+                f"it was read, and the store may hold some of them: run again when the ETL is done"
+            )
+
+    def _readable(self, client: Client) -> int:
+        """How many usable rows a query that begins now would read: a scan of two columns, in case gold has grown."""
+        parameters = {**self.table, **self.profile().readable}
+        return int(self.only_row(client.query(over_gold("warehouse/readable"), parameters))["rows"])

@@ -1,0 +1,124 @@
+"""What ClickHouse's errors mean: what to tell the operator, and whether another attempt may do."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from clickhouse_connect.driver.exceptions import Error, OperationalError, StreamFailureError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+
+from feature_seed import tls
+from feature_seed.errors import GoldError, WarehouseError, WarehouseUnavailableError
+
+T = TypeVar("T")
+
+# How long the server may send nothing at all while it is waited for. It names its progress every 120 s while it scans,
+# keepalive finds a dead host in that time too, and how slowly blocks are read does not count: a healthy server is never
+# silent for so long.
+ANSWER_SECONDS = 300
+
+# Before each further try of a query that could not start: a server restarts in some seconds.
+PAUSES = (0.5, 1.0, 2.0, 4.0)
+
+# Errors of a server that another attempt may not meet.
+_OVERLOADED = ("TOO_MANY_SIMULTANEOUS_QUERIES", "NETWORK_ERROR", "SOCKET_TIMEOUT", "ALL_CONNECTION_TRIES_FAILED")
+
+# What ClickHouse calls a Parquet file that is none, is cut off, or does not fit the columns that it took from another.
+_BAD_FILE = (
+    "CANNOT_EXTRACT_TABLE_STRUCTURE",
+    "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+    "CANNOT_PARSE_TEXT",
+    "INCORRECT_DATA",
+    "THERE_IS_NO_COLUMN",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where gold is, for messages; `parquet` is a snapshot's path."""
+
+    address: str
+    user: str | None
+    database: str
+    table: str
+    parquet: str | None
+
+
+def explain(error: Error, place: Place) -> WarehouseError:
+    """The error that names the table, the cause and the way out where ClickHouse only gives a code."""
+    if gold := _of_gold(error, place):
+        return gold
+    if error.name in ("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"):
+        return WarehouseError(
+            f"ClickHouse at {place.address} refuses user {place.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
+        )
+    if error.code is None:
+        return _of_the_connection(error, place)
+    kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
+    return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
+
+
+def _of_gold(error: Error, place: Place) -> GoldError | None:
+    if error.name == "UNKNOWN_TABLE":
+        return GoldError(
+            f"There is no gold table {place.table!r} in database {place.database!r} of {place.address}: "
+            f"build it, or name the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE"
+        )
+    if error.name == "UNKNOWN_DATABASE":
+        return GoldError(f"There is no database {place.database!r} on {place.address}: check CLICKHOUSE_DATABASE")
+    if error.name == "CANNOT_STAT" or "no files with provided path" in str(error):
+        return GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {place.parquet!r}: {error}")
+    if place.parquet and error.name in _BAD_FILE:
+        return GoldError(
+            f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: "
+            f"a file is damaged, or lacks columns or values that others have. {error}"
+        )
+    return None
+
+
+def _of_the_connection(error: Error, place: Place) -> WarehouseError:
+    if _caused_by(error, ReadTimeoutError):
+        return WarehouseUnavailableError(
+            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s while it was waited for: "
+            f"look at its load and at the network, and run again"
+        )
+    if isinstance(error, StreamFailureError):
+        return WarehouseUnavailableError(
+            f"ClickHouse at {place.address} broke off in the middle of its answer: "
+            f"look into its log, and run again. {error}"
+        )
+    kind = WarehouseError if tls.mistaken(error) else WarehouseUnavailableError
+    return kind(
+        f"ClickHouse at {place.address} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE "
+        f"and CLICKHOUSE_CA. {error}"
+    )
+
+
+def patiently(begin: Callable[[], T]) -> T:
+    """Try again, a few times and ever more slowly, what the server could not begin to answer.
+
+    Not what it refuses, and not what took a whole timeout. Nothing may have been handed on before `begin` returns.
+    """
+    for pause in PAUSES:
+        try:
+            return begin()
+        except OperationalError as e:
+            if not _transient(e):
+                raise
+        time.sleep(pause)
+    return begin()
+
+
+def _transient(error: OperationalError) -> bool:
+    """Refused or reset connections, and the statuses by which a proxy or a full server asks for another try."""
+    if _caused_by(error, NewConnectionError):  # urllib3 takes a refusal for a kind of time-out
+        return True
+    slow = _caused_by(error, ConnectTimeoutError, ReadTimeoutError)
+    return error.code is None and not slow and not tls.mistaken(error)
+
+
+def _caused_by(error: BaseException | None, *kinds: type[HTTPError]) -> bool:
+    while error and not isinstance(error, kinds):
+        error = error.__cause__
+    return error is not None

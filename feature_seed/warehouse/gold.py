@@ -1,0 +1,63 @@
+"""What gold is: its columns, and the relations that queries over it read."""
+
+import re
+from dataclasses import dataclass
+
+from feature_seed.sql import sql
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that gold must have: `type` in words, `accepted` as a pattern of ClickHouse's type names."""
+
+    type: str
+    accepted: str
+    description: str
+
+
+def _id(description: str) -> Column:
+    return Column("String, FixedString, UUID or integer", r"(String|FixedString\(\d+\)|UUID|U?Int\d+)", description)
+
+
+def _number(description: str) -> Column:
+    return Column("Float, Decimal or integer", r"(Float(32|64)|Decimal\(.+\)|U?Int\d+)", description)
+
+
+# Nullable and LowCardinality are accepted around any of them.
+GOLD_COLUMNS = {
+    "transaction_id": _id("Identifies the transaction; settles ties in time."),
+    "card_id": _id("The card that paid."),
+    "customer_id": _id("The customer who holds the card."),
+    "merchant_category": Column(
+        "String, FixedString or Enum",
+        r"(String|FixedString\(\d+\)|Enum(8|16)\(.+\))",
+        "What kind of merchant was paid; may be missing.",
+    ),
+    "amount": _number("The amount paid; rows without a finite one are rejected."),
+    "timestamp": Column("DateTime or DateTime64", r"DateTime(64)?(\(.+\))?", "When it was paid."),
+    "location_lat": _number("Latitude in degrees; may be missing."),
+    "location_long": _number("Longitude in degrees; may be missing."),
+}
+
+
+def wrong_columns(found: dict[str, str]) -> list[str]:
+    """Every column that is missing, or of a type that cannot be used."""
+    return [
+        f"{name} is {found[name]} and not {column.type}" if name in found else f"{name} is missing"
+        for name, column in GOLD_COLUMNS.items()
+        if not re.fullmatch(column.accepted, _unwrap(found.get(name, "")))
+    ]
+
+
+def _unwrap(type_: str) -> str:
+    """The type inside Nullable and LowCardinality."""
+    return re.sub(r"^(LowCardinality|Nullable)\((.*)\)$", r"\2", re.sub(r"^LowCardinality\((.*)\)$", r"\1", type_))
+
+
+# `gold`: every row, with its columns brought to one type each. `transactions`: the valid ones of the chosen shards.
+RELATIONS = {name: sql(f"warehouse/{name}") for name in ("gold", "transactions")}
+
+
+def over_gold(name: str) -> str:
+    """The query `{name}.sql` over every row of gold."""
+    return f"WITH gold AS (\n{RELATIONS['gold']})\n{sql(name)}"

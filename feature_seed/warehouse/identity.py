@@ -1,0 +1,49 @@
+"""What tells one state of gold from another, without reading it where that can be had."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.errors import GoldError
+from feature_seed.sql import sql
+from feature_seed.warehouse.gold import over_gold
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells one state of gold from another.
+
+    Attributes:
+        version: another after every change of gold.
+        kept: what stays while rows are only added; files of a snapshot, a table with its partitions' first blocks.
+    """
+
+    version: str
+    kept: frozenset[Sequence[Any]]
+
+
+def identity_of_files(client: Client, snapshot: str) -> Identity:
+    """A snapshot is known by its files."""
+    files = client.query(sql("warehouse/version_parquet"), parameters={"snapshot": snapshot}).result_rows
+    return Identity(_digest(files), frozenset(files))
+
+
+def identity_of_table(client: Client, database: str, gold: str, table: dict[str, Any]) -> Identity:
+    """A table is known by its parts; one that has none, as a view, is read whole, and nothing of it stays."""
+    named = {"database": database, "gold": gold}
+    tables = list(client.query(sql("warehouse/version"), parameters=named).named_results())
+    if not tables:
+        raise GoldError(f"There is no gold table {gold!r} in database {database!r}")
+    found = tables[0]
+    if found["blocks"]:
+        partitions = {(found["created"], partition, first) for partition, first, _ in found["blocks"]}
+        return Identity(_digest(found), frozenset(partitions))
+    rows = client.query(over_gold("warehouse/version_content"), parameters=table).result_rows
+    return Identity(_digest((found, rows)), frozenset(rows))
+
+
+def _digest(identity: object) -> str:
+    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]

@@ -1,0 +1,41 @@
+"""What gold may be like to be seeded."""
+
+from datetime import datetime, timedelta, timezone
+
+import dagster as dg
+
+from feature_seed.errors import GoldError
+from feature_seed.warehouse.clickhouse import Warehouse
+
+# Clocks are off by less, a wrong time zone or unit by more.
+FUTURE = timedelta(hours=1)
+
+
+class GoldLimits(dg.ConfigurableResource):
+    """What is allowed: `max_rejected` is a share of gold's rows; without `max_age_hours` age is reported only.
+
+    `sample_size` is about how many entities of each feature a run compares with gold; without it all are.
+    """
+
+    max_rejected: float = 0
+    max_age_hours: float | None = None
+    sample_size: int | None = 1000
+
+    def require(self, warehouse: Warehouse) -> None:
+        """Refuse what gold's checks refuse: assets that are materialised by themselves run without these.
+
+        Raises:
+            GoldError: saying which limit gold is beyond.
+        """
+        gold = warehouse.profile()
+        newest = f"its newest transaction is of {gold.watermark:%Y-%m-%d %H:%M:%S} UTC"
+        age = datetime.now(timezone.utc) - gold.watermark
+        if gold.rejected / gold.rows > self.max_rejected:
+            wrong = f"{gold.rejected:,} of {gold.rows:,} rows are rejected: mend them, or set FEATURE_SEED_MAX_REJECTED"
+        elif age < -FUTURE:
+            wrong = f"{newest}, in the future: mend it"
+        elif self.max_age_hours is not None and age / timedelta(hours=1) > self.max_age_hours:
+            wrong = f"{newest}: rebuild it, or set FEATURE_SEED_MAX_AGE_HOURS"
+        else:
+            return
+        raise GoldError(f"Gold table {warehouse.gold_table!r} cannot be used: {wrong}. The store was left as it is")

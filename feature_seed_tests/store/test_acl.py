@@ -1,0 +1,181 @@
+"""The README's ACL lines: enough for the seeder and for the scorer, and not a right more."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from feature_seed.contract import Transaction, Welford, apply_event, read_card, read_customer, read_ready
+from feature_seed.errors import StoreError
+from feature_seed.features.entity import ENTITIES
+from feature_seed.loading.preflight import COMMANDS, examine
+from feature_seed.store.online_store import OnlineStore
+from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.support.expected import expect
+from feature_seed_tests.support.gold import transaction
+from feature_seed_tests.support.redis_server import redis_server
+from feature_seed_tests.support.run import checks, seed
+from feature_seed_tests.support.store import assert_holds, dump
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+ACL = {user: rules.split() for user, rules in re.findall(r"^ACL SETUSER (\w+) (.*)$", README, re.MULTILINE)}
+
+RIGHTS = [rule for rule in ACL["seeder"] if rule[0] in "+~"]
+
+ROWS = [transaction(i, f"c{i % 40}", seconds=i) for i in range(200)]
+
+
+@pytest.fixture(scope="module")
+def admin() -> Iterator[redis.Redis]:
+    """A server, for which the default user asks for a password."""
+    with redis_server(password=PASSWORD) as port, redis.Redis(port=port, password=PASSWORD) as client:
+        yield client
+
+
+@pytest.fixture
+def grant(admin: redis.Redis) -> Callable[..., OnlineStore]:
+    """An empty store as a user of the README has it, without some of its rules."""
+    admin.flushall()
+    admin.script_flush()
+    port = admin.connection_pool.connection_kwargs["port"]
+
+    def set_user(user: str, without: str = "") -> OnlineStore:
+        rules = [rule for rule in ACL[user] if rule != without]
+        assert without == "" or len(rules) == len(ACL[user]) - 1
+        admin.execute_command("ACL", "DELUSER", user)
+        admin.execute_command("ACL", "SETUSER", user, *(f">{PASSWORD}" if rule == ">…" else rule for rule in rules))
+        return OnlineStore(url=f"redis://{user}@127.0.0.1:{port}", password=PASSWORD)
+
+    return set_user
+
+
+def used(admin: redis.Redis) -> set[str]:
+    """The commands that were run since CONFIG RESETSTAT, those of scripts included."""
+    stats: Any = admin.info("commandstats")
+    assert not [name for name, found in stats.items() if found.get("rejected_calls")], stats
+    return {name.removeprefix("cmdstat_").upper().replace("|", " ") for name in stats}
+
+
+def test_the_seeder_has_what_the_whole_job_needs(
+    make_parquet: MakeWarehouse, admin: redis.Redis, grant: Callable[..., OnlineStore]
+) -> None:
+    """Before: an empty store. Every check, every step and both modes pass, first and again, over what others wrote; and
+    what was run for it are the commands of the ACL, all of them.
+    """
+    warehouse, store = make_parquet(ROWS), grant("seeder")
+    admin.config_set("maxmemory", "1gb")
+    port = admin.connection_pool.connection_kwargs["port"]
+    suspended = redis.Redis(port=port, password=PASSWORD, client_name="feature_seed:run:suspended")
+    suspended.ping()
+    admin.config_resetstat()
+    for on_conflict in ("keep_newer", "overwrite", "keep_newer"):
+        result = seed(warehouse, store, job="seed_all", on_conflict=on_conflict)
+        admin.rpush("card:c1:history", "no transaction")  # a list to be mended by the next load
+        assert all(check.passed for name, check in checks(result).items() if "unknown" not in name)
+    commands = used(admin) - {"AUTH", "CONFIG RESETSTAT"}
+    suspended.close()
+    admin.config_set("maxmemory", 0)
+    ready = read_ready(admin)
+    assert ready and ready.state == "ready"
+    admin.rpop("card:c1:history")
+    assert_holds(admin, expect(ROWS))
+    assert commands == {rule[1:].upper().replace("|", " ") for rule in RIGHTS if rule[0] == "+"}
+
+
+def test_preflight_looks_for_every_right() -> None:
+    """What the scripts call is in the list, and the list is the README's."""
+    called = {name for entity in ENTITIES for name in re.findall(r"redis\.p?call\('(\w+)'", entity.guard)}
+    assert called <= set(COMMANDS)
+    granted = {rule[1:].upper().replace("|", " ") for rule in RIGHTS if rule[0] == "+"}
+    assert granted == set(COMMANDS) | {"MULTI", "EXEC"}
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_the_seeder_needs_every_right(admin: redis.Redis, grant: Callable[..., OnlineStore], right: str) -> None:
+    """Before: the seeder without this right. It is named, and nothing is written."""
+    store = grant("seeder", without=right)
+    with pytest.raises(StoreError) as refused, store.client() as client:
+        examine(client, store)
+    assert right[1:] in str(refused.value)
+    assert "right" in str(refused.value)
+    assert PASSWORD not in str(refused.value)
+    assert dump(admin) == {}
+
+
+def test_a_lacking_right_fails_the_run_before_it_writes(
+    make_parquet: MakeWarehouse, admin: redis.Redis, grant: Callable[..., OnlineStore]
+) -> None:
+    store = grant("seeder", without="~cust:*")
+    with pytest.raises(StoreError, match=r"User 'seeder' .* ACL SETUSER seeder ~cust:\*"):
+        seed(make_parquet(ROWS), store)
+    assert dump(admin) == {}
+
+
+def test_all_that_is_lacking_is_said_at_once(grant: Callable[..., OnlineStore], admin: redis.Redis) -> None:
+    """And what the message proposes is all that it takes."""
+    store = grant("seeder")
+    admin.execute_command("ACL", "SETUSER", "seeder", "-rpush", "-hset", "resetkeys", "~card:*")
+    with pytest.raises(StoreError) as refused, store.client() as client:
+        examine(client, store)
+    proposed = re.search(r"ACL SETUSER seeder ([^.]*)", str(refused.value))
+    assert proposed and set(proposed[1].split()) == {"+rpush", "+hset", "~cust:*", "~feature_seed:*"}
+    admin.execute_command("ACL", "SETUSER", "seeder", *proposed[1].split())
+    with store.client() as client:
+        examine(client, store)
+
+
+def test_the_scorer_has_what_it_needs(
+    make_parquet: MakeWarehouse, admin: redis.Redis, grant: Callable[..., OnlineStore]
+) -> None:
+    """Before: a seeded store. The scorer waits for it, reads, and applies events: by the contract's script, one by
+    one and in a pipeline, and by commands of its own. What was run for it is what it may, all of it.
+    """
+    seed(make_parquet(ROWS), grant("seeder"), verify=True)
+    event = Transaction("live", "fuel", 99.0, "2026-01-02T00:00:00.000+00:00", 9.0, 8.0)
+    store = grant("scorer")
+    admin.config_resetstat()
+    with store.client() as scorer:
+        ready, card, customer = read_ready(scorer), read_card(scorer, "c1"), read_customer(scorer, "of c1")
+        assert ready and ready.state == "ready" and scorer.hget("feature_seed:ready", "state") == b"ready"
+        assert card and card == expect(ROWS).cards["c1"] and customer
+        apply_event(scorer, "of c1", "c1", event)
+        with scorer.pipeline(transaction=False) as pipeline:
+            apply_event(pipeline, "of c1", "c1", event, newest_first=True)
+            apply_event(pipeline, "of c1", "c1", event, tags=True)
+            pipeline.execute()
+        _apply_by_commands(scorer, event, customer)
+    commands = used(admin) - {"AUTH", "CONFIG RESETSTAT"}
+    assert admin.get("card:c1:seq") == b"%d" % (card.seq + 3)
+    assert commands == {rule[1:].upper().replace("|", " ") for rule in ACL["scorer"] if rule[0] == "+"}
+
+
+def _apply_by_commands(scorer: redis.Redis, event: Transaction, customer: Welford) -> None:
+    scorer.rpush("card:c1:history", event.encode())
+    scorer.lpush("card:c2:history", event.encode())
+    scorer.ltrim("card:c1:history", -10, -1)
+    scorer.hset("card:c1:loc", mapping={"lat": 9.0, "lon": 8.0})
+    scorer.set("card:c1:last_ts", event.time.timestamp())
+    scorer.incr("card:c1:seq")
+    scorer.hset("cust:of c1:stats", mapping=customer.update(99.0).encode())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("FLUSHALL",),
+        ("FLUSHDB",),
+        ("KEYS", "*"),
+        ("CONFIG", "GET", "*"),
+        ("SCRIPT", "FLUSH"),
+        ("HSET", "feature_seed:ready", "state", "ready"),
+        ("GET", "feature_seed:lock"),
+        ("GET", "unrelated"),
+    ],
+)
+def test_the_scorer_may_not(grant: Callable[..., OnlineStore], command: tuple[str, ...]) -> None:
+    with pytest.raises(StoreError, match="right"), grant("scorer").client() as scorer:
+        scorer.execute_command(*command)

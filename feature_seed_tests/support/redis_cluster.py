@@ -1,0 +1,189 @@
+"""A real Redis Cluster of a test's own: three primaries, and a replica of the first one."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from feature_seed_tests.support.redis_server import redis_server
+
+_WAIT_SECONDS = 20
+
+# The port that nodes talk to each other on is this much higher than a client's.
+_BUS = 10_000
+
+# A third of the slots each, in order.
+THIRDS = [range(i * REDIS_CLUSTER_HASH_SLOTS // 3, (i + 1) * REDIS_CLUSTER_HASH_SLOTS // 3) for i in range(3)]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A server of the cluster."""
+
+    port: int
+    password: str
+    client: redis.Redis
+
+    @property
+    def id(self) -> str:
+        return self.ask("CLUSTER", "MYID")
+
+    def ask(self, *command: object) -> Any:
+        reply: Any = self.client.execute_command(*command)  # type: ignore[arg-type]
+        return reply.decode() if isinstance(reply, bytes) else reply
+
+    def info(self, field: str) -> Any:
+        info: Any = self.client.info()
+        return info.get(field)
+
+    def kill(self) -> None:
+        """At once and without a word, as a machine that loses its power."""
+        os.kill(int(self.info("process_id")), signal.SIGKILL)
+
+    def owned(self) -> set[int]:
+        """Its slots, by its own word."""
+        ranges = self.ask("CLUSTER", "SLOTS")
+        return {
+            slot for first, last, primary, *_ in ranges if primary[1] == self.port for slot in range(first, last + 1)
+        }
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Three primaries with a third of the slots each, in order; `replica` is of the first. `url` names the second."""
+
+    primaries: tuple[Node, ...]
+    replica: Node
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.primaries[1].port}"
+
+    def client(self) -> Any:
+        return redis.RedisCluster.from_url(self.url, password=self.replica.password, protocol=2)
+
+    def owner(self, slot: int) -> Node:
+        return next(node for node in self.primaries if slot in node.owned())
+
+    def begin_migration(self, slot: int, source: Node, target: Node) -> None:
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+
+    def move_keys(self, source: Node, target: Node, *keys: str) -> None:
+        auth = ("AUTH", target.password)
+        source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, *auth, "KEYS", *keys)
+
+    def end_migration(self, slot: int, source: Node, target: Node) -> None:
+        """Moves what is left; the target is told first, as redis-cli does."""
+        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            self.move_keys(source, target, *keys)
+        others = [node for node in self.primaries if node not in (source, target)]
+        for node in (target, source, *others):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+
+    def migrate(self, slot: int, source: Node, target: Node) -> None:
+        """The whole slot, key by key, while the cluster serves."""
+        self.begin_migration(slot, source, target)
+        self.end_migration(slot, source, target)
+
+    def promote(self, node: Node, *how: str) -> None:
+        """Make a replica of the first third its primary."""
+        node.ask("CLUSTER", "FAILOVER", *how)
+        eventually(lambda: node.info("role") == "master")
+
+    def restore(self) -> None:
+        """The roles as they were at first."""
+        first = self.primaries[0]
+        self.replica.client.config_set("masterauth", self.replica.password)
+        if first.info("role") == "slave":
+            eventually(lambda: first.info("master_link_status") == "up")
+            self.promote(first, "TAKEOVER")  # a second election would have to wait for twice the node timeout
+        eventually(lambda: self.replica.info("master_link_status") == "up")
+
+    def assert_placed(self) -> None:
+        """Every primary has keys, and all of them are of slots that it owns."""
+        for node in self.primaries:
+            owned = node.owned()
+            keys: Any = list(node.client.scan_iter(count=10_000))
+            assert keys, node
+            assert not [key for key in keys if key_slot(key) not in owned], node
+
+
+@contextmanager
+def redis_cluster(password: str, *options: str) -> Iterator[Cluster]:
+    """Start the servers, join them and wait until each knows the others; all are gone afterwards."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="cluster-")))
+        nodes = [stack.enter_context(_node(directory / str(i), password, options)) for i in range(4)]
+        *primaries, replica = nodes
+        for i, node in enumerate(primaries):
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+            node.ask("CLUSTER", "ADDSLOTS", *THIRDS[i])
+        for node in nodes[1:]:
+            node.ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        eventually(lambda: all(_joined(node) for node in nodes))
+        replica.ask("CLUSTER", "REPLICATE", primaries[0].id)
+        eventually(lambda: replica.info("master_link_status") == "up")
+        eventually(lambda: all(node.ask("CLUSTER", "REPLICAS", primaries[0].id) for node in nodes))
+        yield Cluster(tuple(primaries), replica)
+
+
+@contextmanager
+def _node(directory: Path, password: str, options: tuple[str, ...]) -> Iterator[Node]:
+    directory.mkdir()
+    given = {
+        "--dir": str(directory),
+        "--cluster-enabled": "yes",
+        "--cluster-node-timeout": "5000",
+        "--masterauth": password,
+        "--repl-diskless-sync-delay": "0",
+    }
+    settings = [word for option in given.items() for word in option]
+    with (
+        redis_server(*settings, *options, password=password, port=_free_port()) as port,
+        redis.Redis(port=port, password=password) as client,
+    ):
+        yield Node(port, password, client)
+
+
+def _free_port() -> int:
+    """One whose bus port is free as well."""
+    while True:
+        with socket.socket() as client, socket.socket() as bus:
+            client.bind(("127.0.0.1", 0))
+            port = client.getsockname()[1]
+            if port + _BUS < 1 << 16:
+                try:
+                    bus.bind(("127.0.0.1", port + _BUS))
+                except OSError:
+                    continue
+                return port
+
+
+def _joined(node: Node) -> bool:
+    info = node.ask("CLUSTER", "INFO")
+    fields = info if isinstance(info, dict) else dict(line.split(":") for line in info.split())
+    return fields["cluster_state"] == "ok" and fields["cluster_known_nodes"] == "4"
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait until it is true."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, f"not true within {_WAIT_SECONDS} s"
+        time.sleep(0.02)
+
+
+def ids_in(slot: int) -> Iterator[str]:
+    """Ids whose tags are of this slot: one in 16,384 is."""
+    return (str(number) for number in count() if key_slot(str(number).encode()) == slot)

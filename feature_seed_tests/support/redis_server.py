@@ -1,0 +1,54 @@
+"""A real Redis server of a test's own, on a free loopback port."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from feature_seed.store.local import server_binary
+
+
+def free_port() -> int:
+    """Low enough for the port 10,000 above it, by which nodes of a cluster talk."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            if (port := probe.getsockname()[1]) < 55_536:
+                return port
+
+
+@contextmanager
+def redis_server(
+    *options: str, password: str | None = None, port: int | None = None, wait: bool = True
+) -> Iterator[int]:
+    """Start a server with these command-line options and give its port, once it answers; it is gone afterwards."""
+    port = port or free_port()
+    config = f"port {port}\nbind 127.0.0.1\nsave ''\n" + (f"requirepass {password}\n" if password else "")
+    server = subprocess.Popen([server_binary(), "-", *options], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert server.stdin
+    server.stdin.write(config.encode())
+    server.stdin.close()
+    try:
+        if wait:
+            _wait(redis.Redis(port=port, password=password))
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait(client: redis.Redis) -> None:
+    deadline = time.monotonic() + 10
+    while not _answers(client):
+        assert time.monotonic() < deadline, "redis-server did not start"
+        time.sleep(0.01)
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except (redis.ConnectionError, redis.BusyLoadingError):
+        return False

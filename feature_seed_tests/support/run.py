@@ -1,0 +1,94 @@
+"""Running the real assets and jobs in this process, against any warehouse and store."""
+
+from typing import Any
+
+import dagster as dg
+
+from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
+from feature_seed.graph.feature_checks import FEATURE_CHECKS
+from feature_seed.graph.gold_checks import gold_checks
+from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
+from feature_seed.graph.jobs import seed_all, seed_shard
+from feature_seed.loading.stream import Layout
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.limits import GoldLimits
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+_features = dg.AssetSelection.assets(cards, customers)
+
+# Parts of the two jobs: the features by themselves, and with all that makes the store ready but the checks of gold.
+_JOBS = [
+    seed_all,
+    seed_shard,
+    dg.define_asset_job("load", _features.without_checks(), tags=seed_all.tags, executor_def=dg.in_process_executor),
+    dg.define_asset_job(
+        "load_and_verify",
+        _features | dg.AssetSelection.assets(warm_start),
+        tags=seed_all.tags,
+        executor_def=dg.in_process_executor,
+    ),
+    dg.define_asset_job("load_shard", _features.without_checks(), executor_def=dg.in_process_executor),
+    dg.define_asset_job("warm_start", dg.AssetSelection.assets(warm_start).without_checks()),
+    dg.define_asset_job(
+        "checks_alone",
+        dg.AssetSelection.checks(gold_checks, *FEATURE_CHECKS),
+        tags=seed_all.tags,
+        executor_def=dg.in_process_executor,
+    ),
+]
+
+
+def seed(
+    warehouse: Warehouse,
+    store: OnlineStore,
+    *,
+    shard: str | None = None,
+    verify: bool = False,
+    job: str | None = None,
+    instance: dg.DagsterInstance | None = None,
+    raise_on_error: bool = True,
+    limits: GoldLimits | None = None,
+    memory_check: MemoryCheck = "refuse",
+    max_rate: float | None = None,
+    max_latency_ms: float | None = None,
+    config: dict[str, Any] = QUIET,
+    **layout: Any,
+) -> dg.ExecuteInProcessResult:
+    """Load every shard or one, with any rejected rows; `verify` it and say that it is ready; or run a job as it is."""
+    definitions = dg.Definitions(
+        assets=[gold_transactions, cards, customers, warm_start],
+        asset_checks=[gold_checks, *FEATURE_CHECKS],
+        jobs=_JOBS,
+        resources={
+            "warehouse": warehouse,
+            "layout": Layout(**layout),
+            "store": store,
+            "limits": limits or GoldLimits(max_rejected=0 if job else 1),
+            "redis_io_manager": RedisIOManager(
+                store=store, memory_check=memory_check, max_rate=max_rate, max_latency_ms=max_latency_ms
+            ),
+        },
+    )
+    name = job or ("load_shard" if shard else "load_and_verify" if verify else "load")
+    return definitions.resolve_job_def(name).execute_in_process(
+        run_config=config, partition_key=shard, instance=instance, raise_on_error=raise_on_error
+    )
+
+
+def materialised(result: dg.ExecuteInProcessResult, asset: str) -> dg.AssetMaterialization:
+    """An asset's materialisation: of the first shard, which is like all others."""
+    events = result.get_asset_materialization_events()
+    return next(one.materialization for one in events if one.asset_key == dg.AssetKey(asset))
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """The metadata of an asset's materialisation."""
+    return {name: value.value for name, value in materialised(result, asset).metadata.items()}
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    """Every evaluated check, as `asset.check`."""
+    evaluations = result.get_asset_check_evaluations()
+    return {f"{one.asset_key.to_user_string()}.{one.check_name}": one for one in evaluations}

@@ -1,0 +1,54 @@
+"""Looking at a store from outside: every key's bytes, and its comparison with what is expected."""
+
+import math
+from collections.abc import Iterable
+
+import redis
+
+from feature_seed.contract import READY, read_card, read_customer
+from feature_seed_tests.support.expected import Expected
+
+
+def dump(client: redis.Redis, *, but: tuple[bytes, ...] = ()) -> dict[bytes, object]:
+    """Every key with its type and bytes, but for those with such a beginning."""
+    keys = sorted(key for key in client.scan_iter(count=10_000) if not key.startswith(but))
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.type(key)
+        types = pipeline.execute()
+        for key, type_ in zip(keys, types, strict=True):
+            {b"list": lambda k: pipeline.lrange(k, 0, -1), b"hash": pipeline.hgetall, b"string": pipeline.get}[type_](
+                key
+            )
+        return dict(zip(keys, zip(types, pipeline.execute(), strict=True), strict=True))
+
+
+def features(client: redis.Redis) -> dict[bytes, object]:
+    """The same of all entities, without the keys that name each run."""
+    return dump(client, but=(b"feature_seed:",))  # nor looked at: the lock may run out from one command to the next
+
+
+def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
+    """Every key of every entity is right, and there is no other key."""
+    for card_id, card in expected.cards.items():
+        assert read_card(client, card_id, tags=tags) == card, card_id
+    for customer_id, welford in expected.customers.items():
+        seeded = read_customer(client, customer_id, tags=tags)
+        assert seeded is not None, customer_id
+        assert seeded.count == welford.count, customer_id
+        assert math.isclose(seeded.mean, welford.mean, rel_tol=1e-14), customer_id
+        assert math.isclose(seeded.m2, welford.m2, rel_tol=1e-11, abs_tol=1e-20), customer_id
+    assert set(client.scan_iter(count=10_000)) - {READY.pattern.encode()} == _keys(expected, tags)
+
+
+def _keys(expected: Expected, tags: bool) -> set[bytes]:
+    before, after = (b"{", b"}") if tags else (b"", b"")
+
+    def names(pattern: str, entity_ids: Iterable[str | bytes]) -> set[bytes]:
+        start, end = pattern.encode().split(b"*")
+        ids = (one if isinstance(one, bytes) else one.encode() for one in entity_ids)
+        return {start + before + one + after + end for one in ids}
+
+    located = [card_id for card_id, card in expected.cards.items() if card.location is not None]
+    cards = (names(f"card:*:{kind}", expected.cards) for kind in ("history", "last_ts", "seq", "seeded"))
+    return set().union(*cards, names("card:*:loc", located), names("cust:*:stats", expected.customers))

@@ -1,0 +1,639 @@
+"""Bad input: whatever is in gold, what becomes of it is defined, and what is in the store can be read.
+
+Each table goes through the whole job, its checks included, and every key is compared with plain Python.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+import pytest
+import redis
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.contract import read_card, read_customer, read_ready
+from feature_seed.errors import GoldError, StoreError
+from feature_seed.graph.gold_checks import GoldLimits
+from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.gold import GOLD_COLUMNS
+from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
+from feature_seed_tests.support.expected import expect
+from feature_seed_tests.support.gold import COLUMNS, TYPES, Row, create_table, transaction, write_parquet
+from feature_seed_tests.support.run import checks, seed
+from feature_seed_tests.support.store import assert_holds, dump, features
+
+ALL_MAY_BE_REJECTED = GoldLimits(max_rejected=1)
+
+# As exports of a table without Nullable are: each column has a value in each row.
+REQUIRED = {name: type_.removeprefix("Nullable(").removesuffix(")") for name, type_ in TYPES.items()}
+
+TEXTS = [
+    one if isinstance(one, bytes) else one.encode()
+    for one in (
+        " ",
+        "two words",
+        "{braces}",
+        "}{",
+        "line\r\nbreak",
+        "*1\r\n$8\r\nFLUSHALL\r\n",
+        "*?[a]{b,c}",
+        'quo\'te "double" `back`',
+        "back\\slash\\n",
+        "nul\0inside",
+        "nul at the end\0",
+        "\x01\x1b\x7f",
+        "\u2028\u2029\ufeff",
+        "☕😀 漢字",
+        "NULL",
+        "x" * 65536,
+        b"\xff\xfe",
+        b"cut off \xe2\x82",
+        b"\xed\xa0\x80 \xc0\x80 \xf4\x90\x80\x80",
+        b"\xff\xef\xbf\xbd\xff",
+        bytes(range(1, 256)),
+    )
+]
+
+
+def holds(
+    warehouse: Warehouse,
+    store: OnlineStore,
+    online: redis.Redis,
+    rows: Sequence[Row],
+    warnings: Sequence[str] = (),
+    **layout: Any,
+) -> dict[str, dg.AssetCheckEvaluation]:
+    """Run everything: the store holds what plain Python makes of the rows, and no check but these warnings fails."""
+    result = seed(warehouse, store, job="seed_all", limits=ALL_MAY_BE_REJECTED, raise_on_error=False, **layout)
+    evaluated = checks(result)
+    failed = {name: one.description for name, one in evaluated.items() if not one.passed}
+    assert set(failed) == {f"gold_transactions.{name}" for name in warnings}, failed
+    ready = read_ready(online)
+    assert ready and ready.state == "ready"
+    expected = expect(rows)
+    assert evaluated["gold_transactions.rejected_rows"].metadata["rejected"].value == expected.rejected
+    assert_holds(online, expected, tags=layout.get("key_tags", False))
+    assert_readable(online)
+    return evaluated
+
+
+def assert_readable(online: redis.Redis) -> None:
+    """For any reader: histories are JSON in UTF-8 without NaN and its like, numbers are finite, places on the globe."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for key, (type_, value) in features(online).items():  # type: ignore[misc]
+        if type_ == b"list":
+            for element in value:
+                json.loads(element.decode(), parse_constant=refuse)
+        else:
+            numbers = value.values() if type_ == b"hash" else [value]
+            assert all(math.isfinite(float(number)) for number in numbers), key
+        if key.endswith(b":loc"):
+            assert abs(float(value[b"lat"])) <= 90, key
+            assert abs(float(value[b"lon"])) <= 180, key
+
+
+def refused(warehouse: Warehouse, store: OnlineStore, online: redis.Redis) -> str:
+    """Run everything: what the schema check says; the store is left as it was."""
+    online.set("card:c1:seq", 4)
+    before = dump(online)
+    result = seed(warehouse, store, job="seed_all", limits=ALL_MAY_BE_REJECTED, raise_on_error=False)
+    assert not result.success
+    assert dump(online) == before
+    with pytest.raises(GoldError) as raised:
+        warehouse.profile()
+    schema = checks(result)["gold_transactions.schema"]
+    assert not schema.passed
+    assert str(schema.description) == str(raised.value)
+    return str(raised.value)
+
+
+def on(server: Warehouse | ClickHouseServer, **changes: str) -> Warehouse:
+    place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+    return Warehouse(**{**place, **changes})
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+
+
+# --- values
+
+
+def texts() -> list[Row]:
+    """As ids and as categories, of a card and a customer each and of one card at once; and ids that are none."""
+    rows = [
+        transaction(i, seconds=i, transaction_id=one, card_id=b"c " + one, customer_id=one, merchant_category=one)
+        for i, one in enumerate([*TEXTS, *reversed(TEXTS)])
+    ]
+    rows += [transaction(i, "ties", seconds=i % 3, transaction_id=one) for i, one in enumerate(TEXTS)]
+    rows += [transaction(i, f"null {i}", merchant_category=one) for i, one in enumerate([None, ""])]
+    none = [{"transaction_id": b""}, {"card_id": b""}, {"customer_id": b""}, {"card_id": None}, {"customer_id": None}]
+    return rows + [replace(rows[0], **one) for one in none]
+
+
+def nul_in_ids() -> list[Row]:
+    """Of one second `a\\0b` comes after `a`, whatever bytes coordinates have: some are greater than b, some less."""
+    ids = ["a", "a\0", "a\0\0", "a\0b", "a\0\x7f", "ab", "b"]
+    return [
+        transaction(i, f"nul {last} {lat}", transaction_id=one, location_lat=lat if i % 2 else 1.1)
+        for lat in (0.1, 0.3, -7.7)
+        for last in range(len(ids))
+        for i, one in enumerate(ids[: last + 1])
+    ]
+
+
+def amounts() -> list[Row]:
+    odd = [0.0, -0.0, -12.5, 5e-324, -1e-300, 1e100, -1e100, 0.1 + 0.2, 123456789012345.67]
+    rows = [transaction(i, f"a{i}", amount=one) for i, one in enumerate(odd)]
+    rows += [transaction(i, "greatest", amount=one * 1e100) for i, one in enumerate([1, -1, 1, 0.5])]
+    bad = [math.nan, math.inf, -math.inf, None, 1e308, -1e308, 1.0000000000000002e100]
+    rows += [transaction(i, "a1", seconds=i, amount=one) for i, one in enumerate(bad)]
+    return rows + [transaction(i, "overflowing", amount=1e308) for i in range(4)]
+
+
+def times() -> list[Row]:
+    good = ["1900-01-01", "1969-12-31T23:59:58.500", "1969-12-31T23:59:59.999500", "1970-01-01"]
+    good += ["1970-01-01T00:00:00.000999", "2024-02-29T23:59:59.999999"]
+    bad = ["1899-12-31T23:59:59.999999", "0001-01-01", "9999-12-31T23:59:59", "2300-01-01"]
+    rows = [transaction(i, card, timestamp=at(one)) for i, one in enumerate(good) for card in ("old", f"old {i}")]
+    rows += [transaction(50 + i, "old", timestamp=at(one)) for i, one in enumerate(bad)]
+    return [*rows, transaction(90, "old", timestamp=None)]
+
+
+PLACES: list[tuple[Any, Any]] = [(90.0, 180.0), (-90.0, -180.0), (0.0, 0.0), (-0.0, 1e-300)]
+UNKNOWN: list[tuple[Any, Any]] = [(None, None), (math.nan, 5.0), (5.0, None)]
+OFF_GLOBE: list[tuple[Any, Any]] = [
+    (91.0, 5.0),
+    (5.0, 181.0),
+    (-90.00000000000001, 5.0),
+    (5.0, -1e308),
+    (math.inf, -math.inf),
+    (1000.0, None),
+]
+
+
+def places() -> list[Row]:
+    """Each as the latest of a card that was somewhere before, and as its only one."""
+    rows = [
+        transaction(10 * i + j, f"place {i}", seconds=j, location_lat=lat, location_long=lon)
+        for i, last in enumerate([*PLACES, *UNKNOWN, *OFF_GLOBE])
+        for j, (lat, lon) in enumerate([(1.5, 2.5), last])
+    ]
+    rows += [transaction(i, f"off {i}", location_lat=lat, location_long=lon) for i, (lat, lon) in enumerate(OFF_GLOBE)]
+    return [*rows, transaction(990, location_lat=91.0, amount=None)]
+
+
+@pytest.mark.parametrize("layout", [{}, {"key_tags": True, "on_conflict": "overwrite"}])
+def test_values(make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore, layout: dict[str, Any]) -> None:
+    """All at once: what can be used is in the store, what cannot is counted by its reason.
+
+    Ids are in keys byte by byte, in JSON with U+FFFD for what is no UTF-8. Amounts beyond 1e100 would add up to
+    infinity, times outside 1900 to 2299 stand for none: rejected. Coordinates off the globe are unknown, and warned of.
+    """
+    rows = [*texts(), *nul_in_ids(), *amounts(), *times(), *places()]
+    warehouse = make_warehouse(rows, timestamp="Nullable(DateTime64(6, 'UTC'))")
+    found = holds(warehouse, store, online, rows, ["duplicate_transactions", "coordinates"], **layout)
+    rejected = {name: value.value for name, value in found["gold_transactions.rejected_rows"].metadata.items()}
+    assert {**rejected, "share": 0} == {
+        "rejected": 22,
+        "share": 0,
+        "no transaction id": 1,
+        "no card": 2,
+        "no customer": 2,
+        "no timestamp": 1,
+        "timestamp outside 1900 to 2299": 4,
+        "amount missing": 2,
+        "amount not finite": 3,
+        "amount beyond 1e100": 7,
+    }
+    assert found["gold_transactions.coordinates"].severity == dg.AssetCheckSeverity.WARN
+    assert found["gold_transactions.coordinates"].metadata["off_globe"].value == 2 * len(OFF_GLOBE)
+    says = str(found["gold_transactions.coordinates"].description)
+    assert says.startswith("12 rows have a latitude beyond 90 degrees or a longitude beyond 180")
+    assert len(str(found["gold_transactions.duplicate_transactions"].description)) < 1000
+    entities = len(expect(rows).cards)
+    assert found["card_history.parity"].metadata["sampled"].value == entities
+    assert found["card_history.unknown_entities"].metadata["looked_at"].value == 3 * entities  # history, seq, seeded
+    tags = layout.get("key_tags", False)
+    binary = read_card(online, b"c \xff\xfe", tags=tags)
+    assert binary and binary.history[0].transaction_id == "\ufffd"
+    origin, off = read_card(online, "place 2", tags=tags), read_card(online, "off 0", tags=tags)
+    assert origin and origin.location == (0.0, 0.0)
+    assert off and off.location is None
+    greatest = read_customer(online, "of greatest", tags=tags)
+    assert greatest and math.isfinite(greatest.update(-1e100).m2)
+    ready = read_ready(online)
+    assert ready and ready.watermark == "2026-01-01T00:00:41.000+00:00"
+
+
+@pytest.mark.parametrize(
+    ("types", "values"),
+    [
+        (
+            {
+                "transaction_id": "FixedString(6)",
+                "card_id": "LowCardinality(Nullable(FixedString(2)))",
+                "customer_id": "Nullable(FixedString(4))",
+                "merchant_category": "Nullable(FixedString(2))",
+                "amount": "Decimal(38, 6)",
+                "timestamp": "DateTime64(9, 'Asia/Tokyo')",
+                "location_lat": "Decimal(9, 6)",
+                "location_long": "Int16",
+            },
+            [
+                (b"sixsix", b"\xff\xfe", b"\0a", b"\xff", Decimal("-0.000001"), at("2026-01-01"), Decimal(90), 180),
+                (b"\xff\0\1", b"\0b", b"abcd", b"", Decimal("12345678.5"), at("1970-01-01"), Decimal("90.1"), -181),
+                (b"", b"a", b"a", b"a", Decimal(1), at("2026-01-01"), Decimal(0), 0),
+                (b"b", None, b"b", b"b", Decimal(2), at("2026-01-01"), Decimal(0), 0),
+                (b"c", b"c", None, b"c", Decimal(3), at("2026-01-01"), Decimal(0), 0),
+            ],
+        ),
+        (
+            {
+                "transaction_id": "Nullable(UUID)",
+                "card_id": "Nullable(UInt64)",
+                "customer_id": "Nullable(UUID)",
+                "merchant_category": r"""Nullable(Enum16('' = -1, 'it\'s' = 0, '"q"\\' = 300))""",
+                "amount": "Nullable(Decimal(76, 2))",
+                "timestamp": "Nullable(DateTime('America/New_York'))",
+                "location_lat": "Nullable(Int8)",
+                "location_long": "Nullable(Int32)",
+            },
+            [
+                (UUID(int=0), 0, UUID(int=0), "", Decimal(2) ** 100, at("1970-01-01"), -90, 181),
+                (UUID(int=2**128 - 1), 2**64 - 1, UUID(int=7), "it's", Decimal(-7), at("2026-01-01"), None, 0),
+                (UUID(int=2), 2, UUID(int=8), '"q"\\', Decimal(0), at("2026-01-01"), 0, 0),
+                (None, 3, UUID(int=8), None, Decimal(0), at("2026-01-01"), 0, 0),
+                (UUID(int=4), None, UUID(int=8), None, Decimal(0), at("2026-01-01"), 0, 0),
+                (UUID(int=5), 5, None, None, Decimal(0), at("2026-01-01"), 0, 0),
+                (UUID(int=6), 6, UUID(int=8), None, None, at("2026-01-01"), 0, 0),
+                (UUID(int=7), 7, UUID(int=8), None, Decimal(0), None, 0, 0),
+            ],
+        ),
+        (
+            {
+                "transaction_id": "LowCardinality(Nullable(String))",
+                "card_id": "Int8",
+                "customer_id": "LowCardinality(String)",
+                "merchant_category": "LowCardinality(Nullable(String))",
+                "amount": "Float32",
+                "timestamp": "DateTime64(0, 'UTC')",
+                "location_lat": "Float32",
+                "location_long": "UInt8",
+            },
+            [
+                (b"\xff\xfe", -128, b"\xff\r\n", b"\xff\xfe", 0.5, at("1969-12-31T23:59:59"), 0.5, 180),
+                (b"a", 0, b"*?", b"", -0.25, at("2026-01-01"), math.nan, 1),
+                (b"b", 127, b"{}", None, 2.0**100, at("2026-01-01"), -90.5, 255),
+                (b"", 1, b"a", None, 1.0, at("2026-01-01"), 0.0, 0),
+                (None, 2, b"b", None, 1.0, at("2026-01-01"), 0.0, 0),
+                (b"c", 3, b"", None, 1.0, at("2026-01-01"), 0.0, 0),
+                (b"d", 4, b"d", None, math.inf, at("2026-01-01"), 0.0, 0),
+            ],
+        ),
+    ],
+)
+def test_types(
+    make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore, types: dict[str, str], values: list[Any]
+) -> None:
+    """Zeros are ids. FixedStrings are without the NULs that fill them up, and nothing but NULs is no id."""
+    rows = [Row(*one) for one in values]
+    warehouse = make_warehouse([replace(row, **padded(row, types)) for row in rows], **types)
+    off_globe = sum(abs(lat or 0) > 90 or abs(lon) > 180 for *_, lat, lon in values)
+    found = holds(warehouse, store, online, rows, ["coordinates"])
+    assert found["gold_transactions.coordinates"].metadata["off_globe"].value == off_globe > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "type_", "cents"),
+    [
+        ("make_parquet", "Int64", [0, -1250, 123456789, 2**53 + 1, 2**63 - 1, -(2**63)]),
+        ("make_table", "Nullable(UInt8)", [0, 1, 255, None]),
+    ],
+)
+def test_amounts_in_cents(
+    request: pytest.FixtureRequest, online: redis.Redis, store: OnlineStore, make: str, type_: str, cents: list[Any]
+) -> None:
+    """Integers are read as the doubles next to them: of a card each, and all of one customer."""
+    rows = [transaction(i, f"c{i}", customer_id="of all", amount=one) for i, one in enumerate(cents)]
+    holds(request.getfixturevalue(make)(rows, amount=type_), store, online, rows)
+    customer = read_customer(online, "of all")
+    assert customer and customer.count == sum(one is not None for one in cents)
+
+
+def padded(row: Row, types: dict[str, str]) -> dict[str, bytes]:
+    """FixedStrings as the driver wants them."""
+    lengths = {
+        name: int(found[1]) for name, type_ in types.items() if (found := re.search(r"FixedString\((\d+)", type_))
+    }
+    return {name: getattr(row, name).ljust(length, b"\0") for name, length in lengths.items() if getattr(row, name)}
+
+
+def test_an_error_names_any_key(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """What cannot be printed is escaped, and a long key cut: the message stays one readable line."""
+    for card, says in ((b"\xff\r\n", r"card:\xff\r\n:loc"), (b"y" * 65536, "yy… of ")):
+        key = b"card:" + card + b":loc"
+        online.sadd(key, "another program's")
+        with pytest.raises(StoreError) as raised:
+            seed(make_parquet([transaction(1, card_id=card)]), store, on_conflict="overwrite")
+        assert says in str(raised.value)
+        assert str(raised.value).isprintable()
+        assert len(str(raised.value)) < 600
+        assert online.smembers(key) == {b"another program's"}
+
+
+def test_times_to_come(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """They block the run, and nothing is written."""
+    rows = [transaction(i, timestamp=at(one)) for i, one in enumerate(["2026-01-01", "2299-12-31T23:59:59.999999"])]
+    warehouse = make_parquet(rows, timestamp="DateTime64(6, 'UTC')")
+    result = seed(warehouse, store, job="seed_all", raise_on_error=False)
+    freshness = checks(result)["gold_transactions.freshness"]
+    assert not freshness.passed
+    assert "2299-12-31 23:59:59 UTC" in str(freshness.description)
+    assert "in the future" in str(freshness.description)
+    assert not online.dbsize()
+
+
+def test_a_server_in_another_time_zone(
+    online: redis.Redis, store: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column without a zone shows the server's; the store has UTC all the same."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    with clickhouse_server(user="seeder", password=PASSWORD) as server:
+        warehouse = on(server, gold_table="zoned")
+        with warehouse.client() as client:
+            create_table(client, "draft", [transaction(1)], timestamp="DateTime")
+            client.command(
+                "CREATE TABLE zoned ENGINE = MergeTree ORDER BY () AS "
+                "SELECT * REPLACE (toDateTime('2025-07-01 12:00:00') AS timestamp) FROM draft"
+            )
+            shown = client.query("SELECT toString(timestamp), timezone() FROM zoned").result_rows
+        assert shown == [("2025-07-01 12:00:00", "America/New_York")]
+        holds(warehouse, store, online, [transaction(1, timestamp=at("2025-07-01T16:00:00"))])
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [("String", "2026-01-01 00:00:00"), ("Nullable(Date32)", date(2026, 1, 1))],
+)
+def test_timestamps_of_another_type(
+    make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore, type_: str, value: Any
+) -> None:
+    """A day is no time, a text could be one in many ways: the column, its type and the right one are named."""
+    says = refused(make_warehouse([transaction(1, timestamp=value)], timestamp=type_), store, online)
+    assert f"timestamp is {type_} and not DateTime or DateTime64. There is: " in says
+
+
+# --- rows
+
+
+def test_a_transaction_that_is_there_twice(
+    make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore
+) -> None:
+    """Each row counts, and is told. Where time and id agree, the others decide: not the order in which gold is read."""
+    rows = [transaction(i, f"c{i % 4}", seconds=i) for i in range(40)] * 2
+    rows += [transaction(100, "amounts", amount=float(i % 13)) for i in range(26)]
+    rows += [transaction(101, "categories", merchant_category=one) for one in ("b", None, "a", "", "ä", "B")]
+    rows += [transaction(102, "places", location_lat=float(i), location_long=None if i % 3 else 1.0) for i in range(15)]
+    rows += [transaction(103, "times", seconds=i) for i in range(3)]
+    found = holds(make_warehouse(rows), store, online, rows, ["duplicate_transactions"])
+    found = found["gold_transactions.duplicate_transactions"]
+    assert found.severity == dg.AssetCheckSeverity.WARN
+    assert found.metadata["repeated"].value == len(rows) - 44 == 86
+    assert "86 rows repeat a transaction id, for example 't" in str(found.description)
+    first = features(online)
+    online.flushall()
+    seed(make_warehouse(rows[::-1]), store)
+    assert features(online) == first
+
+
+def test_one_row_or_none(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """A row is enough. Without any that can be used the run fails before it writes, however many may be rejected."""
+    bad = [transaction(1, amount=math.nan), transaction(2, card_id=None)]
+    result = seed(make_parquet(bad), store, job="seed_all", limits=ALL_MAY_BE_REJECTED, raise_on_error=False)
+    assert not result.success
+    assert checks(result)["gold_transactions.not_empty"].description == "0 of 2 rows can be used"
+    assert not online.dbsize()
+    holds(make_parquet([transaction(1)]), store, online, [transaction(1)])
+
+
+def crowd(chdb: Client, path: Path, size: int) -> Warehouse:
+    """One card of `size` transactions, and one customer of as many cards; amounts are eighths, whose sums are exact."""
+    chdb.command(
+        "INSERT INTO FUNCTION file({path:String}, 'Parquet') SELECT concat('t', leftPad(toString(number), 8, '0')) AS "
+        "transaction_id, number < {size:UInt64} AS busy, if(busy, 'busy', concat('c', toString(number))) AS card_id, "
+        "if(busy, 'of busy', 'rich') AS customer_id, 'food' AS merchant_category, number % 1000 / 8 AS amount, "
+        "toDateTime64('2026-01-01', 3, 'UTC') + toIntervalMillisecond(number) AS timestamp, 1.5 AS location_lat, "
+        "2.5 AS location_long FROM numbers(2 * {size:UInt64})",
+        {"path": str(path), "size": size},
+    )
+    return Warehouse(gold_parquet=str(path))
+
+
+@pytest.mark.parametrize("size", [200_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_a_card_and_a_customer_of_very_many(
+    chdb: Client, tmp_path: Path, online: redis.Redis, store: OnlineStore, size: int
+) -> None:
+    result = seed(crowd(chdb, tmp_path / "gold.parquet", size), store, job="seed_all")
+    assert all(one.passed for one in checks(result).values())
+    assert online.dbsize() == 5 * (size + 1) + 2 + 1
+    eighths = [i % 1000 for i in range(size)]
+    mean = sum(eighths) / size
+    m2 = math.fsum((one - mean) ** 2 for one in eighths) / 64
+    for customer in ("rich", "of busy"):
+        state = read_customer(online, customer)
+        assert state and state.count == size
+        assert state.mean == pytest.approx(mean / 8, rel=1e-14)
+        assert state.m2 == pytest.approx(m2, rel=1e-11)
+    busy = read_card(online, "busy")
+    assert busy and busy.seq == size
+    assert [one.transaction_id for one in busy.history] == [f"t{i:08}" for i in range(size - 10, size)]
+    assert busy.last_ts == 1767225600 + (size - 1) / 1000
+    one = read_card(online, f"c{size + 77}")
+    assert one and (one.seq, one.history[0].amount, one.location) == (1, 77 / 8, (1.5, 2.5))
+
+
+# --- what gold is
+
+
+@contextmanager
+def made(client: Client, kind: str, name: str, definition: str) -> Iterator[None]:
+    """What is made is gone afterwards."""
+    client.command(f"CREATE {kind} {name} {definition}")
+    yield
+    client.command(f"DROP {kind} {name}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "definition"),
+    [
+        ("VIEW", f"AS SELECT {', '.join(reversed(TYPES))} FROM gold_of_a_test"),
+        ("TABLE", "AS gold_of_a_test ENGINE = Merge(currentDatabase(), '^gold_of_a_test$')"),
+        ("TABLE", "ENGINE = Log AS SELECT * FROM gold_of_a_test"),
+    ],
+)
+def test_gold_that_is_no_merge_tree(
+    server: Warehouse, make_table: MakeWarehouse, online: redis.Redis, store: OnlineStore, kind: str, definition: str
+) -> None:
+    """Seeded as a table of parts is. Another row, or another value in one, is another version: also beside a NULL."""
+    rows = [transaction(i, f"c{i % 5}", seconds=i) for i in range(50)]
+    rows += [transaction(50, merchant_category=None, location_lat=None)]
+    make_table(rows)
+    warehouse = on(server, gold_table="other")
+    written = "other" if "Log" in definition else "gold_of_a_test"
+    with server.client() as client, made(client, kind, "other", definition):
+        holds(warehouse, store, online, rows)
+        versions = {warehouse.version(client), warehouse.version(client)}
+        assert len(versions) == 1
+        client.command(f"INSERT INTO {written} SELECT * FROM {written} WHERE merchant_category IS NULL")
+        versions.add(warehouse.version(client))
+        if written != "other":
+            change = f"ALTER TABLE {written} UPDATE amount = 98.5 WHERE merchant_category IS NULL"
+            client.command(f"{change} SETTINGS mutations_sync = 2")
+            versions.add(warehouse.version(client))
+        assert len(versions) == (2 if written == "other" else 3)
+
+
+def damaged(whole: bytes, kind: str) -> bytes:
+    return {
+        "cut in half": whole[: len(whole) // 2],
+        "without its last byte": whole[:-1],
+        "zeros inside": whole[:500] + bytes(2000) + whole[2500:],
+        "text": b"transaction_id,card_id\nt1,c1\n",
+        "empty": b"",
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "among_good_ones"),
+    [
+        ("cut in half", False),
+        ("without its last byte", False),
+        ("zeros inside", False),
+        ("zeros inside", True),
+        ("text", False),
+        ("empty", False),
+        ("empty", True),
+    ],
+)
+def test_a_file_that_cannot_be_read(
+    chdb: Client, tmp_path: Path, online: redis.Redis, store: OnlineStore, kind: str, among_good_ones: bool
+) -> None:
+    """The file is named, and the store is left as it was. A directory is all of its files."""
+    good = write_parquet(chdb, tmp_path / "a.parquet", [transaction(i, f"c{i}") for i in range(2000)])
+    bad = tmp_path / "bad.parquet"
+    bad.write_bytes(damaged(good.read_bytes(), kind))
+    says = refused(Warehouse(gold_parquet=str(tmp_path if among_good_ones else bad)), store, online)
+    assert says.startswith("FEATURE_SEED_GOLD_PARQUET '")
+    assert "cannot be read: a file is damaged" in says
+    assert str(bad) in says
+
+
+def test_files_that_differ(chdb: Client, tmp_path: Path, online: redis.Redis, store: OnlineStore) -> None:
+    """Types that fit are read as one. What a file lacks is an error, since it would be read as zeros."""
+    rows = [transaction(i, f"c{i}") for i in range(20)]
+    write_parquet(chdb, tmp_path / "a.parquet", rows[:10], **REQUIRED)
+    types = {"amount": "Decimal(18, 4)", "timestamp": "DateTime('UTC')", "transaction_id": "FixedString(4)"}
+    write_parquet(chdb, tmp_path / "b.parquet", rows[10:], **{**REQUIRED, **types})
+    holds(Warehouse(gold_parquet=str(tmp_path / "{a,b}.parquet")), store, online, rows)
+    write_parquet(chdb, tmp_path / "nulls.parquet", [*rows[10:], transaction(20, amount=None)])
+    says = refused(Warehouse(gold_parquet=str(tmp_path / "{a,nulls}.parquet")), store, online)
+    assert "lacks columns or values" in says
+    assert "NULL value to non-Nullable type for column amount" in says
+    assert f"{tmp_path}/nulls.parquet" in says
+    columns = ", ".join(name for name in COLUMNS if name != "amount")
+    select_as(chdb, tmp_path / "less.parquet", columns, tmp_path / "a.parquet")
+    says = refused(Warehouse(gold_parquet=str(tmp_path / "{a,less}.parquet")), store, online)
+    assert "lacks columns or values" in says
+    assert "Column amount was not found" in says
+    assert f"{tmp_path}/less.parquet" in says
+
+
+def select_as(chdb: Client, path: Path, columns: str, whole: Path) -> None:
+    """A file of these columns of another."""
+    statement = f"INSERT INTO FUNCTION file({{path:String}}, 'Parquet') SELECT {columns} FROM file({{whole:String}})"
+    chdb.command(statement, {"path": str(path), "whole": str(whole)})
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("database", "table"),
+    [
+        ("it's a \"b\" `c` \\d\\'e", "`quoted`"),
+        ("a.b; --/*\t\n$1$ ü☕", "it's a \"b\" `c` \\d\\'e"),
+        ("50% %(gold)s {gold:Identifier}", "a.b; --/*\t\n$1$ ü☕"),
+    ],
+)
+def test_names_of_tables_and_databases(
+    server: Warehouse, online: redis.Redis, store: OnlineStore, database: str, table: str
+) -> None:
+    """ClickHouse allows any, and it is found."""
+    rows = [transaction(i, f"c{i}") for i in range(3)]
+    # The driver's own quoting leaves `quoted` as it is.
+    quoted = ["`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`" for name in (database, table)]
+    with server.client() as client, made(client, "DATABASE", quoted[0], "ENGINE = Atomic"):
+        create_table(client, ".".join(quoted), rows)
+        holds(on(server, database=database, gold_table=table), store, online, rows)
+
+
+def test_names_of_files(chdb: Client, tmp_path: Path, online: redis.Redis, store: OnlineStore) -> None:
+    """Any path can be read, but for one that is a glob as well: which is meant, only its owner knows."""
+    rows = [transaction(i, f"c{i}") for i in range(3)]
+    whole = write_parquet(chdb, tmp_path / "gold.parquet", rows).read_bytes()
+    for name in ["it's a \"b\" `c` \\d\\'e", "50% %(snapshot)s [a]; --\t\n$1$ ü☕", "a*", "{b}"]:
+        directory = tmp_path / name
+        directory.mkdir()
+        path = directory / f"{name}.parquet"
+        path.write_bytes(whole)
+        if set("*?{") & set(name):
+            says = refused(Warehouse(gold_parquet=str(path)), store, online)
+            assert f"{str(path)!r} is a file's name, and a glob that may match others: rename" in says
+        else:
+            seed(Warehouse(gold_parquet=str(path), gold_table=name), store)
+            assert_holds(online, expect(rows))
+
+
+# --- columns
+
+
+def test_columns_in_another_case(chdb: Client, tmp_path: Path, online: redis.Redis, store: OnlineStore) -> None:
+    draft = write_parquet(chdb, tmp_path / "draft.parquet", [transaction(1)])
+    select_as(chdb, tmp_path / "gold.parquet", ", ".join(f"{name} AS {name.title()}" for name in COLUMNS), draft)
+    says = refused(Warehouse(gold_parquet=str(tmp_path / "gold.parquet")), store, online)
+    assert all(f"{name} is missing" in says for name in GOLD_COLUMNS)
+    assert "There is: Transaction_Id Nullable(String), Card_Id" in says
+
+
+def aliases() -> list[str]:
+    """Every name that the SQL gives to something, and those of its relations."""
+    queries = [one.read_text() for one in (Path(__file__).parents[2] / "feature_seed").rglob("*.sql")]
+    found = set(re.findall(r"\bAS (\w+)|\b(\w+) AS \(", "\n".join(queries)))
+    return sorted({"gold", "transactions", "recent", *(after or before for after, before in found)} - set(COLUMNS))
+
+
+def test_columns_called_like_ours(
+    make_parquet: MakeWarehouse, chdb: Client, tmp_path: Path, online: redis.Redis, store: OnlineStore
+) -> None:
+    """Columns that gold has beside its own are passed over, whatever they are called."""
+    rows = [*(transaction(i, f"c{i % 3}", seconds=i) for i in range(30)), transaction(99, amount=None)]
+    whole = Path(str(make_parquet(rows).gold_parquet))
+    columns = ", ".join(["*", *(f"'of gold' AS `{name}`" for name in aliases())])
+    assert len(aliases()) > 40
+    select_as(chdb, tmp_path / "more.parquet", columns, whole)
+    holds(Warehouse(gold_parquet=str(tmp_path / "more.parquet")), store, online, rows)

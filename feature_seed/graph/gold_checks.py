@@ -22,12 +22,12 @@ _SEARCHED_ROWS = 10_000_000
 _WARNINGS = ("coordinates", "duplicate_transactions", "unknown_entities")
 
 _GOLD_CHECKS = {
-    "schema": "Every column is there, of a type that can be read.",
-    "not_empty": "There are rows, and not all of them are rejected.",
-    "rejected_rows": "No more rows than allowed lack an id, a customer, or a timestamp and an amount that can be used.",
-    "freshness": "The newest transaction is not older than allowed, and not in the future.",
-    "coordinates": "No coordinates are off the globe: as those that are missing, they are unknown to the store.",
-    "duplicate_transactions": "No transaction is there twice, to be counted twice.",
+    "schema": "Gold has every column, of a type that can be read.",
+    "not_empty": "Gold has rows, and not all of them are rejected.",
+    "rejected_rows": "No more rows are rejected than FEATURE_SEED_MAX_REJECTED allows.",
+    "freshness": "The newest transaction is not older than FEATURE_SEED_MAX_AGE_HOURS, and not in the future.",
+    "coordinates": "No latitude is beyond 90 degrees and no longitude beyond 180. The store takes those as unknown.",
+    "duplicate_transactions": "No two rows have the same transaction id. Both of them would count.",
 }
 
 Scan = dict[str, dict[str, Any]]
@@ -96,7 +96,7 @@ def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:
     reasons = {reason: found for reason, found in scan.items() if reason}
     rejected = sum(found["rows"] for found in reasons.values())
     share = rejected / max(rows, 1)
-    text = f"{rejected:,} of {rows:,} rows ({share:.2%}) are rejected, {limit:.2%} may be"
+    text = f"{rejected:,} of {rows:,} rows ({share:.2%}) are rejected, and {limit:.2%} may be"
     for reason, found in reasons.items():
         text += f"; {reason}: {found['rows']:,}, for example {found['example']}"
     counts = {reason: found["rows"] for reason, found in reasons.items()}
@@ -112,20 +112,20 @@ def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckRes
     text = f"the newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC, "
     if age < -FUTURE:
         return check_result("freshness", False, f"{text}{-hours:,.1f} hours in the future", metadata)
-    text += f"{hours:,.1f} hours ago" + (f"; {limit:g} are allowed" if limit is not None else "")
+    text += f"{hours:,.1f} hours ago" + (f", and {limit:g} are allowed" if limit is not None else "")
     return check_result("freshness", limit is None or hours <= limit, text, metadata)
 
 
 def _coordinates(off_globe: int) -> dg.AssetCheckResult:
-    text = f"{off_globe:,} rows have a latitude beyond 90 degrees or a longitude beyond 180: it is null in the store"
+    text = f"{off_globe:,} rows have a latitude beyond 90 degrees or a longitude beyond 180: it is unknown in the store"
     return check_result("coordinates", not off_globe, text, {"off_globe": off_globe})
 
 
 def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
     repeated, looked_at = found["repeated"], found["looked_at"]
-    text = f"{repeated:,} rows repeat a transaction id"
+    text = f"{repeated:,} rows are duplicates of another row's transaction id"
     if found["slices"] > 1:
-        text += f" of the {looked_at:,} looked at in this run, one in {found['slices']} ids"
+        text += f", of the {looked_at:,} rows that this run looked at (one in {found['slices']} ids)"
     if repeated:
         text += ", for example {example!r}, {times} times".format(**found)
     return check_result("duplicate_transactions", not repeated, text, {"repeated": repeated, "looked_at": looked_at})

@@ -54,7 +54,7 @@ class _OneAfterAnother(dg.AssetSensorDefinition):
         run = _seeding_run(context.instance)
         if run is None:
             return super().evaluate_tick(context)
-        reason = f"Run {run.run_id} is seeding the store: reports of gold are seen to after it"
+        reason = f"Run {run.run_id} is seeding the store: this sensor looks at reports of gold when it has ended"
         return SensorExecutionData(skip_message=reason, cursor=context.cursor)
 
 
@@ -80,14 +80,14 @@ etl_completed = _OneAfterAnother(
     job=seed_all,
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Seeds the store once per version of gold when gold's materialisation was reported.",
+    description="Launches seed_all once for every version of gold that is reported.",
 )
 
 
 @dg.sensor(
     minimum_interval_seconds=_POLL_SECONDS,
-    description="Reports gold's materialisation when the table has changed and then stayed as it is for a poll. "
-    "For an ETL that cannot report it: start this sensor once.",
+    description="Looks at gold every 30 seconds. Reports gold when it has changed, and has then stayed the same for "
+    "one more look. Start this sensor if the ETL cannot report gold by itself.",
 )
 def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult:
     """The cursor is the version reported last, followed while gold changes by the one seen last.
@@ -100,7 +100,7 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
     if version == reported:
         return dg.SensorResult(skip_reason=f"Gold is still {version}", cursor=version)
     if version != seen:  # an ETL that inserts in steps is not done at the first of them
-        reason = f"Gold has changed to {version}: reported when the next poll finds it the same"
+        reason = f"Gold has changed to {version}: it is reported if the next look finds the same version"
         return dg.SensorResult(skip_reason=reason, cursor=f"{reported} {version}")
     report = dg.AssetMaterialization(gold_transactions.key, metadata={"gold_version": version})
     return dg.SensorResult(asset_events=[report], skip_reason=f"Reported gold {version}", cursor=version)
@@ -110,7 +110,7 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
 @dg.run_failure_sensor(
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK when that is set.",
+    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK if that is set.",
 )
 def run_failed(context: dg.RunFailureSensorContext) -> None:
     run = context.dagster_run

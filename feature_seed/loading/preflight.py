@@ -114,14 +114,14 @@ class Server:
         limit, used = _mb(self.limit), _mb(self.used)
         if self.evicts:
             return (
-                f"Redis may throw features away: its maxmemory-policy is {self.policy}, with maxmemory {limit}, {used} "
-                f"in use and about {_mb(room.needed)} to come. Set the policy to noeviction"
+                f"Redis may evict features: its maxmemory-policy is {self.policy}, its maxmemory is {limit}, {used} "
+                f"are in use, and this load needs about {_mb(room.needed)}. Set the policy to noeviction"
             )
         if self.limit and room.needed > self.limit - self.used:
             entities = ", ".join(f"{count:,} entities of {name}" for name, count in room.entities.items())
             return (
-                f"Redis has too little memory: about {_mb(room.needed)} are needed for {entities} that are not there "
-                f"yet, and of maxmemory {limit}, {used} are in use. "
+                f"Redis has too little memory: {entities} are not there yet and need about {_mb(room.needed)}. "
+                f"Its maxmemory is {limit}, and {used} are in use. "
                 f"Free memory, or raise maxmemory to {_mb(self.used + room.needed)} or more"
             )
         return ""

@@ -79,8 +79,8 @@ class Pace:
     @property
     def told(self) -> str:
         """How much a load was slowed down, for the end of its log line."""
-        slowed = "" if self._free else f", held back for {self.waited:.1f} s"
-        return slowed + "".join(f", probes' p99 {p99:.2f} ms" for p99 in self.figures.values())
+        slowed = "" if self._free else f", throttled for {self.waited:.1f} s"
+        return slowed + "".join(f", p99 of the store's answers {p99:.2f} ms" for p99 in self.figures.values())
 
     def _slices(self, blocks: Iterator[Block]) -> Iterator[Block]:
         for block in blocks:
@@ -109,8 +109,8 @@ class Pace:
             if self._late_at_slowest >= _OWN_REASONS and not told:
                 told = True
                 log.warning(
-                    f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g} for reasons of its "
-                    f"own: going on at {self._bounds[0]:g} entities per second until it does not"
+                    f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g}, however slow this "
+                    f"load is: it goes on at {self._bounds[0]:g} entities per second"
                 )
             told = told and self._late_at_slowest > 0
             yield block

@@ -269,5 +269,5 @@ def _require_patience(redirected: Iterable[Redirected]) -> None:
         if time.monotonic() - one.since > PATIENCE_SECONDS:
             raise StoreUnavailableError(
                 f"Redis Cluster has not taken {shown(one.block.keys[0])} (slot {one.slot}) "
-                f"for {PATIENCE_SECONDS:g} s: {one.reply}. See to its slots (redis-cli --cluster check), then run again"
+                f"for {PATIENCE_SECONDS:g} s: {one.reply}. Look at its slots (redis-cli --cluster check). Run again"
             )

@@ -147,9 +147,9 @@ class StoreLock:
                 told = answer
             if time.monotonic() > deadline:
                 raise StoreError(
-                    f"Redis at {self._store.address} is being seeded by {answer}, for which this run has waited "
-                    f"{self._patience:g} s: let it finish or terminate it, then run again. "
-                    f"A run that was killed frees the store within {self._lease:g} s"
+                    f"Redis at {self._store.address} is being seeded by {answer}. This run has waited "
+                    f"{self._patience:g} s for it: let it finish or terminate it, then run again. "
+                    f"The lock of a run that was killed ends within {self._lease:g} s"
                 )
             time.sleep(_POLL_SECONDS)
         return answer

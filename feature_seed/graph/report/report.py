@@ -17,7 +17,7 @@ from feature_seed.sql import over, sql
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
 
-_TOGETHER = "Cards are loaded whole: kept newer, what was sent and the seconds are of both of their features."
+_TOGETHER = "A card is loaded whole: kept newer, MB sent and seconds are those of both of its features together."
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _source(gold_table: str, loads: Mapping[str, Mapping[str, Seeded]]) -> str:
     newest = datetime.fromtimestamp(gold["watermark"], timezone.utc)
     return (
         f"From {gold['gold_rows']:,} rows of {_text(gold_table)}, {gold['rejected_rows']:,} of them rejected. "
-        f"The newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC."
+        f"Its newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC."
     )
 
 
@@ -116,7 +116,7 @@ def _table(loads: Sequence[Load]) -> str:
         "MB sent",
         "seconds",
         "entities per second",
-        "bytes of Redis each",
+        "bytes in Redis per entity",
     )
     rows = [heads, ("---", *["---:"] * (len(heads) - 1)), *(_cells(load) for load in loads)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -135,7 +135,7 @@ def _cells(load: Load) -> tuple[str, ...]:
 def _images(warehouse: Warehouse, layout: Layout) -> str:
     """All in one paragraph, where as many stand side by side as there is room for."""
     if not available():
-        return "There are no pictures without matplotlib: `pip install 'feature_seed[report]'`"
+        return "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
     return "\n".join(
         f"![{_text(title)}](data:image/png;base64,{b64encode(png).decode()})"
         for title, png in pictures(warehouse, layout)

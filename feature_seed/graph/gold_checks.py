@@ -123,9 +123,9 @@ def _coordinates(off_globe: int) -> dg.AssetCheckResult:
 
 def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
     repeated, looked_at = found["repeated"], found["looked_at"]
-    text = f"{repeated:,} rows are duplicates of another row's transaction id"
+    text = f"{repeated:,} duplicate rows"
     if found["slices"] > 1:
-        text += f", of the {looked_at:,} rows that this run looked at (one in {found['slices']} ids)"
+        text += f" among the {looked_at:,} rows that this run looked at, one in {found['slices']} ids"
     if repeated:
         text += ", for example {example!r}, {times} times".format(**found)
     return check_result("duplicate_transactions", not repeated, text, {"repeated": repeated, "looked_at": looked_at})

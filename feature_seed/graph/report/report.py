@@ -103,7 +103,7 @@ def _source(gold_table: str, loads: Mapping[str, Mapping[str, Seeded]]) -> str:
     newest = datetime.fromtimestamp(gold["watermark"], timezone.utc)
     return (
         f"From {gold['gold_rows']:,} rows of {_text(gold_table)}, {gold['rejected_rows']:,} of them rejected. "
-        f"Its newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC."
+        f"The newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC."
     )
 
 

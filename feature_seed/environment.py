@@ -1,4 +1,4 @@
-"""The environment: every variable, checked before anything is connected to."""
+"""The environment: every variable, checked before any connection is made."""
 
 import os
 from collections.abc import Sequence

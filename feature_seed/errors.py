@@ -1,4 +1,4 @@
-"""Everything that feature_seed raises on purpose.
+"""Every error that feature_seed raises on purpose.
 
 FeatureSeedError
 ├── ConfigurationError   the environment is incomplete or has a value that cannot be used

@@ -1,4 +1,4 @@
-"""What a feature is: the keys in Redis that an asset stands for, and what their values say."""
+"""A feature: the keys in Redis that an asset stands for, and what their values mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

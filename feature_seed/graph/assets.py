@@ -1,4 +1,4 @@
-"""The assets: gold, one per feature, and the word that all are there."""
+"""The assets: gold, one for each feature, and `warm_start`, which says that the store is ready."""
 
 import warnings
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The checks of the features: the store against gold, before it is called ready."""
+"""The checks of the features: they compare the store with gold before the store is called ready."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The checks of gold, before anything is written."""
+"""The checks of gold, which run before anything is written."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Progress of a load, for those who watch: throttled log lines and observations."""
+"""The progress of a load: a log line and an observation every few seconds."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Whether the store may be trusted: the ready key, and what has to be seeded before it says so."""
+"""Readiness: the ready key, and everything that must hold before it says `ready`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

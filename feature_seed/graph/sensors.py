@@ -1,4 +1,4 @@
-"""The sensors: seed the store when the ETL is done, notice a rebuild of gold, and say when a run failed.
+"""The sensors: they seed the store when the ETL is done, notice that gold was rebuilt, and tell of failed runs.
 
 Reports of gold's materialisation lead to `etl_completed`, whoever makes them: the ETL itself, or `gold_watcher` for an
 ETL that cannot. How often a rebuild is reported does not matter: what counts is gold's version in the warehouse.

@@ -1,4 +1,4 @@
-"""Before the first write: whether the store is one to be seeded, and its user may do it. Nothing is written here."""
+"""Preflight: whether the store is fit to be seeded, and whether its user has the rights. Nothing is written here."""
 
 import math
 from collections.abc import Mapping, Sequence

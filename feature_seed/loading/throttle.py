@@ -1,4 +1,4 @@
-"""Kindness to a scorer that reads meanwhile: small writes, no faster than a cap, and slower while the store is slow.
+"""The throttle: small writes, no faster than a cap, and slower while the store is slow for the scorer that reads it.
 
 How fast is found out by probes: each that is answered within the limit raises the rate a little, each that is late
 halves it. A halving undoes 99 rises, so the rate settles where a hundredth of the probes is late: the limit is their

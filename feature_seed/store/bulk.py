@@ -1,4 +1,4 @@
-"""The connection that loads the store in bulk: blocks of ready commands, and their acknowledgements."""
+"""The bulk connection: it sends blocks of ready commands and reads their acknowledgements."""
 
 from collections import Counter, deque
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Redis Cluster: every entity goes straight to the node that owns its slot, and all nodes are fed at the same time."""
+"""Redis Cluster: every entity goes straight to the primary of its slot, and all primaries receive at the same time."""
 
 import time
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""A Redis server of its own for local mode: on a unix socket, for this user alone, shared by all processes."""
+"""The local Redis server: on a unix socket, for this user alone, shared by all of the user's processes."""
 
 import fcntl
 import shutil

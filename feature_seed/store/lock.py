@@ -1,4 +1,4 @@
-"""The lock that lets one run at a time write to a store, whatever machine and Dagster instance the runs are of.
+"""The lock: one run at a time writes to a store, on whatever machine and Dagster instance the runs are.
 
 It is a lease: a thread renews it while its run writes, and that of a run which was killed runs out by itself. All
 steps of a run share the lock, and so do the runs of one backfill, which seed a shard each.

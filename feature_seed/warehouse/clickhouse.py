@@ -1,4 +1,4 @@
-"""The warehouse: ClickHouse, as a server or embedded in the process, and what its gold table holds."""
+"""The warehouse: ClickHouse, as a server or embedded in the process, and what gold holds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

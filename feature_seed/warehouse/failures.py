@@ -1,4 +1,4 @@
-"""What ClickHouse's errors mean: what to tell the operator, and whether another attempt may do."""
+"""The failures of ClickHouse: what to tell the operator, and whether another attempt may succeed."""
 
 import time
 from collections.abc import Callable

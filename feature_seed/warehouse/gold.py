@@ -1,4 +1,4 @@
-"""What gold is: its columns, and the relations that queries over it read."""
+"""Gold: its columns, and the relations that queries over it read."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What gold may be like to be seeded."""
+"""The limits of gold: beyond them gold is refused."""
 
 from datetime import datetime, timedelta, timezone
 

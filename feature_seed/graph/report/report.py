@@ -1,4 +1,4 @@
-"""The warm-start report: what every feature's load did, and pictures of what the store now holds."""
+"""The report of `warm_start`: what the load of every feature did, and pictures of what the store holds."""
 
 import re
 from base64 import b64encode

@@ -22,7 +22,7 @@ _PURPOSE = "Look at what was seeded, wait until the store is ready, or empty the
 
 
 def show(kind: str, entity_id: str) -> int:
-    """Print an entity's state as the scorer reads it; 1 when the store does not know it."""
+    """Print an entity's state as the scorer reads it. Return 1 if the store does not know the entity."""
     read = {"card": read_card, "customer": read_customer}[kind]
     store = _store()
     with store.client() as redis:
@@ -47,7 +47,7 @@ def _rows(value: Any) -> str:
 
 
 def wait(timeout: float) -> int:
-    """Return 0 once the store is ready, 1 when it is not within `timeout` seconds; one that starts up is waited for."""
+    """Return 0 once the store is ready, 1 if it is not within `timeout` seconds. Waits for a store that is starting."""
     store = _store()
     deadline = time.monotonic() + timeout
     while reason := _not_ready(store):
@@ -59,7 +59,7 @@ def wait(timeout: float) -> int:
 
 
 def _not_ready(store: OnlineStore) -> str:
-    """Why not, or nothing when it is."""
+    """Why the store is not ready, or an empty text if it is."""
     try:
         with store.client() as redis:
             ready = read_ready(redis)

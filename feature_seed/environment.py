@@ -148,7 +148,7 @@ def require_whole() -> None:
     """Refuse half a production configuration: nobody should seed a sample into a real store.
 
     Raises:
-        ConfigurationError: naming the variable that is missing, or that stands without its fellow.
+        ConfigurationError: naming the variable that is missing, or that is set without the one it needs.
     """
     require_store()
     _require_head("CLICKHOUSE_HOST", _WAREHOUSE_DETAILS)

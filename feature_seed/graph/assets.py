@@ -142,7 +142,7 @@ def warm_start(
 
 
 def _ready(ready: Ready) -> dict[str, Any]:
-    """Times as the reader's own zone shows them, and the run as a link."""
+    """The metadata of `warm_start`: times in the time zone of who looks at them, and the run as a link."""
     return {
         **asdict(ready),
         "watermark": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.watermark)),

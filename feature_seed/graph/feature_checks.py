@@ -67,7 +67,7 @@ def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, 
 
 
 def _loads(seeded: Mapping[str, ShardLoad]) -> dict[str, Any]:
-    """What was looked at, by which `warm_start` knows that it was verified."""
+    """The loads that were looked at. From these `warm_start` knows that they were verified."""
     return {LOADS: {shard: one.run_id for shard, one in seeded.items()}}
 
 

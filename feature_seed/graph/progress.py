@@ -10,7 +10,7 @@ _INTERVAL_SECONDS = 5.0
 
 
 class Progress:
-    """Reports how much of a load is done, to the assets that it is of, at most every few seconds."""
+    """Reports to its assets how much of a load is done, at most every few seconds."""
 
     def __init__(self, context: dg.OutputContext, name: str, assets: Sequence[dg.AssetKey], expected: int) -> None:
         self._context = context

@@ -1,7 +1,7 @@
 """The sensors: they seed the store when the ETL is done, notice that gold was rebuilt, and tell of failed runs.
 
-Reports of gold's materialisation lead to `etl_completed`, whoever makes them: the ETL itself, or `gold_watcher` for an
-ETL that cannot. How often a rebuild is reported does not matter: what counts is gold's version in the warehouse.
+`etl_completed` reacts to reports of gold's materialisation. The ETL makes them, or `gold_watcher` does for an ETL that
+cannot. It does not matter how often a rebuild is reported: what counts is the version of gold in the warehouse.
 """
 
 import json
@@ -61,7 +61,7 @@ class _WaitingAssetSensor(dg.AssetSensorDefinition):
 def _seed_gold(
     context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, warehouse: Warehouse
 ) -> dg.RunRequest | dg.SkipReason:
-    """A report is done with when this returns; when it raises, the next tick sees the report again."""
+    """Answer a report. If this raises, the next tick sees the report again."""
     # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
     if context.cursor is None and _already_handled(context.instance, asset_event):
         return dg.SkipReason("The latest report of gold is older than the run that seeded the store last")

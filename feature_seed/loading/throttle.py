@@ -1,8 +1,7 @@
 """The throttle: small writes, no faster than a cap, and slower while the store is slow for the scorer that reads it.
 
-How fast is found out by probes: each that is answered within the limit raises the rate a little, each that is late
-halves it. A halving undoes 99 rises, so the rate settles where a hundredth of the probes is late: the limit is their
-p99.
+Probes find the rate. Each probe that is answered within the limit raises the rate a little, and each late one halves
+it. A halving undoes 99 rises, so the rate settles where one probe in a hundred is late: the limit is their p99.
 """
 
 import logging

@@ -45,7 +45,7 @@ class LocalRedis:
             return False
 
     def remove(self) -> None:
-        """Stop the server and forget what it held."""
+        """Stop the server and delete what it held."""
         with self._locked():
             if self.running():
                 self._client().shutdown(nosave=True)

@@ -1,7 +1,7 @@
 """The lock: one run at a time writes to a store, on whatever machine and Dagster instance the runs are.
 
-It is a lease: a thread renews it while its run writes, and that of a run which was killed runs out by itself. All
-steps of a run share the lock, and so do the runs of one backfill, which seed a shard each.
+The lock is a lease. A thread renews the lease while its run writes, and the lease of a killed run ends by itself. All
+steps of a run share the lock, and so do the runs of one backfill.
 """
 
 import os

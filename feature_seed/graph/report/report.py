@@ -44,7 +44,7 @@ class Load:
 
     @classmethod
     def of(cls, feature: str, seeded: Mapping[str, ShardLoad], memory_per_entity: float | None) -> "Load":
-        """Every shard tells of the whole run that loaded it: what a run did counts once."""
+        """The metadata of a shard is that of the whole run that loaded it, so each run counts once."""
         runs = {one.run_id: one.metadata for one in seeded.values()}.values()
         return cls(
             feature,
@@ -98,7 +98,7 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
 
 
 def _source(gold_table: str, loads: Mapping[str, Mapping[str, ShardLoad]]) -> str:
-    """What was loaded, which gold may be past: all of it is from one version."""
+    """What was loaded. All of it is from one version of gold, and gold may be newer by now."""
     gold = next(one.metadata for seeded in loads.values() for one in seeded.values())
     newest = datetime.fromtimestamp(gold["watermark"], timezone.utc)
     return (
@@ -133,7 +133,7 @@ def _cells(load: Load) -> tuple[str, ...]:
 
 
 def _images(warehouse: Warehouse, layout: Layout) -> str:
-    """All in one paragraph, where as many stand side by side as there is room for."""
+    """All pictures in one paragraph, so that they stand side by side where there is room."""
     if not available():
         return "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
     return "\n".join(

@@ -109,7 +109,7 @@ def latest_loads(instance: dg.DagsterInstance, feature: str, shards: Sequence[st
 def require_verified(instance: dg.DagsterInstance, loads: Loads) -> None:
     """That the checks which compare a feature's load with gold looked at every shard's latest load, and passed.
 
-    Within a run these checks block `warm_start`. This holds across runs too: those of a backfill, or one after the other.
+    Within a run these checks block `warm_start`. It requires them across runs too, such as those of a backfill.
 
     Raises:
         ReadinessError: one of them failed, or has not been run since.

@@ -1,4 +1,4 @@
-"""What gold is: its columns, and the relations that queries over it read."""
+"""Gold: its columns, and the relations that queries over it read."""
 
 import re
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def _number(description: str) -> Column:
 
 # Nullable and LowCardinality are accepted around any of them.
 GOLD_COLUMNS = {
-    "transaction_id": _id("Identifies the transaction; settles ties in time."),
+    "transaction_id": _id("Identifies the transaction. Orders transactions of the same time."),
     "card_id": _id("The card that paid."),
     "customer_id": _id("The customer who holds the card."),
     "merchant_category": Column(

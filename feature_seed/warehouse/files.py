@@ -113,7 +113,7 @@ class Snapshot:
         """By how the file begins: the name `x.parquet.snappy` may tell of what is inside Parquet, or around it."""
         if _PARQUET.search(file.path):
             return "none"
-        head = sql("warehouse/head").format(function=self.place.function)
+        head = sql("warehouse/file_head").format(function=self.place.function)
         rows = client.query(head, {"path": self.place.argument(file.path)}, query_formats={"FixedString": "bytes"})
         magic = rows.result_rows[0][0] if rows.result_rows else b""
         if magic == b"PAR1":
@@ -136,9 +136,9 @@ class Snapshot:
     def _columns(self, client: Client, file: File, compression: str) -> dict[str, str]:
         """As ClickHouse infers them, but for a time of day, which it takes for one in 1970."""
         read = {"path": self.place.argument(file.path), "compression": compression}
-        columns = client.query(sql("warehouse/columns").format(function=self.place.function), read).named_results()
+        columns = client.query(sql("warehouse/file_columns").format(function=self.place.function), read).named_results()
         found = {column["name"]: column["type"] for column in columns}
-        times = client.query(sql("warehouse/times").format(function=self.place.function), read).result_rows
+        times = client.query(sql("warehouse/file_times").format(function=self.place.function), read).result_rows
         return {**found, **dict.fromkeys([name for (name,) in times if name in found], "Time")}
 
     def select(self, files: Mapping[File, Contents]) -> str:

@@ -94,10 +94,10 @@ class Warehouse(dg.ConfigurableResource):
         }
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A connection; embedded, one on which the gold snapshot is a view."""
+    def client(self, *, view: bool = True) -> Iterator[Client]:
+        """A connection; embedded, one on which the gold snapshot is a view, unless only its version is asked for."""
         with self.errors():
-            client = with_retries(self._connect) if self.host else self._embed()
+            client = with_retries(self._connect) if self.host else self._embed(view)
         try:
             yield client
         finally:
@@ -152,9 +152,10 @@ class Warehouse(dg.ConfigurableResource):
             )
         return client
 
-    def _embed(self) -> Client:
+    def _embed(self, view: bool) -> Client:
         client = embedded.embed()
-        embedded.view(client, self._snapshot(client), self.gold_table)
+        if view:
+            embedded.view(client, self._snapshot(client), self.gold_table)
         return client
 
     def _snapshot(self, client: Client) -> Snapshot:
@@ -236,7 +237,7 @@ class Warehouse(dg.ConfigurableResource):
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
             return identity_of_table(client, self.database, self.gold_table, self.table)
-        return identity_of_files(self._snapshot(client).files(client))
+        return identity_of_files(self._snapshot(client).listed(client))
 
     def require_unbroken(self, client: Client) -> None:
         """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.

@@ -61,22 +61,31 @@ class Snapshot:
     """The files at a place; what was seen in a file is remembered while the file stays as it is."""
 
     place: Place
-    _seen: dict[File, Contents | None] = field(default_factory=dict)
+    _compressions: dict[File, str | None] = field(default_factory=dict)
+    _contents: dict[File, Contents] = field(default_factory=dict)
 
     def files(self, client: Client) -> dict[File, Contents]:
         """Every file of the snapshot, and what is in it.
 
         Raises:
+            GoldError: there is none, or one cannot be read.
+        """
+        return {file: self._look(client, file, compression) for file, compression in self.listed(client).items()}
+
+    def listed(self, client: Client) -> dict[File, str]:
+        """Every file of the snapshot, and what all of it is compressed with.
+
+        Raises:
             GoldError: there is none, or they are not a snapshot but the files of a table.
         """
-        contents = {file: self._contents(client, file) for file in self._listed(client)}
-        found = {file: inside for file, inside in contents.items() if inside}
+        compressions = {file: self._compression(client, file) for file in self._all(client)}
+        found = {file: compression for file, compression in compressions.items() if compression}
         if not found:
             hidden = "" if self.place.root is None else ", besides those that are hidden by . or _ before a name"
             raise GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.place.named!r}{hidden}")
         return found
 
-    def _listed(self, client: Client) -> list[File]:
+    def _all(self, client: Client) -> list[File]:
         rows = client.query(sql(f"warehouse/list_{self.place.function}"), {"pattern": self.place.pattern})
         files = [File(*row) for row in rows.result_rows]
         if self.place.directory:
@@ -102,17 +111,15 @@ class Snapshot:
             return list(files)
         return list({os.path.realpath(file.path): file for file in reversed(files)}.values())[::-1]
 
-    def _contents(self, client: Client, file: File) -> Contents | None:
-        """None for a file of another kind that is in the directory."""
-        if file not in self._seen:
-            compression = self._compression(client, file)
-            self._seen[file] = self._read(client, file, compression) if compression else None
-        return self._seen[file]
-
     def _compression(self, client: Client, file: File) -> str | None:
+        """None for a file of another kind that is in the directory."""
+        if file not in self._compressions:
+            named = _PARQUET.search(file.path)
+            self._compressions[file] = "none" if named else self._told_by_head(client, file)
+        return self._compressions[file]
+
+    def _told_by_head(self, client: Client, file: File) -> str | None:
         """By how the file begins: the name `x.parquet.snappy` may tell of what is inside Parquet, or around it."""
-        if _PARQUET.search(file.path):
-            return "none"
         head = sql("warehouse/file_head").format(function=self.place.function)
         rows = client.query(head, {"path": self.place.argument(file.path)}, query_formats={"FixedString": "bytes"})
         magic = rows.result_rows[0][0] if rows.result_rows else b""
@@ -121,6 +128,11 @@ class Snapshot:
         if self.place.directory and ".parq" not in file.path.rpartition("/")[2]:
             return None
         return next((one for start, one in _MAGIC.items() if magic.startswith(start)), "auto")
+
+    def _look(self, client: Client, file: File, compression: str) -> Contents:
+        if file not in self._contents:
+            self._contents[file] = self._read(client, file, compression)
+        return self._contents[file]
 
     def _read(self, client: Client, file: File, compression: str) -> Contents:
         try:

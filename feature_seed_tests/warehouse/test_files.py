@@ -302,6 +302,17 @@ def test_files_are_looked_at_once(chdb: Client, tmp_path: Path) -> None:
         gold_has(warehouse, "amount")
 
 
+def test_a_damaged_snapshot_has_a_version(chdb: Client, tmp_path: Path) -> None:
+    """So the sensors launch a run, which fails and says what is wrong: their own failures alert nobody."""
+    write_parquet(chdb, tmp_path / "a.parquet", [transaction(1, amount="1.00")], amount="String")
+    versions = set()
+    for body in (b"no Parquet", b"no Parquet either"):
+        (tmp_path / "b.parquet").write_bytes(body)
+        with Warehouse(gold_parquet=str(tmp_path)).client(view=False) as client:
+            versions.add(Warehouse(gold_parquet=str(tmp_path)).version(client))
+    assert len(versions) == 2
+
+
 def listed_types() -> Sequence[str]:
     """Every kind of type that a column may have, in words."""
     return sorted({one for column in GOLD_COLUMNS.values() for one in column.type.replace(" or ", ", ").split(", ")})

@@ -33,9 +33,9 @@ ROWS = [
 ]
 
 
-def test_zeros_are_told(make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+def test_zeros_are_told(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
     """They are seeded as they are, with a warning that counts them and names the variable."""
-    found = holds(make_warehouse(ROWS), store, online, ROWS, ["zeros"])["gold_transactions.zeros"]
+    found = holds(make_parquet(ROWS), store, online, ROWS, ["zeros"])["gold_transactions.zeros"]
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert {name: value.value for name, value in found.metadata.items()} == {"zero_places": 2, "zero_times": 2}
     assert str(found.description).startswith("2 rows are at (0, 0) and 2 of 1970-01-01 00:00:00")
@@ -59,12 +59,12 @@ def test_zeros_that_are_unknown(make_warehouse: MakeWarehouse, online: redis.Red
 
 
 @pytest.mark.parametrize("shared", [0, 1, 7])
-def test_cards_of_several_customers(make_warehouse: MakeWarehouse, store: OnlineStore, shared: int) -> None:
+def test_cards_of_several_customers(make_parquet: MakeWarehouse, store: OnlineStore, shared: int) -> None:
     """Card numbers that repeat between customers: told with their number, one of them and its customers."""
     rows = [transaction(i, f"card {i % 20}", seconds=i) for i in range(60)]
     rows += [transaction(100 + i, f"card {i}", customer_id=f"another {i}") for i in range(shared)]
     rows += [transaction(200 + i, f"card {19 - i}", customer_id="rejected", amount=None) for i in range(3)]
-    result = seed(make_warehouse(rows), store, job="seed_all", limits=ALL_MAY_BE_REJECTED)
+    result = seed(make_parquet(rows), store, job="seed_all", limits=ALL_MAY_BE_REJECTED)
     found = checks(result)["gold_transactions.shared_cards"]
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert found.passed == (shared == 0)
@@ -153,7 +153,7 @@ def test_without_final(make_versions: Any, server: Warehouse, online: redis.Redi
     found = holds(
         on(server, "versions", gold_final=False), store, online, [*BEFORE, *CORRECTED], ["duplicate_transactions"]
     )["gold_transactions.duplicate_transactions"]
-    assert "4 rows repeat a transaction id" in str(found.description)
+    assert "4 duplicate rows" in str(found.description)
     assert "read without FINAL since FEATURE_SEED_GOLD_FINAL is 0" in str(found.description)
 
 

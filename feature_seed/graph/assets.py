@@ -1,4 +1,4 @@
-"""The assets: gold, one per feature, and the word that all are there."""
+"""The assets: gold, one for each feature, and `warm_start`, which says that the store is ready."""
 
 import warnings
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
 
 gold_transactions = dg.AssetSpec(
     "gold_transactions",
-    description="The warehouse's gold table of card transactions, rebuilt by the ETL. "
-    "Report its materialisation when the ETL is done, and `etl_completed` seeds the store.",
+    description="The gold table of card transactions, which the ETL rebuilds. "
+    "When the ETL is done, report a materialisation of this asset: the sensor `etl_completed` then seeds the store.",
     group_name="warehouse",
     kinds={"clickhouse"},
     owners=["team:data-platform"],
@@ -130,7 +130,7 @@ customers = _feature_assets(CUSTOMERS)
 def warm_start(
     context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
 ) -> dg.MaterializeResult[Ready]:
-    """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
+    """Tells the scorer that it may start: every shard of every feature is in the store, and verified."""
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
     ready = ready_when_whole(loads, shards, context.run.run_id)
@@ -142,7 +142,7 @@ def warm_start(
 
 
 def _ready(ready: Ready) -> dict[str, Any]:
-    """Times as the reader's own zone shows them, and the run as a link."""
+    """The metadata of `warm_start`: times in the time zone of who looks at them, and the run as a link."""
     return {
         **asdict(ready),
         "watermark": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.watermark)),

@@ -1,4 +1,4 @@
-"""The IO manager: the one place that writes to Redis, from one run at a time, and says what was done."""
+"""The IO manager: the one place that writes to Redis. One run writes at a time, and its metadata says what it did."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whether the store may be trusted: the ready key, and what has to be seeded before it says so."""
+"""Readiness: the ready key, and everything that must hold before it says `ready`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ def latest_loads(instance: dg.DagsterInstance, feature: str, shards: Sequence[st
 def require_verified(instance: dg.DagsterInstance, loads: Loads) -> None:
     """That the checks which compare a feature's load with gold looked at every shard's latest load, and passed.
 
-    They block `warm_start` within a run. Here that is seen to across runs: those of a backfill, or one after the other.
+    Within a run these checks block `warm_start`. It requires them across runs too, such as those of a backfill.
 
     Raises:
         ReadinessError: one of them failed, or has not been run since.

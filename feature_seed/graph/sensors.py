@@ -1,7 +1,7 @@
-"""The sensors: seed the store when the ETL is done, notice a rebuild of gold, and say when a run failed.
+"""The sensors: they seed the store when the ETL is done, notice that gold was rebuilt, and tell of failed runs.
 
-Reports of gold's materialisation lead to `etl_completed`, whoever makes them: the ETL itself, or `gold_watcher` for an
-ETL that cannot. How often a rebuild is reported does not matter: what counts is gold's version in the warehouse.
+`etl_completed` reacts to reports of gold's materialisation. The ETL makes them, or `gold_watcher` does for an ETL that
+cannot. It does not matter how often a rebuild is reported: what counts is the version of gold in the warehouse.
 """
 
 import json
@@ -47,7 +47,7 @@ _LONGEST_WAIT = timedelta(hours=1)
     job=seed_all,
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Seeds the store once per version of gold when gold's materialisation was reported.",
+    description="Launches seed_all once for every version of gold that is reported.",
 )
 def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
     """The cursor is the storage id of the last report that was handled, as that of an asset sensor is.
@@ -56,7 +56,9 @@ def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> 
     seeds the store, and after an error.
     """
     if run := _seeding_run(context.instance):
-        return dg.SkipReason(f"Run {run.run_id} is seeding the store: reports of gold are seen to after it")
+        return dg.SkipReason(
+            f"Run {run.run_id} is seeding the store: this sensor looks at reports of gold when it has ended"
+        )
     handled = int(context.cursor) if context.cursor else None
     reports = dg.AssetRecordsFilter(asset_key=gold_transactions.key, after_storage_id=handled)
     newest = context.instance.fetch_materializations(reports, limit=1).records
@@ -85,8 +87,8 @@ def _seed_gold(
 
 @dg.sensor(
     minimum_interval_seconds=_POLL_SECONDS,
-    description="Reports gold's materialisation when the table has changed and then stayed as it is for a poll. "
-    "For an ETL that cannot report it: start this sensor once.",
+    description="Looks at gold every 30 seconds. Reports gold when it has changed, and has then stayed the same for "
+    "one more look. Start this sensor if the ETL cannot report gold by itself.",
 )
 def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult:
     """The cursor is the version reported last, followed while gold changes by the one seen last.
@@ -99,7 +101,7 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
     if version == reported:
         return dg.SensorResult(skip_reason=f"Gold is still {version}", cursor=version)
     if version != seen:  # an ETL that inserts in steps is not done at the first of them
-        reason = f"Gold has changed to {version}: reported when the next poll finds it the same"
+        reason = f"Gold has changed to {version}: it is reported if the next look finds the same version"
         return dg.SensorResult(skip_reason=reason, cursor=f"{reported} {version}")
     report = dg.AssetMaterialization(gold_transactions.key, metadata={"gold_version": version})
     return dg.SensorResult(asset_events=[report], skip_reason=f"Reported gold {version}", cursor=version)
@@ -109,7 +111,7 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
 @dg.run_failure_sensor(
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK when that is set.",
+    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK if that is set.",
 )
 def run_failed(context: dg.RunFailureSensorContext) -> None:
     run = context.dagster_run
@@ -130,7 +132,7 @@ SENSORS = [etl_completed, gold_watcher, run_failed]
 
 
 def _gold_version(warehouse: Warehouse) -> str:
-    with warehouse.client() as client, warehouse.errors():
+    with warehouse.client(view=False) as client, warehouse.errors():
         return warehouse.version(client)
 
 

@@ -54,7 +54,7 @@ def _require_certificates(options: Mapping[str, Any]) -> None:
     """Of redis-py's errors, none tells a file that cannot be read from a server that is away."""
     authority, (certificate, key) = [options.get(name) for name in _AUTHORITY], [options.get(name) for name in _OWN]
     if missing := [path for path in (*authority[:2], certificate, key) if path and not Path(path).exists()]:
-        raise StoreError(f"No such file, of those that REDIS_URL names: {', '.join(missing)}")
+        raise StoreError(f"REDIS_URL names a file that does not exist: {', '.join(missing)}")
     context = ssl.create_default_context()
     try:
         if certificate:
@@ -134,5 +134,5 @@ def tls_advice(pool: redis.ConnectionPool) -> str:
     if not (host and port):
         return ""
     if issubclass(pool.connection_class, redis.SSLConnection):
-        return "it speaks no TLS there, so REDIS_URL starts with redis://" if tls.speaks_redis(host, port) else ""
-    return "it speaks TLS there, so REDIS_URL starts with rediss://" if tls.speaks_tls(host, port) else ""
+        return "that port speaks no TLS: begin REDIS_URL with redis://" if tls.speaks_redis(host, port) else ""
+    return "that port speaks TLS: begin REDIS_URL with rediss://" if tls.speaks_tls(host, port) else ""

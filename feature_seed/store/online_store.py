@@ -1,4 +1,4 @@
-"""The online store: Redis, as the scorer knows it."""
+"""The online store: the Redis that the scorer reads."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -21,9 +21,9 @@ _PORT, _SENTINEL_PORT = 6379, 26379
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
 _UNREADABLE = (
-    "REDIS_URL cannot be read: it starts with redis://, rediss://, unix:// or redis+sentinel://, its port and database "
-    "are numbers, and all but letters and digits is percent-encoded in user and password; or give the password in "
-    "REDIS_PASSWORD"
+    "REDIS_URL cannot be read. It begins with redis://, rediss://, unix:// or redis+sentinel://, and its port and "
+    "database are numbers. In user and password, percent-encode everything but letters and digits, or give the "
+    "password in REDIS_PASSWORD"
 )
 
 _NO_PRIMARY = (

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
-from feature_seed.store import lock, online_store
+from feature_seed.store import client, lock
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -31,7 +31,7 @@ ANSWER_SECONDS = 1
 def impatience() -> Iterator[None]:
     """Timeouts, back-offs and a lease as long as a campaign has time for, and no pictures, which take a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online_store, "_ANSWER_SECONDS", ANSWER_SECONDS)
+        patch.setattr(client, "ANSWER_SECONDS", ANSWER_SECONDS)
         patch.setattr(failures, "ANSWER_SECONDS", ANSWER_SECONDS)
         patch.setattr(failures, "RETRY_DELAYS", (0.05, 0.1))
         patch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.3))

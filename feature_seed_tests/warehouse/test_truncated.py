@@ -20,7 +20,7 @@ from feature_seed.features import entity
 from feature_seed.graph import retries
 from feature_seed.loading import stream
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
-from feature_seed.store import online_store
+from feature_seed.store import client
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -511,7 +511,7 @@ def test_redis_that_stops_to_acknowledge(
     gold: Warehouse, online: redis.Redis, store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The socket times out where replies are read in bulk: that is Redis's."""
-    monkeypatch.setattr(online_store, "_ANSWER_SECONDS", 1)
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 1)
     with pytest.raises(StoreError, match="Redis did not acknowledge: timed out"), store.bulk() as bulk:
         blocks = iter(FeatureStream(gold, Layout(on_conflict="overwrite"), entity.CUSTOMERS, ("00",)))
         bulk.write(next(blocks))

@@ -9,7 +9,7 @@ WITH
     collected AS (
         SELECT
             card_id,
-            greatest(count(), any(made)) AS transactions,
+            greatest(count(), any(made)) AS total, -- no relation's name: below 26.9 `transactions.*` would be this number
             groupArray(
                 concat(
                     sortable(time), replaceAll(transaction_id, '\0', '\0\xff'), '\0\0',
@@ -24,7 +24,7 @@ WITH
     cut AS (
         SELECT
             card_id,
-            transactions,
+            total,
             arraySort(packed) AS sorted,
             arraySlice(sorted, -{history_length:UInt16}) AS newest,
             arrayLast(
@@ -38,7 +38,7 @@ WITH
 -- UTF-8: bytes that are none become U+FFFD, at once for the whole element, 2 % of the time.
 SELECT
     card_id,
-    toString(transactions) AS count,
+    toString(total) AS count,
     arrayMap(
         row -> toValidUTF8(concat(
             '{"transaction_id":',
@@ -49,9 +49,9 @@ SELECT
                 toString(fromUnixTimestamp64Milli(millis(unsorted(substring(row, 1, 8))), 'UTC')), ' ', 'T'
             ),
             '+00:00","location_lat":',
-            if(isFinite(reinterpretAsFloat64(substring(row, -16, 8)) AS lat), toString(lat), 'null'),
+            if(isFinite(reinterpretAsFloat64(substring(row, -16, 8)) AS latitude), toString(latitude), 'null'),
             ',"location_long":',
-            if(isFinite(reinterpretAsFloat64(substring(row, -8)) AS lon), toString(lon), 'null'),
+            if(isFinite(reinterpretAsFloat64(substring(row, -8)) AS longitude), toString(longitude), 'null'),
             '}'
         )),
         if({newest_first:Bool}, arrayReverse(newest), newest)

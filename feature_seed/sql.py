@@ -8,11 +8,17 @@ _PACKAGE = files("feature_seed")
 
 # The functions of the dialect: the parameter, and what a call stands for. Calls are written out before a query is sent.
 # Lambdas of an outer WITH would do the same on newer servers; ClickHouse 24.8 does not see them in a relation.
+# `json_text`: a JSON string with slashes as they are, whatever the user's profile says, which may be all it may send.
 # `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
 # cannot take the braces itself, it stumbles over `{{{}}}`. `millis`: of microseconds, rounded down before 1970 as well.
 # `sortable`: an Int64 as eight bytes in the same order, and `unsorted` back. `ordinal`: the bits of a double as an
 # Int64 in the same order, and back.
 _DIALECT = {
+    "json_text": (
+        "text",
+        r"if(getSetting('output_format_json_escape_forward_slashes'), "
+        r"replaceAll(toJSONString(text), '\/', '/'), toJSONString(text))",
+    ),
     "bulk": ("text", r"concat('$', toString(length(text)), '\r\n', text, '\r\n')"),
     "tagged": ("id", "if({key_tags:Bool}, concat('{', id, '}'), id)"),
     "shard_of": ("id", "toUInt16(sipHash64(id) % {shard_count:UInt16})"),

@@ -17,7 +17,9 @@ from pydantic import Field, PrivateAttr
 
 from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
+from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
+from feature_seed.warehouse.access import FASTER, Access, examine, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.gold import over_gold, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
@@ -35,6 +37,10 @@ READ_BYTES_PER_SECOND = 1_000_000
 # clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store those can last
 # for more than 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
 common.set_setting("http_buffer_size", 65536)
+
+
+# How many times what is collected in one pass a query takes at most.
+MEMORY_OF_PASS = 4
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class Warehouse(dg.ConfigurableResource):
     pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
+    _access: Access | None = PrivateAttr(default=None)
 
     @property
     def table(self) -> dict[str, Identifier]:
@@ -101,13 +108,17 @@ class Warehouse(dg.ConfigurableResource):
         if self.ca and not Path(self.ca).exists():
             raise ConfigurationError(f"There is no file CLICKHOUSE_CA {self.ca!r}")
         try:
-            return self._open()
+            client = self._open()
         except OperationalError as e:
             if not self.secure and tls.speaks_tls(self.host or "", self.port or 8123):
                 raise WarehouseError(
                     f"ClickHouse at {self.address} cannot be reached: it speaks TLS there, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
+        self._access = self._access or examine(client, self.source)
+        for name, value in self._access.restrictions.changed.items():
+            client.set_client_setting(name, value)
+        return client
 
     def _open(self) -> Client:
         return clickhouse_connect.get_client(
@@ -144,8 +155,28 @@ class Warehouse(dg.ConfigurableResource):
         try:
             yield
         except Error as e:
-            place = GoldSource(self.address, self.user, self.database, self.gold_table, self.gold_parquet)
-            raise explain(e, place) from e
+            raise explain(e, self.source) from e
+
+    @property
+    def source(self) -> GoldSource:
+        """Where gold is, for messages."""
+        return GoldSource(self.address, self.user or "default", self.database, self.gold_table, self.gold_parquet)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a load does without, since the server's user may not have it."""
+        return self._access.warnings(self.source) if self._access else []
+
+    @property
+    def faster(self) -> dict[str, str]:
+        """Settings that make a load faster, as far as they may be set."""
+        return self._access.faster if self._access else FASTER
+
+    @property
+    def pass_memory(self) -> int:
+        """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
+        memory = self._access.restrictions.memory if self._access else None
+        return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
 
     @property
     def address(self) -> str:
@@ -171,6 +202,9 @@ class Warehouse(dg.ConfigurableResource):
         if counts["rows"] == counts["rejected"]:
             found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
+        small = self._access.restrictions.too_small(counts["rows"]) if self._access else []
+        if small:
+            raise refusal(self.source, small)
         return Profile(**counts, identity=identity)
 
     def only_row(self, result: QueryResult) -> dict[str, Any]:
@@ -186,6 +220,7 @@ class Warehouse(dg.ConfigurableResource):
         if wrong := wrong_columns(columns):
             there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
             raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+        client.command(sql("warehouse/columns"), parameters=self.table)  # the right to read each of them
 
     def columns(self, client: Client) -> dict[str, str]:
         """Gold's columns and their types, as ClickHouse names them."""
@@ -202,7 +237,8 @@ class Warehouse(dg.ConfigurableResource):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            return identity_of_table(client, self.database, self.gold_table, self.table)
+            parts = self._access is not None and self._access.parts
+            return identity_of_table(client, self.database, self.gold_table, self.table, parts=parts)
         return identity_of_files(client, self._snapshot(client))
 
     def require_unbroken(self, client: Client) -> None:

@@ -171,7 +171,7 @@ class OldEngine(Engine):
 
     @contextmanager
     def _settings(self, connection: Connection, settings: dict[str, str], session: str | None) -> Iterator[None]:
-        with super()._settings(connection, settings, session or "the only one"):
+        with super()._settings(connection, {**self.profile, **settings}, session or "the only one"):
             yield
 
     @contextmanager

@@ -14,7 +14,7 @@ WITH
                 concat(
                     sortable(time), replaceAll(transaction_id, '\0', '\0\xff'), '\0\0',
                     sortable(ordinal(reinterpretAsInt64(amount))),
-                    ifNull(toJSONString(merchant_category), 'null'),
+                    ifNull(json_text(merchant_category), 'null'),
                     reinterpretAsFixedString(lat), reinterpretAsFixedString(lon)
                 )
             ) AS packed
@@ -42,7 +42,7 @@ SELECT
     arrayMap(
         row -> toValidUTF8(concat(
             '{"transaction_id":',
-            toJSONString(replaceAll(substring(row, 9, (position(row, '\0\0', 9) AS end) - 9), '\0\xff', '\0')),
+            json_text(replaceAll(substring(row, 9, (position(row, '\0\0', 9) AS end) - 9), '\0\xff', '\0')),
             ',"merchant_category":', substring(row, end + 10, length(row) - end - 25),
             ',"amount":', toString(reinterpretAsFloat64(ordinal(unsorted(substring(row, end + 2, 8))))),
             ',"timestamp":"', replaceOne(

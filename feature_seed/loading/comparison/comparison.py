@@ -51,7 +51,9 @@ class Comparison:
         common = {**self.table, "entity": self.feature.entity.id, "shard_count": self.layout.shard_count}
         query = f"WITH {named} {sql(f'loading/comparison/{select}')}"
         # Ids are bytes, and need not be text.
-        rows = self.gold.query(query, parameters={**common, **parameters}, query_formats={"String": "bytes"})
+        # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
+        formats = {"String": "bytes", "Tuple": "tuple"}
+        rows = self.gold.query(query, parameters={**common, **parameters}, query_formats=formats)
         return list(rows.named_results())
 
     def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:

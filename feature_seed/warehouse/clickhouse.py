@@ -115,7 +115,7 @@ class Warehouse(dg.ConfigurableResource):
                     f"ClickHouse at {self.address} cannot be reached: it speaks TLS there, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
-        self._access = self._access or examine(client, self.source)
+        self._access = self._access or examine(client, self.source, self.table)
         for name, value in self._access.restrictions.changed.items():
             client.set_client_setting(name, value)
         return client
@@ -202,7 +202,7 @@ class Warehouse(dg.ConfigurableResource):
         if counts["rows"] == counts["rejected"]:
             found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
-        small = self._access.restrictions.too_small(counts["rows"]) if self._access else []
+        small = self._access.restrictions.too_small(counts["rows"]) if self._access else {}
         if small:
             raise refusal(self.source, small)
         return Profile(**counts, identity=identity)

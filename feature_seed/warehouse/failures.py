@@ -6,7 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from clickhouse_connect.driver.exceptions import DatabaseError, Error, StreamFailureError
+from clickhouse_connect.driver.exceptions import (
+    DatabaseError,
+    Error,
+    InternalError,
+    OperationalError,
+    StreamFailureError,
+)
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 from feature_seed import tls
@@ -30,11 +36,15 @@ _OVERLOADED = ("TOO_MANY_SIMULTANEOUS_QUERIES", "NETWORK_ERROR", "SOCKET_TIMEOUT
 _LATER = ("429", "502", "503", "504")
 
 # Which settings of a user's profile stand behind an error, where its text does not say.
-_LIMITS = {
+_SETTINGS = {
+    "INDEX_NOT_USED": "force_primary_key, force_index_by_date or force_data_skipping_indices",
     "MEMORY_LIMIT_EXCEEDED": "max_memory_usage",
+    "QUERY_CACHE_USED_WITH_NONDETERMINISTIC_FUNCTIONS": "use_query_cache",
+    "QUERY_CACHE_USED_WITH_SYSTEM_TABLE": "use_query_cache",
     "READONLY": "readonly",
     "SET_SIZE_LIMIT_EXCEEDED": "max_rows_in_set, max_rows_in_distinct, max_rows_in_join or those of bytes",
     "SETTING_CONSTRAINT_VIOLATION": "a constraint on a setting",
+    "SYNTAX_ERROR": "max_query_size or dialect",
     "TIMEOUT_EXCEEDED": "max_execution_time",
     "TOO_BIG_AST": "max_ast_elements",
     "TOO_DEEP_AST": "max_ast_depth",
@@ -84,13 +94,19 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
             f"ClickHouse at {place.address} does not let user {place.user!r} read gold. "
             f"GRANT SELECT({columns}), SHOW COLUMNS ON {table} TO {place.user}. {error}"
         )
-    if error.name in _LIMITS and "(total)" not in str(error):  # else it is the server's memory, not a user's
+    if error.name in _SETTINGS and "(total)" not in str(error):  # else it is the server's memory, not a user's
         return WarehouseError(
-            f"ClickHouse at {place.address} stopped at a limit of user {place.user!r}, {_LIMITS[error.name]}: "
-            f"raise it for this user. {error}"
+            f"ClickHouse at {place.address} does not answer user {place.user!r}, for the settings of its profile: "
+            f"change {_SETTINGS[error.name]} for it. {error}"
         )
     if error.code is None and (failure := _of_the_connection(error, place)):
         return failure
+    if isinstance(error, OperationalError | InternalError) and error.code is None:
+        return WarehouseError(
+            f"ClickHouse at {place.address} answered what its client cannot read. If it is ClickHouse that answers "
+            f"there, look for offset, additional_result_filter and output_format_native_encode_types_in_binary_format "
+            f"in the profile of user {place.user!r}. {error}"
+        )
     kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
     return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
 

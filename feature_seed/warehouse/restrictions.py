@@ -57,6 +57,9 @@ LIMITS = {
     "min_execution_speed_bytes": "",
 }
 
+# What a profile can have without any table showing it: sent with every query.
+UNSEEN = ("limit", "offset")
+
 # How much memory a query may take. It is kept to, by more passes over gold.
 MEMORY = ("max_memory_usage", "max_memory_usage_for_user")
 
@@ -82,36 +85,42 @@ class Restrictions:
     Attributes:
         changed: settings that every query is sent with.
         kept: limits that cannot be lifted; a query fails at them, and is not cut short.
-        refused: settings that no load can live with, as `name = value`.
+        refused: settings that no load can live with.
         memory: bytes that a query may take; None for any number.
     """
 
     changed: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, float] = field(default_factory=dict)
-    refused: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
     memory: int | None = None
 
-    def too_small(self, rows: int) -> list[str]:
-        """The limits that gold of so many rows may reach, as `name = value`."""
-        return [f"{name} = {value:g}" for name, value in self.kept.items() if value < _needed(name, rows)]
+    def too_small(self, rows: int) -> dict[str, str]:
+        """The limits that gold of so many rows may reach."""
+        return {name: f"{value:g}" for name, value in self.kept.items() if value < _most(name, rows)}
 
 
-def _needed(name: str, rows: int) -> float:
+def needed(name: str) -> str:
+    """The value of a setting that a load can live with, as SQL."""
+    value = MEANING.get(name, "0")
+    return value if value.isdigit() else f"'{value}'"
+
+
+def _most(name: str, rows: int) -> float:
     kind = next(kind for kind in _NEEDED_PER_ROW if kind in name)
     return _NEEDED_PER_ROW[kind] * rows + (_NEEDED_SECONDS if kind == "time" else 0)
 
 
 def restrictions(found: Mapping[str, Setting]) -> Restrictions:
     """What the settings that were found of NAMES mean for a load."""
-    needed = {name: value for name, value in MEANING.items() if name in found and found[name].value != value}
+    wanted = {name: value for name, value in MEANING.items() if name in found and found[name].value != value}
     limits = {name: float(found[name].value) for name in LIMITS if name in found and float(found[name].value) > 0}
-    fixed = {name for name in (*needed, *limits) if found[name].fixed}
+    fixed = {name for name in (*wanted, *limits) if found[name].fixed}
     silent = {name for name in fixed & limits.keys() if not _fails(LIMITS[name], found)}
     memory = [int(found[name].value) for name in MEMORY if name in found and int(found[name].value) > 0]
     return Restrictions(
-        changed={name: needed.get(name, "0") for name in (*needed, *limits) if name not in fixed},
+        changed={name: MEANING.get(name, "0") for name in (*UNSEEN, *wanted, *limits) if not found[name].fixed},
         kept={name: limits[name] for name in sorted(fixed & limits.keys() - silent)},
-        refused=tuple(f"{name} = {found[name].value}" for name in sorted(fixed - limits.keys() | silent)),
+        refused={name: found[name].value for name in sorted(fixed - limits.keys() | silent)},
         memory=min(memory, default=None),
     )
 

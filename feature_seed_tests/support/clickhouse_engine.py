@@ -23,7 +23,7 @@ from feature_seed_tests.support.clickhouse_faults import Faults
 # Formats whose blocks from chdb can be put one after another; any other has a head or a foot and is made as a whole.
 STREAMED_FORMATS = {"Native", "TabSeparated", "TSV", "CSV", "RowBinary", "JSONEachRow"}
 
-SELECT = re.compile(rb"(\s|\(|/\*.*?\*/|--.*?\n)*(SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
+SELECT = re.compile(rb"(\s|\(|/\*.*?\*/|--[^\n]*\n)*(SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
 
 _INSERT = re.compile(
     rb"\s*(INSERT\s+INTO\s(?:(?!\bVALUES\b|\bSELECT\b).)*?)\bFORMAT\s+(\w+)[ \t]*\r?\n?", re.IGNORECASE | re.DOTALL

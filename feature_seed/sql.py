@@ -17,7 +17,7 @@ _DIALECT = {
     "json_text": (
         "text",
         r"if(getSetting('output_format_json_escape_forward_slashes'), "
-        r"replaceAll(toJSONString(text), '\/', '/'), toJSONString(text))",
+        r"replaceAll(toJSONString(text), '\\/', '/'), toJSONString(text))",
     ),
     "bulk": ("text", r"concat('$', toString(length(text)), '\r\n', text, '\r\n')"),
     "tagged": ("id", "if({key_tags:Bool}, concat('{', id, '}'), id)"),

@@ -60,7 +60,7 @@ class Access:
 
 
 def examine(client: Client, source: GoldSource, table: Mapping[str, object]) -> Access:
-    """Look at version, settings and rights; `table` is gold's name as the SQL's parameters.
+    """Look at version, settings and rights, and lift what can be; `table` is gold's name as the SQL's parameters.
 
     Raises:
         WarehouseError: the server is too old, or the user's profile has a setting that no load can live with.
@@ -75,7 +75,14 @@ def examine(client: Client, source: GoldSource, table: Mapping[str, object]) -> 
     if not _accepts(client, {**asked.changed, **faster}):
         faster = {}
         client.command("SELECT 1", settings={**asked.changed})  # what it says names the setting
+    lift(client, asked)
     return Access(asked, faster, _can_read_parts(client), _row_filter(client, source, table))
+
+
+def lift(client: Client, asked: Restrictions) -> None:
+    """Have every query of this client be sent with the settings that it needs."""
+    for name, value in asked.changed.items():
+        client.set_client_setting(name, value)
 
 
 def require_version(version: str, source: GoldSource) -> None:

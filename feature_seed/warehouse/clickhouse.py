@@ -19,7 +19,7 @@ from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
-from feature_seed.warehouse.access import FASTER, Access, examine, refusal
+from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.gold import over_gold, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
@@ -115,9 +115,10 @@ class Warehouse(dg.ConfigurableResource):
                     f"ClickHouse at {self.address} cannot be reached: it speaks TLS there, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
-        self._access = self._access or examine(client, self.source, self.table)
-        for name, value in self._access.restrictions.changed.items():
-            client.set_client_setting(name, value)
+        if self._access:
+            lift(client, self._access.restrictions)
+        else:
+            self._access = examine(client, self.source, self.table)
         return client
 
     def _open(self) -> Client:

@@ -30,7 +30,13 @@ ANSWER_SECONDS = 300
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 
 # Errors of a server that another attempt may not meet.
-_OVERLOADED = ("TOO_MANY_SIMULTANEOUS_QUERIES", "NETWORK_ERROR", "SOCKET_TIMEOUT", "ALL_CONNECTION_TRIES_FAILED")
+_OVERLOADED = (
+    "ALL_CONNECTION_TRIES_FAILED",
+    "NETWORK_ERROR",
+    "SERVER_OVERLOADED",
+    "SOCKET_TIMEOUT",
+    "TOO_MANY_SIMULTANEOUS_QUERIES",
+)
 
 # The statuses by which a proxy or a full server asks for another try.
 _LATER = ("429", "502", "503", "504")

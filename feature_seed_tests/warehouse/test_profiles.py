@@ -1,4 +1,4 @@
-"""Profiles of ClickHouse users: for each setting that restricts, a load does without or is refused, and nothing written.
+"""Profiles of ClickHouse users: for each setting that restricts, a load does without or is refused unwritten.
 
 The endpoint gives its user the settings of a profile, which the engine then keeps to.
 """

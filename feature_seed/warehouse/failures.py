@@ -1,4 +1,4 @@
-"""What ClickHouse's errors mean: what to tell the operator, and whether another attempt may do."""
+"""The failures of ClickHouse: what to tell the operator, and whether another attempt may succeed."""
 
 import re
 import time
@@ -64,13 +64,13 @@ _SETTINGS = {
     "TOO_SLOW": "min_execution_speed or max_estimated_execution_time",
 }
 
-# What ClickHouse calls a Parquet file that is none, is cut off, or does not fit the columns that it took from another.
+# What ClickHouse calls a Parquet file that is none, is cut off, or was written anew since its columns were looked at.
 _BAD_FILE = (
-    "CANNOT_EXTRACT_TABLE_STRUCTURE",
     "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
     "CANNOT_PARSE_TEXT",
     "INCORRECT_DATA",
     "THERE_IS_NO_COLUMN",
+    "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
 )
 
 
@@ -117,7 +117,7 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
     return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
 
 
-def _of_gold(error: Error, place: GoldSource) -> GoldError | None:
+def _of_gold(error: Error, place: GoldSource) -> WarehouseError | None:
     if error.name == "UNKNOWN_TABLE":
         return GoldError(
             f"There is no gold table {place.table!r} in database {place.database!r} of {place.address}: "
@@ -125,26 +125,38 @@ def _of_gold(error: Error, place: GoldSource) -> GoldError | None:
         )
     if error.name == "UNKNOWN_DATABASE":
         return GoldError(f"There is no database {place.database!r} on {place.address}: check CLICKHOUSE_DATABASE")
-    if error.name == "CANNOT_STAT" or "no files with provided path" in str(error):
+    if error.name == "FILE_DOESNT_EXIST":
         return GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {place.parquet!r}: {error}")
+    if error.name == "S3_ERROR":
+        return _of_s3(error, place)
     if place.parquet and error.name in _BAD_FILE:
         return GoldError(
             f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: "
-            f"a file is damaged, or lacks columns or values that others have. {error}"
+            f"a file is damaged, or was written anew meanwhile. {error}"
         )
     return None
+
+
+def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
+    said = str(error).partition(", Stack trace")[0]
+    refused = re.search(r"HTTP response code: 40\d|AccessDenied|NoSuch|Invalid|Signature|credentials", said)
+    kind = GoldError if refused else WarehouseUnavailableError
+    return kind(
+        f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: check the bucket, AWS_ENDPOINT_URL and "
+        f"AWS_REGION, and that AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN may list and read it. {said}"
+    )
 
 
 def _of_the_connection(error: Error, place: GoldSource) -> WarehouseError | None:
     if _caused_by(error, ReadTimeoutError):
         return WarehouseUnavailableError(
-            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s while it was waited for: "
-            f"look at its load and at the network, and run again"
+            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s: "
+            f"look at its load and at the network, then run again"
         )
     if isinstance(error, StreamFailureError):
         return WarehouseUnavailableError(
             f"ClickHouse at {place.address} broke off in the middle of its answer: "
-            f"look into its log, and run again. {error}"
+            f"look into its log, then run again. {error}"
         )
     if status := _status(error):
         kind = WarehouseUnavailableError if status in _LATER else WarehouseError

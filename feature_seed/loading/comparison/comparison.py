@@ -1,4 +1,4 @@
-"""The comparison of gold and store: a feature in the shards of a run, read on both sides."""
+"""The comparison of gold and store: the entities of a feature, read on both sides."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from feature_seed.loading.comparison.state import PROGRESS, State, difference, g
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import sql
 from feature_seed.store.cluster import primaries
-from feature_seed.warehouse.clickhouse import Identifier
+from feature_seed.warehouse.gold import Identifier
 
 # Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
 _SLICE_ROWS = 1_000_000

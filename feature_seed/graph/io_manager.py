@@ -68,6 +68,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> dict[str, Any]:
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
+        stream.rehearse()
         with self._writing(context, stream) as (client, lock):
             mark = mark_seeding(client)
             started = time.perf_counter()

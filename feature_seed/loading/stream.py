@@ -1,6 +1,6 @@
 """The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -59,15 +59,19 @@ class FeatureStream:
         return entities * len(self.shards) // self.layout.shard_count
 
     @contextmanager
-    def prefetched(self, capacity: int) -> Iterator[Iterator[Block]]:
+    def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:
         """The blocks, read ahead in a thread by `capacity` bytes of commands; leaving early hangs up on the warehouse.
+
+        While the next block is waited for, `meanwhile` is called now and then.
 
         A server's answer that has begun is read on, though slowly, when nobody takes the blocks: at most one pass more.
         """
         min_rate = READ_BYTES_PER_SECOND if self.warehouse.host else None
         with (
             self.warehouse.interruptible() as (client, interrupt),
-            prefetch(self._read(client), lambda block: len(block.payload), capacity, interrupt, min_rate) as blocks,
+            prefetch(
+                self._read(client), lambda block: len(block.payload), capacity, interrupt, min_rate, meanwhile
+            ) as blocks,
         ):
             yield blocks
 

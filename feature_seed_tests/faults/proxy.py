@@ -19,14 +19,13 @@ class Break:
     """What happens `times` times, each after so many more bytes in a direction, in whatever connection they come.
 
     `reset` ends that connection for both sides with an error, `cut` in mid-message as if it were whole, `pause` lets
-    nothing through for some seconds, `call` has something else done.
+    nothing more through until the reader leaves, `call` has something else done.
     """
 
     kind: Kind
     direction: Direction
     after: int
     times: int = 1
-    seconds: float = 0
     call: Callable[[], None] = lambda: None
 
 
@@ -84,8 +83,8 @@ class Proxy:
             return
         sink.sendall(data[:before])
         if broken.kind == "pause":
-            time.sleep(broken.seconds)
-            sink.sendall(data[before:])
+            while not _has_left(sink):
+                time.sleep(0.05)
             return
         broken.call()
         for end in (source, sink):
@@ -110,6 +109,13 @@ class Proxy:
             if self.broken >= planned.times:
                 self._break = None
             return planned, before
+
+
+def _has_left(reader: socket.socket) -> bool:
+    try:
+        return not reader.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 @contextmanager

@@ -49,6 +49,7 @@ from feature_seed_tests.support.clickhouse_faults import (
     hang_up_on_a_slow_reader,
     late,
 )
+from feature_seed_tests.support.patience import HANG_SECONDS
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -115,7 +116,7 @@ class ClickHouseServer:
         return int(self._control("GET").split()[1])
 
     def _control(self, method: str, body: str | None = None) -> bytes:
-        with closing(HTTPConnection(self.host, self.port, timeout=10)) as connection:
+        with closing(HTTPConnection(self.host, self.port, timeout=HANG_SECONDS)) as connection:
             connection.request(method, "/faults", body)
             return connection.getresponse().read()
 
@@ -137,7 +138,7 @@ def clickhouse_server(user: str, password: str, setup: Path | None = None, port:
             try:
                 listening = process.stdout.readline() if process.stdout else ""
                 if not listening:
-                    process.wait(10)
+                    process.wait(HANG_SECONDS)
                     stderr.seek(0)
                     raise RuntimeError(f"The ClickHouse test server did not start: {stderr.read()}")
                 yield ClickHouseServer("127.0.0.1", int(listening), user, password, process.pid)
@@ -150,7 +151,7 @@ def clickhouse_server(user: str, password: str, setup: Path | None = None, port:
 def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(HANG_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

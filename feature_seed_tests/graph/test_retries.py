@@ -142,7 +142,7 @@ def test_a_server_that_is_loading_its_data(
     """Before: a server that answers LOADING, until it has said so to the run. It is waited for."""
     options = ("--dir", str(tmp_path), "--loading-process-events-interval-bytes", "1024")
     with redis_server(*options) as port, patient(port=port) as client:
-        client.mset({f"k{i}": "x" * 100 for i in range(500)})
+        client.mset({f"k{i}": "x" * 100 for i in range(5000)})
         client.save()
     warehouse, port = make_parquet(ROWS[:10]), free_port()
     slowly = redis_server(*options, "--key-load-delay", "20000", port=port, wait=False)

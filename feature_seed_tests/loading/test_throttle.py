@@ -1,4 +1,4 @@
-"""Loads that are held back: by a cap, and by what the store's answers to others take."""
+"""Loads that are throttled: by a cap, and by how long the store takes to answer others."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -152,7 +152,7 @@ def test_a_store_that_was_slow_for_a_while(
                 told[0](0.011)
             next(throttled)
             assert len(caplog.records) == slow_periods
-            assert "for reasons of its own: going on at 2000 entities per second" in caplog.text
+            assert "however slow this load is: it goes on at 2000 entities per second" in caplog.text
             for expected in (2_000, 4_000, 8_000):
                 assert rate(throttled, clock) == pytest.approx(expected)
                 for _ in range(99):
@@ -219,8 +219,8 @@ def test_a_store_that_is_slow(
         assert_holds(online, expect(ROWS))
         online.flushall()
         quick = seed(warehouse, store, max_latency_ms=1000 * HANG_SECONDS, instance=instance)
-        assert "for reasons of its own: going on at 2000 entities per second" in logged(slow, instance)
-        assert "for reasons of its own" not in logged(quick, instance)
+        assert "however slow this load is: it goes on at 2000 entities per second" in logged(slow, instance)
+        assert "however slow this load is" not in logged(quick, instance)
     for feature in ("card_history", "card_location"):
         assert loads(slow)[feature]["probe_p99_ms"] > 1
     assert_holds(online, expect(ROWS))

@@ -1,4 +1,4 @@
-"""What one side knows of an entity, gold or the store, and where the two differ."""
+"""The state of one entity, as gold has it and as the store has it, and where the two differ."""
 
 import math
 import re

@@ -109,11 +109,22 @@ class ClickHouseServer:
 
     def played(self) -> int:
         """How many times the fault was played."""
-        return int(self._control("GET").split()[0])
+        return self._noticed(0)
 
     def left(self) -> int:
         """How many readers have left in the middle of an answer since then, as far as the server has noticed."""
-        return int(self._control("GET").split()[1])
+        return self._noticed(1)
+
+    def gave_up(self) -> int:
+        """How many answers the server has broken off since then, as it could send nothing for too long."""
+        return self._noticed(2)
+
+    def ended(self) -> int:
+        """How many streamed answers it has sent whole since then."""
+        return self._noticed(3)
+
+    def _noticed(self, position: int) -> int:
+        return int(self._control("GET").split()[position])
 
     def _control(self, method: str, body: str | None = None) -> bytes:
         with closing(HTTPConnection(self.host, self.port, timeout=HANG_SECONDS)) as connection:
@@ -377,7 +388,10 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:  # the reader left, which has cancelled its query
             self._engine.faults.left += self._begun
             self.close_connection = True
-        except (HungUpError, BlockingIOError):
+        except BlockingIOError:
+            self._engine.faults.gave_up += 1
+            self.close_connection = True
+        except HungUpError:
             self.close_connection = True
         self._begun = False
 
@@ -385,7 +399,8 @@ class Handler(BaseHTTPRequestHandler):
         if urlsplit(self.path).path == "/ping":
             self._send_text(200, "Ok.\n", {})
         elif self.path == "/faults":
-            self._send_text(200, f"{self._engine.faults.played} {self._engine.faults.left}", {})
+            faults = self._engine.faults
+            self._send_text(200, f"{faults.played} {faults.left} {faults.gave_up} {faults.ended}", {})
         else:
             self.do_POST()
 
@@ -436,6 +451,7 @@ class Handler(BaseHTTPRequestHandler):
                 for data, counts in disturbed(fault, blocks, reply.push, self._engine.run):
                     reply.write(data, counts)
         reply.finish()
+        self._engine.faults.ended += bool(streamed)
 
     def _credentials(self, parameters: dict[str, str]) -> tuple[str, str]:
         scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")

@@ -246,7 +246,7 @@ def test_duplicates_in_more_rows_than_memory_is_given_for(
         assert 20 < found["duplicates"] < 80
         assert found["looked_at"] < 300
         assert re.match(
-            rf"{found['repeated']} duplicate rows among the {found['looked_at']} rows that this run looked at, "
+            rf"{found['duplicates']} duplicate rows among the {found['looked_at']} rows that this run looked at, "
             r"one in 4 ids, for example 't\d\d\d', 2 times$",
             failures(result)["gold_transactions.duplicate_transactions"],
         )

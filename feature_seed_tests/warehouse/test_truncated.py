@@ -146,7 +146,7 @@ def wait_until_left(endpoint: ClickHouseServer) -> None:
     assert endpoint.left() == 1
 
 
-BROKE_OFF = "broke off in the middle of its answer: look into its log, and run again"
+BROKE_OFF = "broke off in the middle of its answer: look into its log, then run again"
 MEMORY = "failed on gold table 'gold': .*Memory limit .total. exceeded"
 
 
@@ -157,7 +157,7 @@ MEMORY = "failed on gold table 'gold': .*Memory limit .total. exceeded"
         ("reset", 90_000, BROKE_OFF),
         ("exception", 100, MEMORY),
         ("old_exception", 100, MEMORY),
-        ("stall", 90_000, "sent nothing for 1 s while it was waited for"),
+        ("stall", 90_000, "sent nothing for 1 s: "),
         (
             "end",
             100,
@@ -227,7 +227,7 @@ def test_answer_without_its_row_is_no_answer(endpoint: ClickHouseServer, gold: W
     with gold.client() as client:
         endpoint.play("cut", after=100, everything=True)
         result = client.query("SELECT 1 AS one")
-    with pytest.raises(WarehouseError, match=f"127.0.0.1:{endpoint.port} answered nothing where it has to"):
+    with pytest.raises(WarehouseError, match=f"127.0.0.1:{endpoint.port} sent an answer without its row"):
         gold.only_row(result)
 
 

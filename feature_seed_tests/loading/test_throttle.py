@@ -23,6 +23,7 @@ from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.redis_server import calls
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds
 
@@ -178,11 +179,6 @@ def busy(online: redis.Redis) -> Iterator[None]:
         thread.join()
 
 
-def probes_sent(online: redis.Redis) -> int:
-    stats: Any = online.info("commandstats")
-    return stats.get("cmdstat_time", {"calls": 0})["calls"]
-
-
 @pytest.fixture
 def first_block(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Have something happen once, as a load writes its first block."""
@@ -213,8 +209,8 @@ def test_a_store_that_is_slow(
     monkeypatch.setattr(throttle, "_MAX_LATE_AT_SLOWEST", 5)
     with dg.DagsterInstance.ephemeral() as instance:
         with busy(online):
-            before = probes_sent(online)
-            first_block(lambda: wait_for(lambda: probes_sent(online) > before + 20, HANG_SECONDS, "it is probed"))
+            before = calls(online, "time")
+            first_block(lambda: wait_for(lambda: calls(online, "time") > before + 20, HANG_SECONDS, "it is probed"))
             slow = seed(warehouse, store, max_latency_ms=0.001, instance=instance)
         assert_holds(online, expect(ROWS))
         online.flushall()

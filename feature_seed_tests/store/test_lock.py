@@ -14,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -35,7 +34,7 @@ from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.patience import HANG_SECONDS, patient
 from feature_seed_tests.support.redis_cluster import eventually
-from feature_seed_tests.support.redis_server import redis_server
+from feature_seed_tests.support.redis_server import calls, redis_server
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds, dump
 
@@ -294,11 +293,6 @@ seed(
 """
 
 
-def scripts_run(online: redis.Redis) -> int:
-    stats: Any = online.info("commandstats")
-    return stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
-
-
 class Machine:
     """A process that runs seed_all on a Dagster instance of its own, as on another machine.
 
@@ -361,10 +355,10 @@ def test_the_second_run_waits_for_the_first(
     """Before: a run elsewhere has the lock. A run here waits, and says for whom; both succeed, every key is right."""
     monkeypatch.setattr(lock, "WAIT_SECONDS", HANG_SECONDS)
     first = held_up(HANG_SECONDS)
-    owner, asked = text(online), scripts_run(online)
+    owner, asked = text(online), calls(online, "evalsha")
     with ThreadPoolExecutor() as pool:
         second = pool.submit(seed, Warehouse(gold_parquet=gold), store, job="seed_all", config={})
-        eventually(lambda: scripts_run(online) > asked + 1 or second.done())
+        eventually(lambda: calls(online, "evalsha") > asked + 1 or second.done())
         assert read_ready(online) in (None, Ready("seeding"))
         first.go_on()
         assert first.end() == 0, first.log[-3000:]

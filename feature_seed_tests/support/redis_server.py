@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import redis
 
@@ -44,6 +45,12 @@ def _wait(server: subprocess.Popen[bytes], client: redis.Redis) -> None:
     while not _answers(client):
         assert server.poll() is None, "redis-server did not start"
         time.sleep(0.01)
+
+
+def calls(client: redis.Redis, command: str) -> int:
+    """How often the server has run this command."""
+    stats: Any = client.info("commandstats")
+    return stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
 
 
 def wait_until_refused(port: int) -> None:

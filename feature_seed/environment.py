@@ -25,13 +25,26 @@ VARIABLES = {
     ),
     "CLICKHOUSE_VERIFY": ("`0`: accept any certificate", "`1`"),
     "FEATURE_SEED_GOLD_TABLE": ("name of the gold table", "`fact_transactions_gold`"),
+    "FEATURE_SEED_GOLD_FINAL": ("`0`: read a table that keeps versions of a row without FINAL", "`1`"),
     "FEATURE_SEED_GOLD_PARQUET": (
-        "path or glob of Parquet files to read in place of a gold table",
+        "Parquet files to read in place of a gold table: a file, a directory, a glob or `s3://bucket/key`",
         "a generated sample",
     ),
+    "FEATURE_SEED_ZERO_IS_UNKNOWN": ("`1`: coordinates (0, 0) and a time of 1970-01-01 00:00:00 are unknown", "`0`"),
+    "AWS_ACCESS_KEY_ID": ("key for S3", "a profile or a role"),
+    "AWS_SECRET_ACCESS_KEY": ("its secret", "as above"),
+    "AWS_SESSION_TOKEN": ("its token", "none"),
+    "AWS_REGION": ("region of the bucket", "`AWS_DEFAULT_REGION`"),
+    "AWS_DEFAULT_REGION": ("the same", "AWS is asked"),
+    "AWS_ENDPOINT_URL_S3": ("S3 server other than AWS", "`AWS_ENDPOINT_URL`"),
+    "AWS_ENDPOINT_URL": ("the same", "AWS"),
     "FEATURE_SEED_PASS_MB": ("memory of one pass over gold in ClickHouse; less memory means more passes", "`540`"),
-    "REDIS_URL": ("the store: `redis://`, `rediss://` or `unix://`", "a local Redis under `FEATURE_SEED_HOME`"),
+    "REDIS_URL": (
+        "the store: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://`",
+        "a local Redis under `FEATURE_SEED_HOME`",
+    ),
     "REDIS_PASSWORD": ("its password, so that it is not in the URL", "none"),
+    "REDIS_SENTINEL_PASSWORD": ("password of the sentinels in `REDIS_URL`", "none is sent to them"),
     "REDIS_CLUSTER": ("`1`: `REDIS_URL` names a node of a Redis Cluster; needs `FEATURE_SEED_KEY_TAGS=1`", "`0`"),
     "FEATURE_SEED_HOME": ("folder of the sample and the local Redis", "`.feature_seed`"),
     "FEATURE_SEED_WAIT_REPLICAS": (
@@ -78,7 +91,7 @@ _WAREHOUSE_DETAILS = (
     "CLICKHOUSE_VERIFY",
 )
 
-_STORE_DETAILS = ("REDIS_PASSWORD", "REDIS_CLUSTER", "FEATURE_SEED_WAIT_REPLICAS")
+_STORE_DETAILS = ("REDIS_PASSWORD", "REDIS_SENTINEL_PASSWORD", "REDIS_CLUSTER", "FEATURE_SEED_WAIT_REPLICAS")
 
 
 def is_set(name: str) -> bool:

@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
-from feature_seed.store import lock, online_store
+from feature_seed.store import client, lock
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -36,7 +36,7 @@ def impatience(silent: Part | None = None) -> Iterator[None]:
     """Back-offs as short as a campaign has time for, no pictures, and little patience with a part that falls silent."""
     with pytest.MonkeyPatch.context() as patch:
         if silent == "store":
-            patch.setattr(online_store, "_ANSWER_SECONDS", _SILENT_SECONDS)
+            patch.setattr(client, "ANSWER_SECONDS", _SILENT_SECONDS)
         if silent == "warehouse":
             patch.setattr(failures, "ANSWER_SECONDS", _SILENT_SECONDS)
         patch.setattr(failures, "RETRY_DELAYS", (0.05, 0.1))

@@ -207,7 +207,7 @@ def test_no_gold_table(server: Warehouse, tmp_path: Path, online: redis.Redis, s
     missing = Warehouse(**place, gold_table="gone")
     failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
     assert "no gold table 'gone'" in failed.pop("gold_transactions.schema")
-    assert len(failed) == 5
+    assert len(failed) == 7
     assert all(text.startswith("not evaluated: ") for text in failed.values())
     missing = Warehouse(gold_parquet=str(tmp_path / "gone.parquet"))
     failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))

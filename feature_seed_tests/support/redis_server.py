@@ -42,7 +42,7 @@ def redis_server(
 
 
 def _wait(server: subprocess.Popen[bytes], client: redis.Redis) -> None:
-    while not _answers(client):
+    while not answers(client):
         assert server.poll() is None, "redis-server did not start"
         time.sleep(0.01)
 
@@ -61,7 +61,7 @@ def wait_until_refused(port: int) -> None:
                 time.sleep(0.01)
 
 
-def _answers(client: redis.Redis) -> bool:
+def answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
     except (redis.ConnectionError, redis.BusyLoadingError):

@@ -226,9 +226,9 @@ def test_less_memory_means_more_passes(endpoint: ClickHouseServer) -> None:
 
 def test_memory_that_one_shard_needs_more_of(endpoint: ClickHouseServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where not even a shard by itself fits, the load is refused before it begins."""
-    monkeypatch.setattr(clickhouse, "MEMORY_OF_PASS", 300_000)
+    monkeypatch.setattr(clickhouse, "MEMORY_OF_PASS", 600_000)
     endpoint.set_profile(max_memory_usage="300000000")
-    with pytest.raises(WarehouseError, match=r"max_memory_usage .* leaves 1,000 bytes .* one shard of cards needs"):
+    with pytest.raises(WarehouseError, match=r"max_memory_usage .* leaves 500 bytes .* one shard of cards needs"):
         loaded(at(endpoint))
 
 

@@ -1,5 +1,6 @@
 """The warehouse: ClickHouse, as a server or embedded in the process, and what its gold table holds."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.failures import Place, explain, patiently
-from feature_seed.warehouse.gold import over_gold, wrong_columns
+from feature_seed.warehouse.gold import over_gold, tick, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
-from feature_seed.warehouse.profile import Profile
+from feature_seed.warehouse.profile import Profile, micros
 from feature_seed.warehouse.sockets import Sockets
 
 CONNECT_SECONDS = 10
@@ -57,6 +58,8 @@ class Warehouse(dg.ConfigurableResource):
     `pass_bytes` is about what ClickHouse collects in memory in one pass over gold. A pass reads all of it again, 1.4
     CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse embedded, a job takes 44
     CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, and 40 and 2.1 in one pass.
+
+    `watermark_lag` is for how many seconds before a run began gold may still lack rows: they are left to the stream.
     """
 
     host: str | None = None
@@ -71,8 +74,23 @@ class Warehouse(dg.ConfigurableResource):
     gold_parquet: str | None = None
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
+    watermark_lag: float = 0
 
+    _began: float | None = PrivateAttr(default=None)
     _profile: Profile | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Every step of a run, whichever process it is in, takes the run's start for that of its watermark."""
+        if context.run and context.instance:
+            record = context.instance.get_run_record_by_id(context.run.run_id)
+            self._began = record.start_time if record else None
+
+    @property
+    def latest(self) -> int:
+        """The time after which no row is read, whatever gold holds, in microseconds since 1970."""
+        if self._began is None:
+            self._began = time.time()
+        return round((self._began - self.watermark_lag) * 1_000_000)
 
     @property
     def table(self) -> dict[str, Identifier]:
@@ -153,7 +171,7 @@ class Warehouse(dg.ConfigurableResource):
         return f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
 
     def profile(self) -> Profile:
-        """Check gold's columns and count its rows, once per run.
+        """Check gold's columns, take the watermark and count the rows up to it, once per run.
 
         Raises:
             GoldError: the table is missing, a column is missing or mistyped, or there is no row that can be used.
@@ -164,14 +182,18 @@ class Warehouse(dg.ConfigurableResource):
         return self._profile
 
     def _examine(self, client: Client) -> Profile:
-        self.require_columns(client)
+        columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
-        profile = client.query(over_gold("warehouse/profile"), self.table, query_tz="UTC", tz_mode="aware")
+        parameters = {**self.table, "latest": self.latest}
+        profile = client.query(over_gold("warehouse/profile"), parameters, query_tz="UTC", tz_mode="aware")
         counts = self.only_row(profile)
         if counts["rows"] == counts["rejected"]:
-            found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
-            raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
-        return Profile(**counts, identity=identity)
+            raise GoldError(
+                f"Gold table {self.gold_table!r} has nothing to seed: {_nothing(**counts)}. The store was left as it is"
+            )
+        # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
+        until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
+        return Profile(**counts, until=until, identity=identity)
 
     def only_row(self, result: QueryResult) -> dict[str, Any]:
         """The row of a query that has one; an answer that was cut among its headers looks whole and has none."""
@@ -180,12 +202,13 @@ class Warehouse(dg.ConfigurableResource):
             raise WarehouseError(f"ClickHouse at {self.address} answered nothing where it has to: run again")
         return rows[0]
 
-    def require_columns(self, client: Client) -> None:
-        """Raise a GoldError that names every missing and mistyped column, and what is there."""
+    def require_columns(self, client: Client) -> dict[str, str]:
+        """Gold's columns; a GoldError names every missing and mistyped one, and what is there."""
         columns = self.columns(client)
         if wrong := wrong_columns(columns):
             there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
             raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+        return columns
 
     def columns(self, client: Client) -> dict[str, str]:
         """Gold's columns and their types, as ClickHouse names them."""
@@ -219,7 +242,7 @@ class Warehouse(dg.ConfigurableResource):
             )
         if now.version != profile.version and self._readable(client) != profile.rows - profile.rejected:
             raise GoldError(
-                f"Gold table {self.gold_table!r} got rows older than {profile.watermark}, its newest so far, while "
+                f"Gold table {self.gold_table!r} got rows older than {profile.watermark}, its watermark, while "
                 f"it was read, and the store may hold some of them: run again when the ETL is done"
             )
 
@@ -227,3 +250,13 @@ class Warehouse(dg.ConfigurableResource):
         """How many usable rows a query that begins now would read: a scan of two columns, in case gold has grown."""
         parameters = {**self.table, **self.profile().readable}
         return int(self.only_row(client.query(over_gold("warehouse/readable"), parameters))["rows"])
+
+
+def _nothing(rows: int, unread: int, **_: object) -> str:
+    """Why no row can be read."""
+    if unread:
+        return (
+            f"its {unread} usable rows are all after the watermark, the time at which the run began less "
+            "FEATURE_SEED_WATERMARK_LAG"
+        )
+    return f"all {rows} rows are rejected" if rows else "it is empty"

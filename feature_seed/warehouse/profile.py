@@ -1,7 +1,8 @@
-"""How much is in gold."""
+"""How much is in gold, and up to when."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 
 from feature_seed.warehouse.identity import Identity
 
@@ -10,13 +11,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Profile:
-    """What gold holds.
+    """What gold holds up to the watermark of the run.
 
     Attributes:
-        rows: in all.
+        rows: up to the watermark, and those that are rejected.
         rejected: of them, those that cannot be used.
         cards, customers: how many the usable rows name, exact but for hashes that collide.
-        watermark: time of the newest usable transaction, in UTC.
+        recent: usable rows of the day before the watermark.
+        unread: usable rows after the watermark.
+        newest: time of the newest usable row, after the watermark or not.
+        until: the watermark in microseconds since 1970.
         identity: of what was looked at.
     """
 
@@ -24,7 +28,10 @@ class Profile:
     rejected: int
     cards: int
     customers: int
-    watermark: datetime
+    recent: int
+    unread: int
+    newest: datetime
+    until: int
     identity: Identity
 
     @property
@@ -32,9 +39,13 @@ class Profile:
         return self.identity.version
 
     @property
-    def until(self) -> int:
-        """The watermark in microseconds since 1970, as the SQL's parameter."""
-        return (self.watermark - _EPOCH) // timedelta(microseconds=1)
+    def watermark(self) -> datetime:
+        return moment(self.until)
+
+    @property
+    def unix(self) -> str:
+        """The watermark in Unix seconds, as the seeds of entities have it."""
+        return unix_text(self.until)
 
     @property
     def readable(self) -> dict[str, int | bool]:
@@ -44,3 +55,17 @@ class Profile:
     def entities(self, column: str) -> int:
         """How many an id column names: `card_id` or `customer_id`."""
         return self.cards if column == "card_id" else self.customers
+
+
+def moment(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def unix_text(micros: int) -> str:
+    """Microseconds as Unix seconds with six decimals, without a rounding."""
+    return format(Decimal(micros).scaleb(-6), "f")

@@ -10,7 +10,7 @@ from typing import Any
 from feature_seed.contract import read_card, read_customer, read_ready
 from feature_seed.environment import flag, require_store
 from feature_seed.errors import FeatureSeedError, StoreError
-from feature_seed.store.cluster import named_store
+from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 
@@ -78,7 +78,7 @@ def empty() -> int:
 
 def _store() -> OnlineStore:
     require_store()
-    return named_store().process_config_and_initialize()
+    return store_from_environment().process_config_and_initialize()
 
 
 def _arguments() -> argparse.Namespace:

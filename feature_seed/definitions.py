@@ -13,7 +13,7 @@ from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.graph.jobs import seed_all, seed_shard
 from feature_seed.graph.sensors import SENSORS
 from feature_seed.loading.stream import Layout
-from feature_seed.store.cluster import named_store
+from feature_seed.store.cluster import store_from_environment
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits
 
@@ -34,7 +34,7 @@ warehouse = Warehouse(
     pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 540, 1, 1_000_000),
 )
 
-store = named_store()
+store = store_from_environment()
 
 layout = Layout(
     shard_count=environment.shard_count(),

@@ -14,7 +14,7 @@ FeatureSeedError
 _SHOWN_CHARACTERS = 200
 
 
-def shown(key: bytes) -> str:
+def printable(key: bytes) -> str:
     """A key as messages show it: escapes for what cannot be printed, and cut when it is long."""
     text = key.decode(errors="backslashreplace")
     text = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

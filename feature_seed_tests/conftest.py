@@ -46,7 +46,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps and queries that are tried again are so at once, and as often."""
     monkeypatch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.1))
-    monkeypatch.setattr(failures, "PAUSES", (0.01, 0.02, 0.04, 0.08))
+    monkeypatch.setattr(failures, "RETRY_DELAYS", (0.01, 0.02, 0.04, 0.08))
 
 
 @pytest.fixture(autouse=True)

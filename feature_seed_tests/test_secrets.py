@@ -35,7 +35,7 @@ from feature_seed.graph import retries
 from feature_seed.warehouse import failures
 from feature_seed.graph.sensors import run_failed
 
-retries.DELAYS_SECONDS, failures.PAUSES = (0.1,), (0.1,)  # tried again, since that is logged too
+retries.DELAYS_SECONDS, failures.RETRY_DELAYS = (0.1,), (0.1,)  # tried again, since that is logged too
 
 ways, whole = json.load(sys.stdin)
 with dg.DagsterInstance.get() as instance:

@@ -12,7 +12,7 @@ from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count, shards_per_run
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.readiness import latest, ready_when_whole, require_kept, require_verified
+from feature_seed.graph.readiness import latest_loads, ready_when_whole, require_kept, require_verified
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
@@ -132,7 +132,7 @@ def warm_start(
 ) -> dg.MaterializeResult[Ready]:
     """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
     shards = shard_names(layout.shard_count)
-    loads = {feature.name: latest(context.instance, feature.name, shards) for feature in FEATURES}
+    loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
     ready = ready_when_whole(loads, shards, context.run.run_id)
     require_verified(context.instance, loads)
     with retried(context.retry_number), store.client() as client:

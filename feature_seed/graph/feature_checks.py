@@ -7,19 +7,19 @@ from typing import Any
 
 import dagster as dg
 
-from feature_seed.errors import shown
+from feature_seed.errors import printable
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.gold_checks import check_result, check_specs
-from feature_seed.graph.readiness import LOADS, Seeded, latest
+from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
-from feature_seed.loading.comparison.comparison import Comparison, portion
+from feature_seed.loading.comparison.comparison import Comparison, sample_share
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits
 
 # Entities of keys in the store that are looked up in gold.
-_MET_ENTITIES = 1000
+_SCANNED_ENTITIES = 1000
 
 _EXAMPLES = 10
 
@@ -31,29 +31,29 @@ _CHECKS = {
 
 
 def _compared(
-    comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, Seeded]
+    comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad]
 ) -> Iterator[dg.AssetCheckResult]:
     """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
 
     Without a size all of them, and a scan for every million rows.
     """
     feature, shards = comparison.feature.name, comparison.shards
-    met = comparison.met(_MET_ENTITIES)
-    ids = [zlib.crc32(entity_id) for entity_id in set(met.values())]
-    rows = {f"{row['shard']:02x}": row for row in comparison.ask("entities", ("usable",), met=ids)}
+    scanned = comparison.scanned_keys(_SCANNED_ENTITIES)
+    ids = [zlib.crc32(entity_id) for entity_id in set(scanned.values())]
+    rows = {f"{row['shard']:02x}": row for row in comparison.ask("entities", ("usable",), scanned=ids)}
     counts = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in shards}
     yield _entity_count(feature, counts, seeded)
     transactions = sum(rows[shard]["transactions"] for shard in shards if shard in rows)
-    share, slices = portion(size, sum(counts.values()), transactions)
+    share, slices = sample_share(size, sum(counts.values()), transactions)
     # A chain lets go of a slice before it asks for the next.
     found = chain.from_iterable(map(comparison.differences, comparison.sample(run_id, share, slices)))
     yield _parity(feature, found, seeded)
     known = {entity_id for row in rows.values() for entity_id in row["known"]}
-    unknown = [name for name, entity_id in met.items() if entity_id not in known]
-    yield _unknown_entities(feature, len(met), unknown)
+    unknown = [name for name, entity_id in scanned.items() if entity_id not in known]
+    yield _unknown_entities(feature, len(scanned), unknown)
 
 
-def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:
+def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, ShardLoad]) -> dg.AssetCheckResult:
     written = {shard: one.entities for shard, one in seeded.items()}
     wrong = [
         f"shard {shard}: gold has {count}, the store was given {written.get(shard, 'none yet')}"
@@ -66,12 +66,12 @@ def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, 
     return check_result("entity_count", not wrong, "; ".join([text, *wrong]), metadata, feature)
 
 
-def _loads(seeded: Mapping[str, Seeded]) -> dict[str, Any]:
+def _loads(seeded: Mapping[str, ShardLoad]) -> dict[str, Any]:
     """What was looked at, by which `warm_start` knows that it was verified."""
     return {LOADS: {shard: one.run_id for shard, one in seeded.items()}}
 
 
-def _parity(feature: str, found: Iterable[tuple[bool, str]], seeded: Mapping[str, Seeded]) -> dg.AssetCheckResult:
+def _parity(feature: str, found: Iterable[tuple[bool, str]], seeded: Mapping[str, ShardLoad]) -> dg.AssetCheckResult:
     sampled = ahead = different = 0
     examples: list[str] = []
     for is_ahead, difference in found:
@@ -87,7 +87,7 @@ def _parity(feature: str, found: Iterable[tuple[bool, str]], seeded: Mapping[str
 
 
 def _unknown_entities(feature: str, looked_at: int, unknown: Sequence[bytes]) -> dg.AssetCheckResult:
-    examples = [shown(name) for name in unknown[:_EXAMPLES]]
+    examples = [printable(name) for name in unknown[:_EXAMPLES]]
     text = f"{len(unknown):,} of {looked_at:,} keys looked at are of entities that gold does not know"
     metadata = {"looked_at": looked_at, "unknown": len(unknown), "examples": examples}
     return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
@@ -103,7 +103,7 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         limits: GoldLimits,
     ) -> Iterable[dg.AssetCheckResult]:
         shards = _shards(context, layout)
-        seeded = latest(context.instance, feature.name, shards)
+        seeded = latest_loads(context.instance, feature.name, shards)
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             table = {**warehouse.table, "until": warehouse.profile().until}
             comparison = Comparison(feature, gold, client, table, layout, shards)

@@ -32,7 +32,7 @@ _GOLD_CHECKS = {
 
 Scan = dict[str, dict[str, Any]]
 
-_NO_ROWS = {"rows": 0, "newest": None, "off_globe": 0}
+_NO_ROWS = {"rows": 0, "newest": None, "out_of_range": 0}
 
 
 def check_specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
@@ -61,7 +61,7 @@ def gold_checks(
     yield _not_empty(usable["rows"], sum(found["rows"] for found in scan.values()), unread["rows"])
     yield _rejected_rows(scan, limits.max_rejected)
     yield _freshness(newest, limits.max_age_hours)
-    yield _coordinates(usable["off_globe"])
+    yield _coordinates(usable["out_of_range"])
     yield _duplicates(duplicates)
 
 
@@ -81,7 +81,7 @@ def _scan(warehouse: Warehouse) -> tuple[Scan, Mapping[str, Any]]:
         slices = max(1, ceil(sum(found["rows"] for found in scan.values()) / _SEARCHED_ROWS))
         search = {"slices": slices, "slice": random.randrange(slices)}
         duplicates = {**search, **next(_rows(client, warehouse, "duplicates", **search))}
-        if duplicates["repeated"]:
+        if duplicates["duplicates"]:
             duplicates |= next(_rows(client, warehouse, "duplicate", hash=duplicates["hash"]))
     return scan, duplicates
 
@@ -128,19 +128,21 @@ def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckRes
     return check_result("freshness", limit is None or hours <= limit, text, metadata)
 
 
-def _coordinates(off_globe: int) -> dg.AssetCheckResult:
-    text = f"{off_globe:,} rows have a latitude beyond 90 degrees or a longitude beyond 180: it is null in the store"
-    return check_result("coordinates", not off_globe, text, {"off_globe": off_globe})
+def _coordinates(out_of_range: int) -> dg.AssetCheckResult:
+    text = f"{out_of_range:,} rows have a latitude beyond 90 degrees or a longitude beyond 180: it is null in the store"
+    return check_result("coordinates", not out_of_range, text, {"out_of_range": out_of_range})
 
 
 def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
-    repeated, looked_at = found["repeated"], found["looked_at"]
-    text = f"{repeated:,} rows repeat a transaction id"
+    duplicates, looked_at = found["duplicates"], found["looked_at"]
+    text = f"{duplicates:,} rows repeat a transaction id"
     if found["slices"] > 1:
         text += f" of the {looked_at:,} looked at in this run, one in {found['slices']} ids"
-    if repeated:
+    if duplicates:
         text += ", for example {example!r}, {times} times".format(**found)
-    return check_result("duplicate_transactions", not repeated, text, {"repeated": repeated, "looked_at": looked_at})
+    return check_result(
+        "duplicate_transactions", not duplicates, text, {"duplicates": duplicates, "looked_at": looked_at}
+    )
 
 
 def check_result(

@@ -26,6 +26,6 @@ SELECT
         )
     ) AS example,
     maxIf(timestamp, valid) AS newest,
-    countIf(off_globe) AS off_globe
+    countIf(out_of_range) AS out_of_range
 FROM gold
 GROUP BY reason

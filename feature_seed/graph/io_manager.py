@@ -17,10 +17,10 @@ from feature_seed.features.feature import FEATURES
 from feature_seed.graph.progress import Progress
 from feature_seed.graph.readiness import mark_seeding
 from feature_seed.graph.retries import retried
-from feature_seed.loading.memory import estimate
+from feature_seed.loading.memory import estimate_memory
 from feature_seed.loading.preflight import Server, examine
 from feature_seed.loading.stream import FeatureStream
-from feature_seed.loading.throttle import Pace
+from feature_seed.loading.throttle import Throttle
 from feature_seed.store.bulk import Loading
 from feature_seed.store.lock import Owner, StoreLock
 from feature_seed.store.online_store import OnlineStore
@@ -70,14 +70,14 @@ class RedisIOManager(dg.ConfigurableIOManager):
         with self._writing(context, stream) as (client, lock):
             mark = mark_seeding(client)
             started = time.perf_counter()
-            pace = Pace(self.max_rate, self.max_latency_ms)
-            redis = self._write(context, replace(stream, before=mark.said), lock, pace)
+            throttle = Throttle(self.max_rate, self.max_latency_ms)
+            redis = self._write(context, replace(stream, before=mark.before), lock, throttle)
             seconds = time.perf_counter() - started
-        done = f"{redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer{pace.told}"
+        done = f"{redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer{throttle.summary}"
         context.log.info(f"{stream.entity.name}: {done}")
         return {
             **_figures(redis, seconds),
-            **pace.figures,
+            **throttle.metadata,
             "entities_by_shard": {shard: redis.shards[int(shard, 16)] for shard in sorted(stream.shards)},
             "rejected_rows": profile.rejected,
             "shards": len(stream.shards),
@@ -86,18 +86,18 @@ class RedisIOManager(dg.ConfigurableIOManager):
             "watermark": dg.MetadataValue.timestamp(profile.watermark),
             "store_id": mark.store_id,
             "server": self._server.run_id if self._server else "",
-            **({"replication": dict(redis.positions)} if redis.positions else {}),
+            **({"replication": dict(redis.replication_offsets)} if redis.replication_offsets else {}),
         }
 
-    def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, pace: Pace) -> Loading:
-        progress = Progress(context, stream.entity.name, _selected(context, stream.entity), stream.expected)
+    def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
+        progress = Progress(context, stream.entity.name, _selected_assets(context, stream.entity), stream.expected)
         with (
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
-            stream.ahead(_BYTES_AHEAD) as blocks,
-            pace.applied(blocks, self.store, context.log) as paced,
+            stream.prefetched(_BYTES_AHEAD) as blocks,
+            throttle.applied(blocks, self.store, context.log) as throttled,
         ):
-            for block in paced:
-                lock.require()
+            for block in throttled:
+                lock.require_held()
                 redis.write(block)
                 progress.done(redis.entities)
             redis.drain()
@@ -112,12 +112,12 @@ class RedisIOManager(dg.ConfigurableIOManager):
             self._examine(context, client, stream)
             lock = self._lock = self._lock or self._new_lock(context)
             try:
-                if lock.take(context.log) and self._written:
+                if lock.acquire(context.log) and self._written:
                     raise StoreError(f"Another run may have written to Redis at {self.store.address}: run again")
                 yield client, lock
                 lock.confirm()
             except (redis.ConnectionError, redis.TimeoutError, StoreUnavailableError):
-                lock.leave()  # it may have run out by the next attempt, which takes it anew
+                lock.stop_renewing()  # it may have run out by the next attempt, which takes it anew
                 raise
         self._written = True
 
@@ -141,8 +141,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         self, context: dg.OutputContext, server: Server, client: redis.Redis, stream: FeatureStream
     ) -> None:
         """Once per run, for all of its entities."""
-        features = [one for one in FEATURES if _selected(context, one.entity)]
-        shortage = server.shortage(estimate(client, stream, features))
+        features = [one for one in FEATURES if _selected_assets(context, one.entity)]
+        shortage = server.shortage(estimate_memory(client, stream, features))
         if shortage and self.memory_check == "refuse":
             raise StoreError(f"{shortage}, {_ALLOW}. Nothing was written")
         if shortage:
@@ -156,7 +156,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         raise NotImplementedError("Features are read from Redis through feature_seed.contract, not loaded as an input")
 
 
-def _selected(context: dg.OutputContext, entity: Entity) -> list[dg.AssetKey]:
+def _selected_assets(context: dg.OutputContext, entity: Entity) -> list[dg.AssetKey]:
     """The assets of an entity that the run materialises."""
     selected = context.step_context.job_def.asset_layer.selected_asset_keys
     return [key for one in FEATURES if one.entity is entity and (key := dg.AssetKey(one.name)) in selected]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 # Often enough to see it move, rarely enough that a day's load leaves no more events than shards do.
-_EVERY_SECONDS = 5.0
+_INTERVAL_SECONDS = 5.0
 
 
 class Progress:
@@ -21,7 +21,7 @@ class Progress:
 
     def done(self, entities: int) -> None:
         now = time.monotonic()
-        if now - self._reported < _EVERY_SECONDS:
+        if now - self._reported < _INTERVAL_SECONDS:
             return
         self._reported = now
         rate = entities / (now - self._started)

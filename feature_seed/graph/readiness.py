@@ -13,7 +13,7 @@ from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.features.feature import FEATURES, STATS
 from feature_seed.store.cluster import primaries
-from feature_seed.store.replication import Position
+from feature_seed.store.replication import ReplicationState
 
 # The checks without which no load is verified, and what their evaluations call the loads that they looked at.
 VERIFYING = ("entity_count", "parity")
@@ -24,7 +24,7 @@ _STORE_ID = READY.fields[-1]
 
 
 @dataclass(frozen=True)
-class Seeded:
+class ShardLoad:
     """The latest load of one shard of a feature: its run, its number of entities and the run's metadata."""
 
     run_id: str
@@ -33,23 +33,23 @@ class Seeded:
 
 
 # By feature and shard.
-Loads = Mapping[str, Mapping[str, Seeded]]
+Loads = Mapping[str, Mapping[str, ShardLoad]]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a load finds in a store: what it `said` of itself before, and by which id it is known."""
+    """What a load finds in a store: what it said of itself `before`, and by which id it is known."""
 
-    said: Ready | None
+    before: Ready | None
     store_id: str
 
 
 def mark_seeding(client: redis.Redis) -> Mark:
     """Say `seeding` on the first write of the first load; a store that is ready stays so while it is seeded again."""
-    said = read_ready(client)
+    before = read_ready(client)
     client.hsetnx(READY.pattern, "state", "seeding")
     client.hsetnx(READY.pattern, _STORE_ID, uuid4().hex)
-    return Mark(said, _store_id(client))
+    return Mark(before, _store_id(client))
 
 
 def _store_id(client: redis.Redis) -> str:
@@ -76,11 +76,11 @@ def require_kept(client: redis.Redis, address: str, loads: Loads) -> None:
     _require_replicated(nodes, seeded)
 
 
-def _require_replicated(nodes: Sequence[redis.Redis], seeded: Sequence[Seeded]) -> None:
+def _require_replicated(nodes: Sequence[redis.Redis], seeded: Sequence[ShardLoad]) -> None:
     """Where a cluster's primaries have come to in their replication tells whether one was replaced by one that lacks
     something."""
     ends = {end for one in seeded for end in one.metadata.get("replication", {}).items()}
-    now = [Position.of(node.info("replication")) for node in nodes] if ends else []  # type: ignore[arg-type]
+    now = [ReplicationState.of(node.info("replication")) for node in nodes] if ends else []  # type: ignore[arg-type]
     if any(not any(position.includes(*end) for position in now) for end in ends):
         raise ReadinessError(
             "A node of the Redis Cluster was replaced or restarted since it was seeded, and may have lost what it "
@@ -88,9 +88,9 @@ def _require_replicated(nodes: Sequence[redis.Redis], seeded: Sequence[Seeded]) 
         )
 
 
-def latest(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) -> dict[str, Seeded]:
+def latest_loads(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) -> dict[str, ShardLoad]:
     """The latest load of every shard that was ever seeded, newest materialisations first."""
-    found: dict[str, Seeded] = {}
+    found: dict[str, ShardLoad] = {}
     cursor: str | None = None
     more = True
     while more and len(found) < len(shards):
@@ -101,7 +101,7 @@ def latest(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) ->
                 continue
             metadata: dict[str, Any] = {name: value.value for name, value in materialised.metadata.items()}
             if "entities_by_shard" in metadata:  # otherwise somebody reported it who loaded nothing
-                found[shard] = Seeded(record.run_id, metadata["entities_by_shard"][shard], metadata)
+                found[shard] = ShardLoad(record.run_id, metadata["entities_by_shard"][shard], metadata)
         cursor, more = page.cursor, page.has_more
     return found
 

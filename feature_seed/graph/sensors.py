@@ -38,13 +38,13 @@ _RETRIES = {
 _SEEDING = {f"{POOL_TAG_PREFIX}{warm_start.op.pool}": "true"}
 
 # A run that was created and never queued may never start, so it is not waited for.
-_UNDER_WAY = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
+_ACTIVE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
 
 # A run that died with its machine may stay STARTED for good. The store's lock keeps longer ones apart.
 _LONGEST_WAIT = timedelta(hours=1)
 
 
-class _OneAfterAnother(dg.AssetSensorDefinition):
+class _WaitingAssetSensor(dg.AssetSensorDefinition):
     """An asset sensor that leaves reports to a later tick while a run seeds the store.
 
     Once its function sees a report, Dagster moves the cursor past it, whatever is returned; so it is not called.
@@ -63,7 +63,7 @@ def _seed_gold(
 ) -> dg.RunRequest | dg.SkipReason:
     """A report is done with when this returns; when it raises, the next tick sees the report again."""
     # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
-    if context.cursor is None and _answered(context.instance, asset_event):
+    if context.cursor is None and _already_handled(context.instance, asset_event):
         return dg.SkipReason("The latest report of gold is older than the run that seeded the store last")
     version = _gold_version(warehouse)
     if version == _stored_version(context.instance):
@@ -72,7 +72,7 @@ def _seed_gold(
     return dg.RunRequest(run_key=f"{version}@{asset_event.timestamp}", tags={VERSION_TAG: version, **_RETRIES})
 
 
-etl_completed = _OneAfterAnother(
+etl_completed = _WaitingAssetSensor(
     "etl_completed",
     asset_key=gold_transactions.key,
     job_name=None,
@@ -149,9 +149,9 @@ def _named_version(event: dg.EventLogEntry | None) -> str:
 def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
     """A run that writes to the store, or is about to: whoever launched it, and a retry that is yet to come as well."""
     changed = datetime.now(timezone.utc) - _LONGEST_WAIT
-    statuses = [*_UNDER_WAY, dg.DagsterRunStatus.FAILURE]
+    statuses = [*_ACTIVE, dg.DagsterRunStatus.FAILURE]
     runs = instance.get_runs(dg.RunsFilter(tags=_SEEDING, statuses=statuses, updated_after=changed))
-    return next((run for run in runs if run.status in _UNDER_WAY or run.is_complete_and_waiting_to_retry), None)
+    return next((run for run in runs if run.status in _ACTIVE or run.is_complete_and_waiting_to_retry), None)
 
 
 def _stored_version(instance: dg.DagsterInstance) -> str | None:
@@ -161,7 +161,7 @@ def _stored_version(instance: dg.DagsterInstance) -> str | None:
     return _named_version(seeded) if seeded and [run.run_id for run in newest] == [seeded.run_id] else None
 
 
-def _answered(instance: dg.DagsterInstance, report: dg.EventLogEntry) -> bool:
+def _already_handled(instance: dg.DagsterInstance, report: dg.EventLogEntry) -> bool:
     """Whether the store was seeded by a run that started after the report."""
     seeded = instance.get_latest_materialization_event(warm_start.key)
     if seeded is None:

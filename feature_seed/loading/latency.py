@@ -11,15 +11,15 @@ import redis
 from feature_seed.store.cluster import primaries
 from feature_seed.store.online_store import OnlineStore
 
-EVERY_SECONDS = 0.01
+INTERVAL_SECONDS = 0.01
 
 # By how much two machines' clocks may drift apart.
 _CLOCK_DRIFT = 50e-6
 
 
 @contextmanager
-def probes(store: OnlineStore, heed: Callable[[float], None]) -> Iterator[Callable[[], None]]:
-    """Tell `heed` again and again how many seconds the store takes to answer, from a thread that ends with the context.
+def probes(store: OnlineStore, on_latency: Callable[[float], None]) -> Iterator[Callable[[], None]]:
+    """Measure the store's latency in a thread that ends with the context, and tell `on_latency` each time, in seconds.
 
     Gives a function that raises the error that ended the probes before their time.
     """
@@ -28,8 +28,8 @@ def probes(store: OnlineStore, heed: Callable[[float], None]) -> Iterator[Callab
 
     def probe(clock: "_Stopwatch") -> None:
         try:
-            while not left.wait(EVERY_SECONDS):
-                heed(clock.answer())
+            while not left.wait(INTERVAL_SECONDS):
+                on_latency(clock.answer())
         except redis.RedisError as e:
             failures.append(e)
 
@@ -46,7 +46,7 @@ def probes(store: OnlineStore, heed: Callable[[float], None]) -> Iterator[Callab
             yield require
         finally:
             left.set()
-            _hang_up(connection._get_socket())
+            _interrupt(connection._get_socket())
             thread.join()
             connection.disconnect()
             client.connection_pool.release(connection)
@@ -71,11 +71,11 @@ class _Stopwatch:
         noticed = time.perf_counter() - started
         served = int(whole) + int(micro) / 1e6 - sent
         self._shortest = min(self._shortest, noticed)
-        self._soonest = min(self._soonest + EVERY_SECONDS * _CLOCK_DRIFT, served)
+        self._soonest = min(self._soonest + INTERVAL_SECONDS * _CLOCK_DRIFT, served)
         return min(self._shortest + served - self._soonest, noticed)  # also when somebody sets a clock
 
 
-def _hang_up(opened: socket.socket | None) -> None:
+def _interrupt(opened: socket.socket | None) -> None:
     """End a read that may be waiting for a server that does not answer; TLS's own shutdown would break its reader."""
     if opened:
         with suppress(OSError):  # closed already

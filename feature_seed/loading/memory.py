@@ -28,7 +28,7 @@ _ELEMENT_BYTES = len(Transaction("", "", 0.0, "2026-01-01T00:00:00.000+00:00", 0
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryEstimate:
     """What some features need.
 
     Attributes:
@@ -68,7 +68,7 @@ class Sample:
         return keys + _VALUE_BYTES[feature.name] + elements
 
 
-def estimate(client: redis.Redis, stream: FeatureStream, features: Sequence[Feature]) -> Room:
+def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequence[Feature]) -> MemoryEstimate:
     """What these features need in the stream's shards, in 0.3 s for 10 M rows; keys that are there need nothing."""
     tags = stream.layout.key_tags
     sample = _sample(stream)
@@ -79,7 +79,7 @@ def estimate(client: redis.Redis, stream: FeatureStream, features: Sequence[Feat
         entities = stream.warehouse.profile().entities(feature.entity.id) * share * _missing(client, keys)
         new[feature.name] = round(entities)
         needed += entities * sample.bytes(feature, tags)
-    return Room(round(needed), new)
+    return MemoryEstimate(round(needed), new)
 
 
 def _sample(stream: FeatureStream) -> Sample:

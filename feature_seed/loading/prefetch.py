@@ -11,19 +11,19 @@ T = TypeVar("T")
 
 
 # However large an item is, it waits for less than a source bears.
-_PATIENCE_SECONDS = 10.0
+_MAX_WAIT_SECONDS = 10.0
 
 
 class _Queue(Generic[T]):
-    """Items in between two threads, their sizes adding up to `most`, or one larger item; an error ends them.
+    """Items in between two threads, their sizes adding up to `capacity`, or one larger item; an error ends them.
 
-    With `slowest`, none waits for room longer than its size takes at so much a second.
+    With `min_rate`, none waits for room longer than its size takes at so much a second.
     """
 
-    def __init__(self, size: Callable[[T], int], most: int, slowest: int | None) -> None:
+    def __init__(self, size: Callable[[T], int], capacity: int, min_rate: int | None) -> None:
         self._size = size
-        self._most = most
-        self._slowest = slowest
+        self._capacity = capacity
+        self._min_rate = min_rate
         self._items: deque[T] = deque()
         self._held = 0
         self._ended = False
@@ -35,8 +35,8 @@ class _Queue(Generic[T]):
         size = 0 if item is None else self._size(item)
         with self._changed:
             self._changed.wait_for(
-                lambda: self._ended or not self._held or self._held + size <= self._most,
-                min(size / self._slowest, _PATIENCE_SECONDS) if size and self._slowest else None,
+                lambda: self._ended or not self._held or self._held + size <= self._capacity,
+                min(size / self._min_rate, _MAX_WAIT_SECONDS) if size and self._min_rate else None,
             )
             if item is not None and not self._ended:
                 self._items.append(item)
@@ -71,17 +71,17 @@ class _Queue(Generic[T]):
 def prefetch(
     items: Generator[T | None, None, None],
     size: Callable[[T], int],
-    most: int,
+    capacity: int,
     interrupt: Callable[[], None],
-    slowest: int | None = None,
+    min_rate: int | None = None,
 ) -> Iterator[Iterator[T]]:
-    """Run `items` in a thread of its own, so far ahead that the sizes of those not yet taken add up to `most`.
+    """Run `items` in a thread of its own, so far ahead that the sizes of those not yet taken add up to `capacity`.
 
-    A source that bears no long pause is read at `slowest` sizes per second at least, beyond `most` up to its next None,
-    where it may pause. An error of `items` ends the consumer's loop with that error. Leaving the block closes `items`
-    and ends the thread; `interrupt` ends whatever `items` may be waiting for then.
+    A source that bears no long pause is read at `min_rate` sizes per second at least. It may then go beyond `capacity`
+    up to its next None, where it may pause. An error of `items` ends the consumer's loop with that error. Leaving the
+    block closes `items` and ends the thread; `interrupt` ends whatever `items` may be waiting for then.
     """
-    queue: _Queue[T] = _Queue(size, most, slowest)
+    queue: _Queue[T] = _Queue(size, capacity, min_rate)
 
     def produce() -> None:
         error = None
@@ -102,10 +102,10 @@ def prefetch(
         queue.end()
         interrupt()
         thread.join()
-        _give_back()
+        _trim_heap()
 
 
-def _give_back() -> None:
+def _trim_heap() -> None:
     """Return what the thread's items took to the machine, some 40 MB of it, where the C library is glibc.
 
     It has a heap for each thread, and by itself returns the end of one. There the last of what crossed over may be

@@ -11,7 +11,7 @@ from redis.exceptions import AskError, ClusterDownError, NoPermissionError
 
 from feature_seed.contract import KEYS, READY
 from feature_seed.errors import StoreError
-from feature_seed.loading.memory import Room
+from feature_seed.loading.memory import MemoryEstimate
 from feature_seed.store.bulk import NEEDS_CLUSTER
 from feature_seed.store.cluster import ClusterStore, primaries
 from feature_seed.store.lock import KEY as LOCK
@@ -109,20 +109,20 @@ class Server:
         """Whether it may throw features away; volatile-* only takes keys that expire, and features do not."""
         return self.limit > 0 and self.policy.startswith("allkeys-")
 
-    def shortage(self, room: Room) -> str:
-        """What is wrong with its memory, with the figures, when features are to take up this room; '' if nothing."""
+    def shortage(self, estimate: MemoryEstimate) -> str:
+        """What is wrong with its memory, with the figures, for features that need this much; '' if nothing."""
         limit, used = _mb(self.limit), _mb(self.used)
         if self.evicts:
             return (
                 f"Redis may throw features away: its maxmemory-policy is {self.policy}, with maxmemory {limit}, {used} "
-                f"in use and about {_mb(room.needed)} to come. Set the policy to noeviction"
+                f"in use and about {_mb(estimate.needed)} to come. Set the policy to noeviction"
             )
-        if self.limit and room.needed > self.limit - self.used:
-            entities = ", ".join(f"{count:,} entities of {name}" for name, count in room.entities.items())
+        if self.limit and estimate.needed > self.limit - self.used:
+            entities = ", ".join(f"{count:,} entities of {name}" for name, count in estimate.entities.items())
             return (
-                f"Redis has too little memory: about {_mb(room.needed)} are needed for {entities} that are not there "
-                f"yet, and of maxmemory {limit}, {used} are in use. "
-                f"Free memory, or raise maxmemory to {_mb(self.used + room.needed)} or more"
+                f"Redis has too little memory: about {_mb(estimate.needed)} are needed for {entities} that are not "
+                f"there yet, and of maxmemory {limit}, {used} are in use. "
+                f"Free memory, or raise maxmemory to {_mb(self.used + estimate.needed)} or more"
             )
         return ""
 
@@ -160,7 +160,7 @@ def _examine(client: redis.Redis, store: OnlineStore, needed: Mapping[str, tuple
 def _require_rights(client: redis.Redis, store: OnlineStore, needed: Mapping[str, tuple[str, ...]]) -> None:
     connection = client.connection_pool.get_connection()
     try:
-        lacking = _lacking(connection, needed)
+        lacking = _missing_rights(connection, needed)
     finally:
         connection.disconnect()  # and with it Redis forgets what is queued
         client.connection_pool.release(connection)
@@ -172,7 +172,7 @@ def _require_rights(client: redis.Redis, store: OnlineStore, needed: Mapping[str
         )
 
 
-def _lacking(connection: Any, commands: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _missing_rights(connection: Any, commands: Mapping[str, tuple[str, ...]]) -> list[str]:
     """The rules that the user's ACL lacks, found without running anything.
 
     Redis looks at a command when MULTI queues it. ACL DRYRUN would need a right of its own, and Redis 7.

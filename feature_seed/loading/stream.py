@@ -17,7 +17,7 @@ from feature_seed.loading.prefetch import prefetch
 from feature_seed.sql import over, sql
 from feature_seed.store.block import Block
 from feature_seed.warehouse.clickhouse import READ_BYTES_PER_SECOND, Warehouse
-from feature_seed.warehouse.failures import patiently
+from feature_seed.warehouse.failures import with_retries
 from feature_seed.warehouse.gold import RELATIONS
 from feature_seed.warehouse.profile import Profile
 
@@ -68,15 +68,15 @@ class FeatureStream:
         return entities * len(self.shards) // self.layout.shard_count
 
     @contextmanager
-    def ahead(self, most: int) -> Iterator[Iterator[Block]]:
-        """The blocks, read ahead in a thread by `most` bytes of commands; leaving early hangs up on the warehouse.
+    def prefetched(self, capacity: int) -> Iterator[Iterator[Block]]:
+        """The blocks, read ahead in a thread by `capacity` bytes of commands; leaving early hangs up on the warehouse.
 
         A server's answer that has begun is read on, though slowly, when nobody takes the blocks: at most one pass more.
         """
-        slowest = READ_BYTES_PER_SECOND if self.warehouse.host else None
+        min_rate = READ_BYTES_PER_SECOND if self.warehouse.host else None
         with (
-            self.warehouse.interruptible() as (client, hang_up),
-            prefetch(self._read(client), lambda block: len(block.payload), most, hang_up, slowest) as blocks,
+            self.warehouse.interruptible() as (client, interrupt),
+            prefetch(self._read(client), lambda block: len(block.payload), capacity, interrupt, min_rate) as blocks,
         ):
             yield blocks
 
@@ -97,9 +97,9 @@ class FeatureStream:
         profile = self.warehouse.profile()
         deep = profile.rows > DEEP * self.layout.history_length * profile.cards
         query = self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep)
-        parameters = {**self._parameters(), **self._background(profile)}
+        parameters = {**self._parameters(), **self._guard_parameters(profile)}
         for shards in self._passes(profile, deep=deep):
-            self.warehouse.give_back(client)  # what is kept of the last pass makes this one's peak a sixth higher
+            self.warehouse.release_memory(client)  # what is kept of the last pass makes this one's peak a sixth higher
             yield from self._blocks(client, query, {**parameters, "shards": shards})
             yield None
 
@@ -107,7 +107,9 @@ class FeatureStream:
         guarded = self.layout.on_conflict == "keep_newer"
         commands = 1 if guarded else self.entity.replies
         formats = {"String": "bytes"}
-        begun = patiently(lambda: client.query_column_block_stream(query, parameters, SETTINGS, query_formats=formats))
+        begun = with_retries(
+            lambda: client.query_column_block_stream(query, parameters, SETTINGS, query_formats=formats)
+        )
         with begun as blocks:
             for block in blocks:
                 yield from Block.cut(*block, commands=commands, guarded=guarded)
@@ -115,7 +117,7 @@ class FeatureStream:
 
     def _require_whole(self, client: Client, delivered: int) -> None:
         """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks."""
-        patiently(lambda: self.warehouse.require_unbroken(client))
+        with_retries(lambda: self.warehouse.require_unbroken(client))
         expected = self._entities(client)
         if delivered < expected:
             raise WarehouseError(
@@ -130,7 +132,7 @@ class FeatureStream:
             return self.warehouse.profile().entities(self.entity.id)
         query = over(RELATIONS, sql("loading/entities"))
         parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
-        return int(self.warehouse.only_row(patiently(lambda: client.query(query, parameters)))["entities"])
+        return int(self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))["entities"])
 
     def _parameters(self) -> dict[str, Any]:
         return {
@@ -143,7 +145,7 @@ class FeatureStream:
             "newest_first": self.layout.newest_first,
         }
 
-    def _background(self, profile: Profile) -> dict[str, Any]:
+    def _guard_parameters(self, profile: Profile) -> dict[str, Any]:
         """What the guards of `keep_newer` know beside the entity's own state.
 
         An event after `watermark` (Unix milliseconds) is neither in this gold nor in the one that made the store ready.

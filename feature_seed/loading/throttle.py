@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from feature_seed.loading.latency import EVERY_SECONDS, probes
+from feature_seed.loading.latency import INTERVAL_SECONDS, probes
 from feature_seed.store.block import Block
 from feature_seed.store.online_store import OnlineStore
 
@@ -28,14 +28,14 @@ _CREDIT_SECONDS = 0.05
 _FIRST_RATE = 8_000.0
 _SLOWEST_RATE = 2_000.0
 
-_LATE = 0.5
-_IN_TIME = _LATE ** (-1 / 99)
+_CUT = 0.5
+_RAISE = _CUT ** (-1 / 99)
 
 # So many late answers at the slowest rate, beyond a hundredth of all answers, are none of our doing.
-_OWN_REASONS = 20
+_MAX_LATE_AT_SLOWEST = 20
 
 
-class Pace:
+class Throttle:
     """How fast one load writes: at most `max_rate` entities per second, and with `max_latency_ms` as slow as it takes.
 
     Without either, blocks pass as they are.
@@ -65,11 +65,11 @@ class Pace:
         elif self.max_latency_ms is None:
             yield self._slices(blocks)
         else:
-            with probes(store, self._heed) as require_probes:
+            with probes(store, self._adapt) as require_probes:
                 yield self._watched(self._slices(blocks), require_probes, log)
 
     @property
-    def figures(self) -> dict[str, float]:
+    def metadata(self) -> dict[str, float]:
         """What the probes measured, for the metadata of a load."""
         if not self._latencies:
             return {}
@@ -77,10 +77,10 @@ class Pace:
         return {"probe_p99_ms": round(p99 * 1000, 3)}
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """How much a load was slowed down, for the end of its log line."""
         slowed = "" if self._free else f", held back for {self.waited:.1f} s"
-        return slowed + "".join(f", probes' p99 {p99:.2f} ms" for p99 in self.figures.values())
+        return slowed + "".join(f", probes' p99 {p99:.2f} ms" for p99 in self.metadata.values())
 
     def _slices(self, blocks: Iterator[Block]) -> Iterator[Block]:
         for block in blocks:
@@ -106,7 +106,7 @@ class Pace:
         told = False
         for block in blocks:
             require_probes()
-            if self._late_at_slowest >= _OWN_REASONS and not told:
+            if self._late_at_slowest >= _MAX_LATE_AT_SLOWEST and not told:
                 told = True
                 log.warning(
                     f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g} for reasons of its "
@@ -115,18 +115,18 @@ class Pace:
             told = told and self._late_at_slowest > 0
             yield block
 
-    def _heed(self, seconds: float) -> None:
+    def _adapt(self, seconds: float) -> None:
         """Take a probe's latency into account."""
         slowest, fastest = self._bounds
         missed = seconds
         while missed > 0:  # a stall also delays the probes that would have been sent meanwhile
             self._latencies.append(missed)
-            missed -= EVERY_SECONDS
+            missed -= INTERVAL_SECONDS
         if self.max_latency_ms and seconds * 1000 > self.max_latency_ms:
-            self._late_at_slowest = min(self._late_at_slowest + (self._rate == slowest), _OWN_REASONS)
-            self._rate = max(self._rate * _LATE, slowest)
+            self._late_at_slowest = min(self._late_at_slowest + (self._rate == slowest), _MAX_LATE_AT_SLOWEST)
+            self._rate = max(self._rate * _CUT, slowest)
             return
         self._late_at_slowest = max(self._late_at_slowest - 1 / 99, 0)
         if self._held_back:  # a load that is slow by itself says nothing about what a faster one would do
             self._held_back = False
-            self._rate = min(self._rate * _IN_TIME, fastest)
+            self._rate = min(self._rate * _RAISE, fastest)

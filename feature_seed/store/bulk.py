@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import hiredis
 import redis
 
-from feature_seed.errors import StoreError, shown
+from feature_seed.errors import StoreError, printable
 from feature_seed.store.block import Block
 
 NEEDS_CLUSTER = "this is a node of a Redis Cluster: set REDIS_CLUSTER=1 and FEATURE_SEED_KEY_TAGS=1"
@@ -40,14 +40,14 @@ class Loading(Protocol):
         shards: how many entities of each shard, written or kept.
         kept: of how many the store's newer state was kept.
         commands, bytes: of all of them.
-        positions: where the load ended in the replication of each primary, by replication id; in a cluster alone.
+        replication_offsets: where the load ended, by replication id; of each primary of a cluster.
     """
 
     shards: Counter[int]
     kept: int
     commands: int
     bytes: int
-    positions: Mapping[str, int]
+    replication_offsets: Mapping[str, int]
 
     @property
     def entities(self) -> int: ...
@@ -78,7 +78,7 @@ class BulkConnection:
         self.kept = 0
         self.commands = 0
         self.bytes = 0
-        self.positions: Mapping[str, int] = {}
+        self.replication_offsets: Mapping[str, int] = {}
 
     @property
     def entities(self) -> int:
@@ -148,7 +148,7 @@ class BulkConnection:
         self.bytes += len(block.payload)
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
-        raise StoreError(f"Redis refused {shown(block.keys[entity])}: {advised(reply)}")
+        raise StoreError(f"Redis refused {printable(block.keys[entity])}: {advised(reply)}")
 
     def _next_reply(self) -> Any:
         while (reply := self._replies.gets()) is False:

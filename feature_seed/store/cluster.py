@@ -13,14 +13,14 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, RedisClusterException
 
 from feature_seed.environment import flag, home, number, secret
-from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, shown
+from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
 from feature_seed.store.block import Block
 from feature_seed.store.cluster_node import (
-    PATIENCE_SECONDS,
+    FAILOVER_SECONDS,
     PAUSE_SECONDS,
-    Lane,
     NodeConnection,
-    Redirected,
+    NodeSender,
+    Redirection,
     during_the_load,
 )
 from feature_seed.store.online_store import OnlineStore
@@ -42,7 +42,9 @@ class ClusterStore(OnlineStore):
             raise ConfigurationError("REDIS_CLUSTER=1 and REDIS_URL is a unix socket: name a node by host and port")
         with super().client(name) as node:
             self._require_cluster(node)
-            cluster = self._whole({option: node.connection_pool.connection_kwargs.get(option) for option in _OPTIONS})
+            cluster = self._connect_to_all(
+                {option: node.connection_pool.connection_kwargs.get(option) for option in _OPTIONS}
+            )
             try:
                 yield cast(redis.Redis, cluster)
             finally:
@@ -77,8 +79,8 @@ class ClusterStore(OnlineStore):
                 f"or name a node of one in REDIS_URL. {e}"
             ) from e
 
-    def _whole(self, options: Mapping[str, Any]) -> RedisCluster:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    def _connect_to_all(self, options: Mapping[str, Any]) -> RedisCluster:
+        deadline = time.monotonic() + FAILOVER_SECONDS
         while True:
             try:
                 cluster = RedisCluster.from_url(str(self.url), **options)
@@ -92,7 +94,7 @@ class ClusterStore(OnlineStore):
             time.sleep(PAUSE_SECONDS)
 
 
-def named_store() -> OnlineStore:
+def store_from_environment() -> OnlineStore:
     """The store that the environment names."""
     return (ClusterStore if flag("REDIS_CLUSTER") else OnlineStore)(
         url=secret("REDIS_URL"),
@@ -121,26 +123,26 @@ class ClusterConnection:
         self._scripts = scripts
         self._wait_replicas = wait_replicas
         self._owners = _owners(cluster)
-        self._lanes: dict[str, Lane] = {}
+        self._senders: dict[str, NodeSender] = {}
         self._direct: dict[str, NodeConnection] = {}  # for what was redirected, beside the lanes
-        self._redirected: list[Redirected] = []
+        self._redirected: list[Redirection] = []
         self._resend_at = 0.0
         self.resent = 0
         self.shards: Counter[int] = Counter()
         self.kept = 0
         self.commands = 0
         self.bytes = 0
-        self.positions: Mapping[str, int] = {}
+        self.replication_offsets: Mapping[str, int] = {}
 
     @property
     def entities(self) -> int:
         """How many entities have been acknowledged, written or kept."""
-        return sum(one.entities for one in (*self._lanes.values(), *self._direct.values()))
+        return sum(one.entities for one in (*self._senders.values(), *self._direct.values()))
 
     def write(self, block: Block) -> None:
         """Have every node sent its part of a block, and try again what was redirected before."""
         for name, positions in self._by_owner(block).items():
-            self._lane(name).feed(block.pick(positions))
+            self._sender(name).send(block.pick(positions))
         self._collect()
         if self._redirected and time.monotonic() >= self._resend_at:
             self._resend()
@@ -150,10 +152,10 @@ class ClusterConnection:
 
     def drain(self) -> None:
         """Wait until the nodes, and as many replicas of each as are asked for, have acknowledged everything."""
-        for lane in self._lanes.values():
-            lane.begin_drain()
-        for lane in self._lanes.values():
-            lane.join()
+        for sender in self._senders.values():
+            sender.begin_drain()
+        for sender in self._senders.values():
+            sender.join()
         self._collect()
         while self._redirected:
             self._resend()
@@ -165,7 +167,7 @@ class ClusterConnection:
         self._sum_up()
 
     def close(self) -> None:
-        for one in (*self._lanes.values(), *self._direct.values()):
+        for one in (*self._senders.values(), *self._direct.values()):
             one.close()
 
     def _by_owner(self, block: Block) -> Mapping[str, list[int]]:
@@ -175,10 +177,10 @@ class ClusterConnection:
             positions[owners[key_slot(key)]].append(position)
         return positions
 
-    def _lane(self, name: str) -> Lane:
-        if name not in self._lanes:
-            self._lanes[name] = Lane(self._connect(name))
-        return self._lanes[name]
+    def _sender(self, name: str) -> NodeSender:
+        if name not in self._senders:
+            self._senders[name] = NodeSender(self._connect(name))
+        return self._senders[name]
 
     def _connect(self, name: str) -> NodeConnection:
         node = self._cluster.get_node(node_name=name)
@@ -191,16 +193,16 @@ class ClusterConnection:
         return bulk
 
     def _collect(self) -> None:
-        for lane in self._lanes.values():
-            while lane.connection.redirected:
-                self._redirected.append(lane.connection.redirected.popleft())
+        for sender in self._senders.values():
+            while sender.connection.redirected:
+                self._redirected.append(sender.connection.redirected.popleft())
 
     def _resend(self) -> None:
         """Try everything once more that was redirected, by the owners as they are now."""
         some, self._redirected = self._redirected, []
-        _require_patience(some)
+        _require_in_time(some)
         self._refresh()
-        routes: dict[tuple[str, bool], list[Redirected]] = defaultdict(list)
+        routes: dict[tuple[str, bool], list[Redirection]] = defaultdict(list)
         for one in some:
             routes[self._route(one)].append(one)
         for (name, asking), ones in routes.items():
@@ -216,7 +218,7 @@ class ClusterConnection:
             self._cluster.nodes_manager.initialize()
             self._owners = _owners(self._cluster)
 
-    def _route(self, one: Redirected) -> tuple[str, bool]:
+    def _route(self, one: Redirection) -> tuple[str, bool]:
         """The node to send an entity to, and whether to ask it first."""
         kind, _, rest = one.reply.partition(" ")
         if kind in ("MOVED", "ASK"):
@@ -229,8 +231,8 @@ class ClusterConnection:
         return self._owners[one.slot], False
 
     def _send_directly(
-        self, connection: NodeConnection, ones: Sequence[Redirected], *, asking: bool
-    ) -> Iterator[Redirected]:
+        self, connection: NodeConnection, ones: Sequence[Redirection], *, asking: bool
+    ) -> Iterator[Redirection]:
         """Those that are redirected again."""
         if any(one.reply.startswith("NOSCRIPT") for one in ones):
             connection.load(self._scripts)
@@ -245,7 +247,7 @@ class ClusterConnection:
             yield from (replace(one, reply=again[key]) for one in batch if (key := one.block.keys[0]) in again)
 
     def _sum_up(self) -> None:
-        connections = [*(lane.connection for lane in self._lanes.values()), *self._direct.values()]
+        connections = [*(sender.connection for sender in self._senders.values()), *self._direct.values()]
         positions: dict[str, int] = {}
         for one in connections:
             with during_the_load(one.node):
@@ -255,7 +257,7 @@ class ClusterConnection:
             self.kept += one.kept
             self.commands += one.commands
             self.bytes += one.bytes
-        self.positions = positions
+        self.replication_offsets = positions
 
 
 def _owners(cluster: RedisCluster) -> list[str]:
@@ -264,10 +266,10 @@ def _owners(cluster: RedisCluster) -> list[str]:
     return [slots[slot][0].name for slot in range(REDIS_CLUSTER_HASH_SLOTS)]
 
 
-def _require_patience(redirected: Iterable[Redirected]) -> None:
+def _require_in_time(redirected: Iterable[Redirection]) -> None:
     for one in redirected:
-        if time.monotonic() - one.since > PATIENCE_SECONDS:
+        if time.monotonic() - one.since > FAILOVER_SECONDS:
             raise StoreUnavailableError(
-                f"Redis Cluster has not taken {shown(one.block.keys[0])} (slot {one.slot}) "
-                f"for {PATIENCE_SECONDS:g} s: {one.reply}. See to its slots (redis-cli --cluster check), then run again"
+                f"Redis Cluster has not taken {printable(one.block.keys[0])} (slot {one.slot}) "
+                f"for {FAILOVER_SECONDS:g} s: {one.reply}. See to its slots (redis-cli --cluster check), then run again"
             )

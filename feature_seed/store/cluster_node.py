@@ -13,10 +13,10 @@ from redis.crc import key_slot
 from feature_seed.errors import StoreUnavailableError
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import BulkConnection
-from feature_seed.store.replication import Position
+from feature_seed.store.replication import ReplicationState
 
 # How long a failover, or the migration of a slot, is waited for: nodes call one failed after 15 s by default.
-PATIENCE_SECONDS = 30.0
+FAILOVER_SECONDS = 30.0
 
 PAUSE_SECONDS = 0.05
 
@@ -28,7 +28,7 @@ _REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOSCRIPT")
 
 
 @dataclass(frozen=True)
-class Redirected:
+class Redirection:
     """An entity that a node did not take, what it replied, and when (by the monotonic clock) that was so first."""
 
     block: Block
@@ -45,15 +45,15 @@ class NodeConnection(BulkConnection):
 
     def __init__(self, connection: redis.Connection, wait_replicas: int) -> None:
         super().__init__(connection, wait_replicas)
-        self.redirected: deque[Redirected] = deque()
+        self.redirected: deque[Redirection] = deque()
         self._replies_by_entity: dict[int, str] = {}
-        self._replication = Position.asked(self.ask).id
+        self._replication = ReplicationState.asked(self.ask).id
 
     def load(self, scripts: Iterable[str]) -> None:
         for script in scripts:
             self.ask("SCRIPT", "LOAD", script)
 
-    def confirm(self) -> Position:
+    def confirm(self) -> ReplicationState:
         """Where the node is in its replication, when what it acknowledged is certain to be kept.
 
         A primary that was demoted on purpose follows its successor in one history. One that was cut off, and was
@@ -62,8 +62,8 @@ class NodeConnection(BulkConnection):
         Raises:
             StoreUnavailableError: it was replaced, and its successor may lack something.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (position := Position.asked(self.ask)).continues(self._replication):
+        deadline = time.monotonic() + FAILOVER_SECONDS
+        while not (position := ReplicationState.asked(self.ask)).continues(self._replication):
             if position.primary or position.linked or time.monotonic() > deadline:
                 raise StoreUnavailableError(
                     f"Node {self.node} of the Redis Cluster was replaced during the load by one that may lack what it "
@@ -73,7 +73,7 @@ class NodeConnection(BulkConnection):
         return position
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
-        if _scattered(block.keys[entity]):
+        if _span_slots(block.keys[entity]):
             super()._refuse(
                 block, entity, f"{reply} (an id that begins with '}}' has no slot: Redis takes no such tag)"
             )
@@ -86,14 +86,14 @@ class NodeConnection(BulkConnection):
         super()._acknowledge(block)
         for entity, reply in self._replies_by_entity.items():
             one = block.pick([entity])
-            self.redirected.append(Redirected(one, reply, time.monotonic()))
+            self.redirected.append(Redirection(one, reply, time.monotonic()))
             self.shards.subtract(one.shards)
             self.commands -= one.commands
             self.bytes -= len(one.payload)
         self._replies_by_entity.clear()
 
 
-class Lane:
+class NodeSender:
     """A node's connection and the thread that feeds it, so that no node waits for another."""
 
     def __init__(self, connection: NodeConnection) -> None:
@@ -102,7 +102,7 @@ class Lane:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=connection.node)
         self._pending: deque[Future[int]] = deque()
 
-    def feed(self, block: Block) -> None:
+    def send(self, block: Block) -> None:
         """Have a block sent; wait while the node is too far behind."""
         self._submit(self.connection.write, block)
         while len(self._pending) > _BLOCKS_AHEAD or self._pending[0].done():
@@ -148,6 +148,6 @@ def during_the_load(node: str) -> Iterator[None]:
         ) from e
 
 
-def _scattered(keys: bytes) -> bool:
+def _span_slots(keys: bytes) -> bool:
     """Whether these are several keys that share no slot, since their tag is empty."""
     return keys.partition(b"{")[2].startswith(b"}") and b", " in keys

@@ -24,7 +24,7 @@ KEY = "feature_seed:lock"
 LEASE_SECONDS = 30.0
 
 # How long a run waits for another: long enough for a killed one's lease, or a small run, to end.
-PATIENCE_SECONDS = 90.0
+WAIT_SECONDS = 90.0
 
 _POLL_SECONDS = 0.5
 
@@ -33,7 +33,7 @@ _FREE, _OURS = 1, 2
 # How the names of connections that write begin.
 _WRITERS = "feature_seed:"
 
-_TAKE = lua("store/take_lock")
+_ACQUIRE = lua("store/acquire_lock")
 _RELEASE = lua("store/release_lock")
 
 
@@ -79,19 +79,19 @@ class StoreLock:
         owner: Owner,
         *,
         lease_seconds: float | None = None,
-        patience_seconds: float | None = None,
+        wait_seconds: float | None = None,
     ) -> None:
         self._store = store
         self.owner = owner
         self._lease = LEASE_SECONDS if lease_seconds is None else lease_seconds
-        self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
+        self._wait_seconds = WAIT_SECONDS if wait_seconds is None else wait_seconds
         self._until = 0.0
         self._lost = ""
-        self._left = Event()
+        self._stopped = Event()
         self._thread: Thread | None = None
         self._ours_to_release = False
 
-    def take(self, log: Any) -> bool:
+    def acquire(self, log: Any) -> bool:
         """Take or renew the lock; whether it was free, and not held by this run already.
 
         Raises:
@@ -100,16 +100,16 @@ class StoreLock:
         if self._thread:
             self.confirm()
             return False
-        was_free = self._wait_for_it(log) == _FREE
+        was_free = self._wait_until_free(log) == _FREE
         if was_free:
-            self._cut_off_others()
+            self._disconnect_others()
         self._ours_to_release |= was_free and not self.owner.shared
-        self._left = Event()
-        self._thread = Thread(target=self._keep, args=(self._left,), name="lock", daemon=True)
+        self._stopped = Event()
+        self._thread = Thread(target=self._renew_until_stopped, args=(self._stopped,), name="lock", daemon=True)
         self._thread.start()
         return was_free
 
-    def require(self) -> None:
+    def require_held(self) -> None:
         """Raise a StoreError when the lock is known to be lost; costs nothing, so that every block can ask."""
         if not self._lost and time.monotonic() > self._until:
             self._lost = "its lease ran out"
@@ -122,24 +122,24 @@ class StoreLock:
     def confirm(self) -> None:
         """Ask the store itself; after this, no other run had the lock up to now."""
         self._renew()
-        self.require()
+        self.require_held()
 
-    def leave(self) -> None:
+    def stop_renewing(self) -> None:
         """Stop renewing. The lock stays this owner's for the rest of its lease."""
-        self._left.set()
+        self._stopped.set()
         if self._thread:
             self._thread.join()
         self._thread, self._lost = None, ""
 
     def release(self) -> None:
         """Free the lock if this process took it: one that a run's other processes share is left to run out."""
-        self.leave()
+        self.stop_renewing()
         if self._ours_to_release:
             with self._store.client() as client:
                 client.register_script(_RELEASE)([KEY], [self.owner.prefix])
 
-    def _wait_for_it(self, log: Any) -> int:
-        deadline = time.monotonic() + self._patience
+    def _wait_until_free(self, log: Any) -> int:
+        deadline = time.monotonic() + self._wait_seconds
         told = None
         while isinstance(answer := self._ask(), str):
             if answer != told:
@@ -148,13 +148,13 @@ class StoreLock:
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"Redis at {self._store.address} is being seeded by {answer}, for which this run has waited "
-                    f"{self._patience:g} s: let it finish or terminate it, then run again. "
+                    f"{self._wait_seconds:g} s: let it finish or terminate it, then run again. "
                     f"A run that was killed frees the store within {self._lease:g} s"
                 )
             time.sleep(_POLL_SECONDS)
         return answer
 
-    def _cut_off_others(self) -> None:
+    def _disconnect_others(self) -> None:
         """Who was suspended until its lease ran out does not know yet: with its connection, what it sends is lost."""
         with self._store.client() as client:
             for primary in primaries(client):
@@ -164,15 +164,15 @@ class StoreLock:
                     if writes and int(other["db"]) == database:
                         primary.client_kill_filter(_id=other["id"])
 
-    def _keep(self, left: Event) -> None:
-        while not left.wait(self._lease / 3) and not self._lost:
+    def _renew_until_stopped(self, stopped: Event) -> None:
+        while not stopped.wait(self._lease / 3) and not self._lost:
             self._renew_in_the_background()
 
     def _renew_in_the_background(self) -> None:
         try:
             self._renew()
         except StoreUnavailableError:
-            return  # tried again until the lease has run out, which `require` sees
+            return  # tried again until the lease has run out, which `require_held` sees
         except StoreError as e:
             self._lost = str(e)
 
@@ -186,7 +186,7 @@ class StoreLock:
         asked = time.monotonic()
         lease = [self.owner.prefix, self.owner.text, round(self._lease * 1000)]
         with self._store.client() as client:
-            answer: Any = client.register_script(_TAKE)([KEY], lease)
+            answer: Any = client.register_script(_ACQUIRE)([KEY], lease)
         if isinstance(answer, bytes):
             return answer.decode(errors="backslashreplace")
         self._until = asked + self._lease

@@ -145,7 +145,7 @@ def require_url(url: str) -> None:
     """
     try:
         parse_url(url)
-        readable = not _misread(urlsplit(url))
+        readable = not _is_misread(urlsplit(url))
     except ValueError:
         readable = False
     if not readable:
@@ -156,7 +156,7 @@ def require_url(url: str) -> None:
         )
 
 
-def _misread(parts: SplitResult) -> bool:
+def _is_misread(parts: SplitResult) -> bool:
     if parts.scheme == "unix":
         return bool(parts.netloc.rpartition("@")[2] or parts.fragment)
     cut = "@" in parts.query and "@" not in parts.netloc

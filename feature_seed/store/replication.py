@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Position:
+class ReplicationState:
     """A place in the history of a data set, which primary and replicas share under an id.
 
     A replica that is promoted gives its history a new id; up to `former_offset` it is that of the former id.
@@ -26,7 +26,7 @@ class Position:
     linked: bool
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> "Position":
+    def of(cls, info: Mapping[str, Any]) -> "ReplicationState":
         """From INFO's section `replication`."""
         return cls(
             id=str(info.get("master_replid", "")),
@@ -38,7 +38,7 @@ class Position:
         )
 
     @classmethod
-    def asked(cls, ask: Callable[..., Any]) -> "Position":
+    def asked(cls, ask: Callable[..., Any]) -> "ReplicationState":
         """By a function that sends a command and gives the reply as it came."""
         lines = ask("INFO", "replication").decode().splitlines()
         return cls.of(dict(line.split(":", 1) for line in lines if ":" in line))

@@ -19,7 +19,7 @@ from pydantic import Field, PrivateAttr
 from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.warehouse import embedded, failures
-from feature_seed.warehouse.failures import Place, explain, patiently
+from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.gold import over_gold, tick, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
 from feature_seed.warehouse.profile import Profile, micros
@@ -103,7 +103,7 @@ class Warehouse(dg.ConfigurableResource):
     def client(self) -> Iterator[Client]:
         """A connection; embedded, one on which the gold snapshot is a view."""
         with self.errors():
-            client = patiently(self._connect) if self.host else self._embed()
+            client = with_retries(self._connect) if self.host else self._embed()
         try:
             yield client
         finally:
@@ -113,7 +113,7 @@ class Warehouse(dg.ConfigurableResource):
     def interruptible(self) -> Iterator[tuple[Client, Callable[[], None]]]:
         """A connection, and what ends its reading from another thread. Embedded ClickHouse first ends its block."""
         with self.client() as client:
-            yield client, Sockets(client).hang_up if isinstance(client, HttpClient) else lambda: None
+            yield client, Sockets(client).interrupt if isinstance(client, HttpClient) else lambda: None
 
     def _connect(self) -> Client:
         if self.ca and not Path(self.ca).exists():
@@ -151,10 +151,10 @@ class Warehouse(dg.ConfigurableResource):
     def _snapshot(self, client: Client) -> str:
         return embedded.snapshot_path(client, self.gold_parquet, self.home)
 
-    def give_back(self, client: Client) -> None:
+    def release_memory(self, client: Client) -> None:
         """Have embedded ClickHouse return what it has freed."""
         if not self.host:
-            embedded.give_back(client)
+            embedded.release_memory(client)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -162,7 +162,7 @@ class Warehouse(dg.ConfigurableResource):
         try:
             yield
         except Error as e:
-            place = Place(self.address, self.user, self.database, self.gold_table, self.gold_parquet)
+            place = GoldSource(self.address, self.user, self.database, self.gold_table, self.gold_parquet)
             raise explain(e, place) from e
 
     @property
@@ -178,7 +178,7 @@ class Warehouse(dg.ConfigurableResource):
         """
         if self._profile is None:
             with self.client() as client, self.errors():
-                self._profile = patiently(lambda: self._examine(client))
+                self._profile = with_retries(lambda: self._examine(client))
         return self._profile
 
     def _examine(self, client: Client) -> Profile:

@@ -45,7 +45,7 @@ def snapshot_path(client: Client, named: str | None, home: str) -> str:
     return named or str(sample_gold(client, Path(home)))
 
 
-def give_back(client: Client) -> None:
+def release_memory(client: Client) -> None:
     """Have the engine return what it has freed, which is in the way of its next query's memory."""
     jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
     if client.command(jemalloc):

@@ -19,7 +19,7 @@ T = TypeVar("T")
 ANSWER_SECONDS = 300
 
 # Before each further try of a query that could not start: a server restarts in some seconds.
-PAUSES = (0.5, 1.0, 2.0, 4.0)
+RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 
 # Errors of a server that another attempt may not meet.
 _OVERLOADED = ("TOO_MANY_SIMULTANEOUS_QUERIES", "NETWORK_ERROR", "SOCKET_TIMEOUT", "ALL_CONNECTION_TRIES_FAILED")
@@ -35,7 +35,7 @@ _BAD_FILE = (
 
 
 @dataclass(frozen=True)
-class Place:
+class GoldSource:
     """Where gold is, for messages; `parquet` is a snapshot's path."""
 
     address: str
@@ -45,7 +45,7 @@ class Place:
     parquet: str | None
 
 
-def explain(error: Error, place: Place) -> WarehouseError:
+def explain(error: Error, place: GoldSource) -> WarehouseError:
     """The error that names the table, the cause and the way out where ClickHouse only gives a code."""
     if gold := _of_gold(error, place):
         return gold
@@ -59,7 +59,7 @@ def explain(error: Error, place: Place) -> WarehouseError:
     return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
 
 
-def _of_gold(error: Error, place: Place) -> GoldError | None:
+def _of_gold(error: Error, place: GoldSource) -> GoldError | None:
     if error.name == "UNKNOWN_TABLE":
         return GoldError(
             f"There is no gold table {place.table!r} in database {place.database!r} of {place.address}: "
@@ -77,7 +77,7 @@ def _of_gold(error: Error, place: Place) -> GoldError | None:
     return None
 
 
-def _of_the_connection(error: Error, place: Place) -> WarehouseError:
+def _of_the_connection(error: Error, place: GoldSource) -> WarehouseError:
     if _caused_by(error, ReadTimeoutError):
         return WarehouseUnavailableError(
             f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s while it was waited for: "
@@ -95,12 +95,12 @@ def _of_the_connection(error: Error, place: Place) -> WarehouseError:
     )
 
 
-def patiently(begin: Callable[[], T]) -> T:
+def with_retries(begin: Callable[[], T]) -> T:
     """Try again, a few times and ever more slowly, what the server could not begin to answer.
 
     Not what it refuses, and not what took a whole timeout. Nothing may have been handed on before `begin` returns.
     """
-    for pause in PAUSES:
+    for pause in RETRY_DELAYS:
         try:
             return begin()
         except OperationalError as e:

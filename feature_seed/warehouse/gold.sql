@@ -10,7 +10,7 @@ SELECT
     if(abs(toFloat64(gold.location_lat)) <= 90, assumeNotNull(toFloat64(gold.location_lat)), nan) AS lat,
     if(abs(toFloat64(gold.location_long)) <= 180, assumeNotNull(toFloat64(gold.location_long)), nan) AS lon,
     ifNull(abs(toFloat64(gold.location_lat)) > 90, false)
-        OR ifNull(abs(toFloat64(gold.location_long)) > 180, false) AS off_globe,
+        OR ifNull(abs(toFloat64(gold.location_long)) > 180, false) AS out_of_range,
     -- One ifNull around all of it: 10 % cheaper than one around each condition.
     ifNull(
         transaction_id != '' AND card_id != '' AND customer_id != ''

@@ -18,7 +18,7 @@ class Sockets:
     def __init__(self, client: HttpClient) -> None:
         self._open: WeakSet[socket.socket] = WeakSet()
         self._lock = Lock()
-        self._hung_up = False
+        self._interrupted = False
         client.http.clear()  # what it opened before is not known here
         client.http.pool_classes_by_scheme = _pools(self)
 
@@ -26,16 +26,16 @@ class Sockets:
         """Raises a WarehouseError once it is hung up: a client would try again what that has ended."""
         with self._lock:
             self._open.add(opened)
-            if self._hung_up:
+            if self._interrupted:
                 raise WarehouseError("Nobody waits for this answer any more")
 
-    def hang_up(self) -> None:
+    def interrupt(self) -> None:
         """End all connections: a read that waits for the server returns at once, and the server drops its query.
 
         Closing a stream of clickhouse-connect reads it to its end first, however long the server takes for that.
         """
         with self._lock:
-            self._hung_up = True
+            self._interrupted = True
             for one in self._open:
                 with suppress(OSError):  # closed already
                     socket.socket.shutdown(one, socket.SHUT_RDWR)  # TLS's own takes the session from under the reader

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-_EVERY_SECONDS = 0.1
+_INTERVAL_SECONDS = 0.1
 
 
 def peak_bytes(process: subprocess.Popen[bytes]) -> int:
@@ -17,7 +17,7 @@ def peak_bytes(process: subprocess.Popen[bytes]) -> int:
     while process.poll() is None:
         peak = max(peak, sum(map(high_water, _members(process.pid))))
         try:
-            process.wait(_EVERY_SECONDS)
+            process.wait(_INTERVAL_SECONDS)
         except subprocess.TimeoutExpired:
             continue
     return peak

@@ -74,7 +74,7 @@ def empty_store(home: Path) -> Iterator[Redis]:
 def load(store: OnlineStore, streams: Sequence[FeatureStream]) -> None:
     """Seed without Dagster, one entity after the other."""
     for stream in streams:
-        with store.bulk([stream.entity.guard]) as connection, stream.ahead(_BYTES_AHEAD) as blocks:
+        with store.bulk([stream.entity.guard]) as connection, stream.prefetched(_BYTES_AHEAD) as blocks:
             for block in blocks:
                 connection.write(block)
             connection.drain()

@@ -33,7 +33,7 @@ def impatience() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(online_store, "_ANSWER_SECONDS", ANSWER_SECONDS)
         patch.setattr(failures, "ANSWER_SECONDS", ANSWER_SECONDS)
-        patch.setattr(failures, "PAUSES", (0.05, 0.1))
+        patch.setattr(failures, "RETRY_DELAYS", (0.05, 0.1))
         patch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.3))
         patch.setattr(lock, "LEASE_SECONDS", 2)
         patch.setattr(report, "available", lambda: False)

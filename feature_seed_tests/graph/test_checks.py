@@ -18,7 +18,7 @@ from feature_seed.contract import read_ready
 from feature_seed.errors import GoldError, WarehouseError
 from feature_seed.features.feature import HISTORY, LOCATION
 from feature_seed.graph.assets import cards, customers, gold_transactions
-from feature_seed.graph.feature_checks import FEATURE_CHECKS, Comparison, portion
+from feature_seed.graph.feature_checks import FEATURE_CHECKS, Comparison, sample_share
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.loading.stream import Layout, shard_names
@@ -243,7 +243,7 @@ def test_duplicates_in_more_rows_than_memory_is_given_for(
     for _ in range(12):  # two runs look at the same slice once in four times, as many once in four millions
         result = seed(warehouse, store, job="seed_all")
         found = numbers(result, "gold_transactions.duplicate_transactions")
-        assert 20 < found["repeated"] < 80
+        assert 20 < found["duplicates"] < 80
         assert found["looked_at"] < 300
         assert re.match(
             rf"{found['repeated']} rows repeat a transaction id of the {found['looked_at']} looked at in this run, "
@@ -456,7 +456,7 @@ def test_every_run_looks_at_other_keys(make_parquet: MakeWarehouse, online: redi
     warehouse = make_parquet(ROWS)
     with warehouse.client() as gold:
         comparison = Comparison(LOCATION, gold, online, warehouse.table, Layout(), shard_names(16))
-        searches = [set(comparison.met(100_000)) for _ in range(8)]  # all near one another: once in millions
+        searches = [set(comparison.scanned_keys(100_000)) for _ in range(8)]  # all near one another: once in millions
     assert all(9_000 < len(met) < 12_000 for met in searches)
     assert len(set.union(*searches)) > 15_000
 
@@ -526,7 +526,7 @@ def test_every_run_takes_another_sample(make_parquet: MakeWarehouse, online: red
 )
 def test_how_many_are_compared(size: int | None, entities: int, transactions: int, compared: int, slices: int) -> None:
     """As many as are asked for; of entities with very many rows fewer, and some in any case. A million rows a slice."""
-    share, found = portion(size, entities, transactions)
+    share, found = sample_share(size, entities, transactions)
     assert share * entities == pytest.approx(compared)
     assert found == slices
 
@@ -537,7 +537,7 @@ def test_slices_are_of_every_entity_once(
     monkeypatch.setattr("feature_seed.loading.comparison.comparison._SLICE_ROWS", 100)
     rows = [transaction(i, f"c{i % 200}") for i in range(1000)]
     warehouse = make_warehouse(rows)
-    share, count = portion(None, 200, len(rows))
+    share, count = sample_share(None, 200, len(rows))
     with warehouse.client() as gold:
         table = {**warehouse.table, "until": warehouse.profile().until}
         comparison = Comparison(HISTORY, gold, online, table, Layout(), shard_names(16))

@@ -13,7 +13,7 @@ from feature_seed.graph import progress
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.gold import transaction
 
-CARDS, RATE, EVERY_SECONDS = 400, 500, 0.15
+CARDS, RATE, INTERVAL_SECONDS = 400, 500, 0.15
 
 COMMAND = ("job", "execute", "-m", "feature_seed", "-j", "seed_all")
 
@@ -56,7 +56,7 @@ def test_a_load_tells_how_far_it_is(
     rows = [transaction(i, f"c{i}", seconds=i, customer_id="p1") for i in range(CARDS)]
     monkeypatch.setenv("FEATURE_SEED_GOLD_PARQUET", str(make_parquet(rows).gold_parquet))
     monkeypatch.setenv("FEATURE_SEED_MAX_RATE", str(RATE))
-    monkeypatch.setattr(progress, "_EVERY_SECONDS", EVERY_SECONDS)
+    monkeypatch.setattr(progress, "_INTERVAL_SECONDS", INTERVAL_SECONDS)
     monkeypatch.delitem(sys.modules, "feature_seed.definitions", raising=False)  # made anew, of this environment
     create_dagster_cli()(COMMAND, standalone_mode=False)
     terminal = capfd.readouterr().err
@@ -64,7 +64,7 @@ def test_a_load_tells_how_far_it_is(
     assert set(told) == {"card_history", "card_location"}
     for events in told.values():
         assert len(events) >= 2
-        assert all(later["at"] - earlier["at"] > EVERY_SECONDS / 2 for earlier, later in pairwise(events))
+        assert all(later["at"] - earlier["at"] > INTERVAL_SECONDS / 2 for earlier, later in pairwise(events))
         done = [one["entities_done"] for one in events]
         assert all(earlier < later for earlier, later in pairwise(done))
         for one in events:

@@ -15,7 +15,7 @@ import redis
 from clickhouse_connect.driver.client import Client
 from matplotlib.image import imread
 
-from feature_seed.graph.readiness import Seeded
+from feature_seed.graph.readiness import ShardLoad
 from feature_seed.graph.report import pictures as drawing
 from feature_seed.graph.report.pictures import PICTURES, pictures
 from feature_seed.graph.report.report import Load
@@ -206,7 +206,7 @@ def test_shards_loaded_by_different_runs() -> None:
     """A run that loaded several shards counts once, every shard's entities do, and the rate is of all runs."""
     first = {"kept_newer": 2, "rejected_rows": 7, "bytes": 100, "seconds": 1.5}
     second = {"kept_newer": 1, "rejected_rows": 7, "bytes": 50, "seconds": 0.5}
-    seeded = {"00": Seeded("a", 10, first), "01": Seeded("a", 20, first), "02": Seeded("b", 30, second)}
+    seeded = {"00": ShardLoad("a", 10, first), "01": ShardLoad("a", 20, first), "02": ShardLoad("b", 30, second)}
     assert Load.of("card_history", seeded, 12.5) == Load("card_history", 60, 3, 7, 150, 2.0, 12.5)
 
 

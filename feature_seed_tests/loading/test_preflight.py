@@ -13,7 +13,7 @@ from feature_seed.errors import StoreError
 from feature_seed.features.entity import CUSTOMERS
 from feature_seed.features.feature import FEATURES
 from feature_seed.loading import preflight
-from feature_seed.loading.memory import estimate
+from feature_seed.loading.memory import estimate_memory
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -160,9 +160,9 @@ def test_the_estimate_is_what_is_taken(make_parquet: MakeWarehouse, rows: Callab
     warehouse, shards = make_parquet(rows()), tuple(shard_names(16))
     stream = FeatureStream(warehouse, Layout(), CUSTOMERS, shards)
     with server() as (client, store):
-        room = estimate(client, stream, FEATURES)
+        needed = estimate_memory(client, stream, FEATURES)
         before = client.info("memory")["used_memory"]
         seed(warehouse, store)
         grown = client.info("memory")["used_memory"] - before
-        assert grown * 0.75 < room.needed < grown * 1.25
-        assert estimate(client, stream, FEATURES).needed == 0
+        assert grown * 0.75 < needed.needed < grown * 1.25
+        assert estimate_memory(client, stream, FEATURES).needed == 0

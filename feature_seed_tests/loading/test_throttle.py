@@ -14,7 +14,7 @@ import redis
 
 from feature_seed.errors import StoreError
 from feature_seed.loading import throttle
-from feature_seed.loading.throttle import Pace
+from feature_seed.loading.throttle import Throttle
 from feature_seed.store.block import Block
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -51,8 +51,8 @@ def logged(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> s
 
 def test_without_limits_blocks_pass_as_they_are(store: OnlineStore) -> None:
     blocks = iter([Block([0], [b"k"], b"x", [1], 1, False)])
-    with Pace().applied(blocks, store, getLogger()) as paced:
-        assert paced is blocks
+    with Throttle().applied(blocks, store, getLogger()) as throttled:
+        assert throttled is blocks
 
 
 @pytest.mark.parametrize(("rate", "largest"), [(20, 1), (500, 10), (1e6, 16)])
@@ -60,8 +60,8 @@ def test_bursts_are_small(store: OnlineStore, rate: float, largest: int) -> None
     """Blocks of some entities, of differing sizes: all of them go, in order, a fiftieth of a second's at a time."""
     texts = [b"%d;" % (7**i) for i in range(20)]
     block = Block(list(range(20)), texts, b"".join(texts), [*map(len, texts)], 1, False)
-    with Pace(max_rate=rate).applied(iter([block, block]), store, getLogger()) as paced:
-        parts = list(paced)
+    with Throttle(max_rate=rate).applied(iter([block, block]), store, getLogger()) as throttled:
+        parts = list(throttled)
     assert max(len(part.keys) for part in parts) == largest
     assert [text for part in parts for text in part.keys] == texts * 2
     assert b"".join(part.payload for part in parts) == b"".join(texts) * 2
@@ -102,7 +102,7 @@ def test_a_store_that_is_slow_is_given_less(
     """Before: a store that answers late, whatever the load does. The load goes on slowly, and says why. After: every
     key. Over a quiet store, and one that may be as slow, the same load is faster.
     """
-    monkeypatch.setattr(throttle, "_OWN_REASONS", 5)  # a full machine leaves few probes to a load as small as this
+    monkeypatch.setattr(throttle, "_MAX_LATE_AT_SLOWEST", 5)  # a full machine leaves few probes to such a load
     with dg.DagsterInstance.ephemeral() as instance:
         with busy(online):
             slow = seed(warehouse, store, max_latency_ms=1, instance=instance)
@@ -118,11 +118,11 @@ def test_a_store_that_is_slow_is_given_less(
     assert_holds(online, expect(ROWS))
 
 
-def rate(paced: Iterator[Block], seconds: float) -> float:
+def rate(throttled: Iterator[Block], seconds: float) -> float:
     """Entities per second that come in the next seconds."""
     started, entities = time.monotonic(), 0
     while (elapsed := time.monotonic() - started) < seconds:
-        entities += len(next(paced).keys)
+        entities += len(next(throttled).keys)
     return entities / elapsed
 
 
@@ -132,16 +132,16 @@ def test_a_store_that_was_slow_for_a_while(
     """A store that answers late for a second is given less, afterwards soon as much as before and more; and when it is
     late again, that is said again.
     """
-    monkeypatch.setattr(throttle, "_OWN_REASONS", 2)
+    monkeypatch.setattr(throttle, "_MAX_LATE_AT_SLOWEST", 2)
     blocks = repeat(Block([0] * 16, [b"k"] * 16, b"x" * 16, [1] * 16, 1, False))
-    with Pace(max_latency_ms=10).applied(blocks, store, getLogger()) as paced:
+    with Throttle(max_latency_ms=10).applied(blocks, store, getLogger()) as throttled:
         for slow_periods in (1, 2):
             with busy(online):
-                assert rate(paced, 0.5) < 8_000
-                assert rate(paced, 0.2) < 3_000
+                assert rate(throttled, 0.5) < 8_000
+                assert rate(throttled, 0.2) < 3_000
             assert "for reasons of its own" in caplog.text
             assert len(caplog.records) == slow_periods
-            assert any(rate(paced, 0.2) > 12_000 for _ in range(100)), "20 seconds later"
+            assert any(rate(throttled, 0.2) > 12_000 for _ in range(100)), "20 seconds later"
 
 
 def test_probes_that_fail_end_the_load(warehouse: Warehouse, store: OnlineStore, online: redis.Redis) -> None:
@@ -189,6 +189,6 @@ def test_a_stall_is_no_burst(store: OnlineStore) -> None:
         time.sleep(0.5)
         yield block
 
-    with Pace(max_rate=500).applied(stalling(), store, getLogger()) as paced:
-        times = [time.monotonic() for _ in paced]
+    with Throttle(max_rate=500).applied(stalling(), store, getLogger()) as throttled:
+        times = [time.monotonic() for _ in throttled]
     assert times[-1] - times[5] >= 0.1 - 0.05 - 0.02 - 0.01

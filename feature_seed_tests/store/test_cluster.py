@@ -275,7 +275,7 @@ def test_a_slot_whose_migration_was_left_open(
     """Before: a slot is half open between two nodes, and stays so. Single keys are taken there, by the new node that is
     asked to. Cards are not taken: after a while that is an error that names the keys, the slot and what Redis says.
     """
-    monkeypatch.setattr(cluster_module, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(cluster_module, "FAILOVER_SECONDS", 0.3)
     source, target = cluster.primaries[0], cluster.primaries[2]
     slot = min(source.owned())
     card = next(ids_in(slot))

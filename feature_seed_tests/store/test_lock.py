@@ -50,13 +50,13 @@ def text(online: redis.Redis) -> str:
     return found.decode() if isinstance(found, bytes) else ""
 
 
-def short(store: OnlineStore, owner: Owner, patience_seconds: float = 0) -> StoreLock:
-    return StoreLock(store, owner, lease_seconds=LEASE_SECONDS, patience_seconds=patience_seconds)
+def short(store: OnlineStore, owner: Owner, wait_seconds: float = 0) -> StoreLock:
+    return StoreLock(store, owner, lease_seconds=LEASE_SECONDS, wait_seconds=wait_seconds)
 
 
 @contextmanager
 def taken(taker: StoreLock) -> Iterator[StoreLock]:
-    taker.take(LOG)
+    taker.acquire(LOG)
     try:
         yield taker
     finally:
@@ -68,8 +68,8 @@ def test_one_owner_at_a_time(store: OnlineStore, online: redis.Redis) -> None:
     with taken(short(store, A)) as held:
         time.sleep(2 * LEASE_SECONDS)
         with pytest.raises(StoreError) as refused:
-            short(store, B).take(LOG)
-        held.require()
+            short(store, B).acquire(LOG)
+        held.require_held()
         held.confirm()
     for part in ("run a on", socket.gethostname(), str(os.getpid()), "terminate it"):
         assert part in str(refused.value)
@@ -82,7 +82,7 @@ def test_waiting_says_for_whom(store: OnlineStore, online: redis.Redis, caplog: 
     """One line, however long it takes."""
     caplog.set_level(logging.INFO, LOG.name)
     online.set(KEY, "run z on another.host (process 7)", px=1200)
-    with taken(short(store, B, patience_seconds=10)):
+    with taken(short(store, B, wait_seconds=10)):
         assert [record.message.count("run z on another.host") for record in caplog.records] == [1]
 
 
@@ -90,7 +90,7 @@ def test_processes_of_a_run_share_it(store: OnlineStore, online: redis.Redis) ->
     """The second process of a run enters, and leaves the lock to the first."""
     with taken(short(store, A)) as first:
         second = short(store, A)
-        assert second.take(LOG) is False
+        assert second.acquire(LOG) is False
         second.release()
         first.confirm()
     assert not online.exists(KEY)
@@ -105,8 +105,8 @@ def test_runs_of_a_backfill_share_it(store: OnlineStore, online: redis.Redis) ->
             pass
         one.confirm()
     with pytest.raises(StoreError, match="backfill abc"):
-        short(store, A).take(LOG)
-    with taken(short(store, A, patience_seconds=5 * LEASE_SECONDS)):
+        short(store, A).acquire(LOG)
+    with taken(short(store, A, wait_seconds=5 * LEASE_SECONDS)):
         pass
 
 
@@ -122,7 +122,7 @@ def test_a_lost_lock_is_noticed(store: OnlineStore, online: redis.Redis, found: 
                 online.delete(KEY)
             with pytest.raises(StoreError, match=f"run a lost the lock .*{reason}"):
                 notice(held)
-                held.require()
+                held.require_held()
         assert text(online) == found
         online.delete(KEY)
 
@@ -131,12 +131,12 @@ def test_a_store_out_of_reach_ends_the_lease() -> None:
     """Before: held. The server is gone for longer than the lease: the holder may not go on."""
     with redis_server() as port:
         held = short(OnlineStore(url=f"redis://127.0.0.1:{port}"), A)
-        held.take(LOG)
-        held.require()
+        held.acquire(LOG)
+        held.require_held()
     time.sleep(1.5 * LEASE_SECONDS)
     with pytest.raises(StoreError, match="ran out"):
-        held.require()
-    held.leave()
+        held.require_held()
+    held.stop_renewing()
 
 
 def test_what_a_suspended_run_has_still_to_send_is_lost(store: OnlineStore, online: redis.Redis) -> None:
@@ -147,8 +147,8 @@ def test_what_a_suspended_run_has_still_to_send_is_lost(store: OnlineStore, onli
     port = online.connection_pool.connection_kwargs["port"]
     others = [redis.Redis(port=port, password=PASSWORD, client_name=name, db=db) for name, db in names.items()]
     first = StoreLock(store, A, lease_seconds=0.05)
-    first.take(LOG)
-    first.leave()  # as one that is suspended, it renews nothing
+    first.acquire(LOG)
+    first.stop_renewing()  # as one that is suspended, it renews nothing
     with store.bulk(name=A.connection) as connection:
         assert all(other.ping() for other in others)
         time.sleep(0.1)
@@ -178,7 +178,7 @@ def test_a_run_frees_the_store(make_parquet: MakeWarehouse, online: redis.Redis,
 def test_a_run_that_may_not_have_the_store_leaves_it_alone(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0)
     online.set(KEY, "run z on another.host (process 7)")
     with pytest.raises(StoreError, match=r"seeded by run z on another\.host"):
         seed(make_parquet(ROWS), store)
@@ -341,11 +341,11 @@ import logging, os, signal
 from feature_seed.store.lock import Owner, StoreLock
 from feature_seed.store.online_store import OnlineStore
 store = OnlineStore(url="redis://127.0.0.1:{redis_port}", password="{PASSWORD}")
-StoreLock(store, Owner("run a", False), lease_seconds=2).take(logging.getLogger())
+StoreLock(store, Owner("run a", False), lease_seconds=2).acquire(logging.getLogger())
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     with pytest.raises(StoreError, match="run a on"):
-        short(store, B).take(LOG)
-    with taken(short(store, B, patience_seconds=4)):
+        short(store, B).acquire(LOG)
+    with taken(short(store, B, wait_seconds=4)):
         assert text(online).startswith("run b on")

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 Seen = TypeVar("Seen")
 
-_EVERY_SECONDS = 0.05
+_INTERVAL_SECONDS = 0.05
 
 # 127.0.0.1 and ::1, as the kernel writes them.
 _LOOPBACK = ("0100007F:", "00000000000000000000000001000000:")
@@ -40,7 +40,7 @@ def watched(
         )
         while run.poll() is None:
             seen.append(look(list(_session(run.pid))))
-            time.sleep(_EVERY_SECONDS)
+            time.sleep(_INTERVAL_SECONDS)
         printed.seek(0)
         return Watched(run.returncode, printed.read(), seen)
 

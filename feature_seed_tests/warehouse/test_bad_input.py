@@ -221,7 +221,7 @@ def test_values(make_warehouse: MakeWarehouse, online: redis.Redis, store: Onlin
         "amount beyond 1e100": 7,
     }
     assert found["gold_transactions.coordinates"].severity == dg.AssetCheckSeverity.WARN
-    assert found["gold_transactions.coordinates"].metadata["off_globe"].value == 2 * len(OFF_GLOBE)
+    assert found["gold_transactions.coordinates"].metadata["out_of_range"].value == 2 * len(OFF_GLOBE)
     says = str(found["gold_transactions.coordinates"].description)
     assert says.startswith("12 rows have a latitude beyond 90 degrees or a longitude beyond 180")
     assert len(str(found["gold_transactions.duplicate_transactions"].description)) < 1000
@@ -313,9 +313,9 @@ def test_types(
     """Zeros are ids. FixedStrings are without the NULs that fill them up, and nothing but NULs is no id."""
     rows = [Row(*one) for one in values]
     warehouse = make_warehouse([replace(row, **padded(row, types)) for row in rows], **types)
-    off_globe = sum(abs(lat or 0) > 90 or abs(lon) > 180 for *_, lat, lon in values)
+    out_of_range = sum(abs(lat or 0) > 90 or abs(lon) > 180 for *_, lat, lon in values)
     found = holds(warehouse, store, online, rows, ["coordinates"])
-    assert found["gold_transactions.coordinates"].metadata["off_globe"].value == off_globe > 0
+    assert found["gold_transactions.coordinates"].metadata["out_of_range"].value == out_of_range > 0
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_a_transaction_that_is_there_twice(
     found = holds(make_warehouse(rows), store, online, rows, ["duplicate_transactions"])
     found = found["gold_transactions.duplicate_transactions"]
     assert found.severity == dg.AssetCheckSeverity.WARN
-    assert found.metadata["repeated"].value == len(rows) - 44 == 86
+    assert found.metadata["duplicates"].value == len(rows) - 44 == 86
     assert "86 rows repeat a transaction id, for example 't" in str(found.description)
     first = features(online)
     online.flushall()

@@ -89,7 +89,7 @@ def endpoint() -> Iterator[ClickHouseServer]:
 def gold(endpoint: ClickHouseServer, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
     """A small gold whose answers come in hundreds of blocks, and no more patience than a test has."""
     monkeypatch.setitem(stream.SETTINGS, "group_by_two_level_threshold", 10)
-    monkeypatch.setattr(failures, "PAUSES", (0.01, 0.1))
+    monkeypatch.setattr(failures, "RETRY_DELAYS", (0.01, 0.1))
     endpoint.play("none")
     return at(endpoint.port)
 
@@ -117,7 +117,7 @@ def history(gold: Warehouse, *shards: str) -> FeatureStream:
 
 
 def delivered(read: FeatureStream) -> int:
-    with read.ahead(1) as blocks:
+    with read.prefetched(1) as blocks:
         return sum(len(block.keys) for block in blocks)
 
 
@@ -256,7 +256,7 @@ def test_server_that_is_killed_and_started_again(gold: Warehouse, tmp_path: Path
         with (
             nothing_left(),
             pytest.raises(WarehouseError, match=f"127.0.0.1:{port} {BROKE_OFF}"),
-            history(mortal).ahead(1) as blocks,
+            history(mortal).prefetched(1) as blocks,
         ):
             next(blocks)
             os.kill(first.pid, 9)
@@ -268,7 +268,7 @@ def test_server_that_is_killed_and_started_again(gold: Warehouse, tmp_path: Path
     done: list[int] = []
     reader = threading.Thread(target=lambda: done.append(delivered(history(at(port)))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(failures, "PAUSES", (0.2,) * 100)
+        patch.setattr(failures, "RETRY_DELAYS", (0.2,) * 100)
         reader.start()
         with clickhouse_server("seeder", PASSWORD, setup, port):
             reader.join(20)
@@ -295,8 +295,8 @@ def test_trying_again_has_an_end(endpoint: ClickHouseServer, gold: Warehouse) ->
     started = time.monotonic()
     with nothing_left(), within(5), pytest.raises(WarehouseError, match=r"127.0.0.1.* cannot be reached.* 503"):
         delivered(history(gold))
-    assert sum(failures.PAUSES) < time.monotonic() - started
-    assert endpoint.played() == 3 * (1 + len(failures.PAUSES))  # three times each by clickhouse-connect
+    assert sum(failures.RETRY_DELAYS) < time.monotonic() - started
+    assert endpoint.played() == 3 * (1 + len(failures.RETRY_DELAYS))  # three times each by clickhouse-connect
 
 
 @pytest.mark.parametrize(
@@ -310,14 +310,14 @@ def test_trying_again_has_an_end(endpoint: ClickHouseServer, gold: Warehouse) ->
 def test_what_is_refused_is_not_tried_again(
     gold: Warehouse, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], says: str
 ) -> None:
-    monkeypatch.setattr(failures, "PAUSES", (20.0,))
+    monkeypatch.setattr(failures, "RETRY_DELAYS", (20.0,))
     with within(10), pytest.raises(WarehouseError, match=says):
         gold.model_copy(update=changes).profile()
 
 
 def test_syntax_error_is_not_tried_again(gold: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     gold.profile()
-    monkeypatch.setattr(failures, "PAUSES", (20.0,))
+    monkeypatch.setattr(failures, "RETRY_DELAYS", (20.0,))
     monkeypatch.setattr(entity.Entity, "commands", lambda *_, **__: "SELECT (")
     with within(10), pytest.raises(WarehouseError, match="SYNTAX_ERROR"):
         delivered(history(gold))
@@ -350,7 +350,7 @@ def long(endpoint: ClickHouseServer) -> Warehouse:
 
 def pausing(read: FeatureStream, seconds: float) -> int:
     """How many entities a reader gets that takes a block, and the others after a pause."""
-    with read.ahead(1) as blocks:
+    with read.prefetched(1) as blocks:
         taken = len(next(blocks).keys)
         time.sleep(seconds)
         return taken + sum(len(block.keys) for block in blocks)
@@ -384,7 +384,7 @@ def test_reading_on_ends_with_the_pass(
     several = at(endpoint.port, pass_bytes=80_000)
     several.profile()
     endpoint.play("none", times=100)
-    with history(several).ahead(1) as blocks:
+    with history(several).prefetched(1) as blocks:
         next(blocks)
         time.sleep(1)
         assert endpoint.played() == 1
@@ -414,7 +414,7 @@ def test_reader_that_leaves_is_not_served_again(endpoint: ClickHouseServer, gold
     """The first block is still waited for when the reader leaves: nothing tries to ask for it again."""
     gold.profile()
     endpoint.play("stall", after=0, times=100)
-    with nothing_left(), within(5), history(gold).ahead(1):
+    with nothing_left(), within(5), history(gold).prefetched(1):
         time.sleep(0.5)
     assert endpoint.played() == 1
     assert wait_until_left(endpoint)

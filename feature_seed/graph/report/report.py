@@ -10,14 +10,14 @@ import dagster as dg
 import redis
 
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.readiness import Seeded
+from feature_seed.graph.readiness import ShardLoad
 from feature_seed.graph.report.pictures import available, pictures
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
 
-_TOGETHER = "Cards are loaded whole: kept newer, what was sent and the seconds are of both of their features."
+_NOTE = "Cards are loaded whole: kept newer, what was sent and the seconds are of both of their features."
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Load:
     memory_per_entity: float | None
 
     @classmethod
-    def of(cls, feature: str, seeded: Mapping[str, Seeded], memory_per_entity: float | None) -> "Load":
+    def of(cls, feature: str, seeded: Mapping[str, ShardLoad], memory_per_entity: float | None) -> "Load":
         """Every shard tells of the whole run that loaded it: what a run did counts once."""
         runs = {one.run_id: one.metadata for one in seeded.values()}.values()
         return cls(
@@ -58,7 +58,7 @@ class Load:
 
 
 def report(
-    client: redis.Redis, warehouse: Warehouse, layout: Layout, loads: Mapping[str, Mapping[str, Seeded]]
+    client: redis.Redis, warehouse: Warehouse, layout: Layout, loads: Mapping[str, Mapping[str, ShardLoad]]
 ) -> dg.MarkdownMetadataValue:
     """Markdown with a table of the loads by feature and, where matplotlib is installed, four pictures: some 120 KB.
 
@@ -71,7 +71,7 @@ def report(
         for name, seeded in loads.items()
     ]
     return dg.MetadataValue.md(
-        "\n\n".join([_source(warehouse.gold_table, loads), _table(done), _TOGETHER, _images(warehouse, layout)])
+        "\n\n".join([_source(warehouse.gold_table, loads), _table(done), _NOTE, _images(warehouse, layout)])
     )
 
 
@@ -97,7 +97,7 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
         return sum(size or 0 for size in pipeline.execute()) / len(ids)
 
 
-def _source(gold_table: str, loads: Mapping[str, Mapping[str, Seeded]]) -> str:
+def _source(gold_table: str, loads: Mapping[str, Mapping[str, ShardLoad]]) -> str:
     """What was loaded, which gold may be past: all of it is from one version."""
     gold = next(one.metadata for seeded in loads.values() for one in seeded.values())
     newest = datetime.fromtimestamp(gold["watermark"], timezone.utc)

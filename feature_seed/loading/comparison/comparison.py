@@ -12,7 +12,7 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import Key
-from feature_seed.errors import shown
+from feature_seed.errors import printable
 from feature_seed.features.feature import Feature
 from feature_seed.loading.comparison.state import PROGRESS, State, difference, gold_state, is_ahead, stored
 from feature_seed.loading.stream import Layout
@@ -76,7 +76,7 @@ class Comparison:
                 gold = gold_state(row, self.layout)
                 ahead = [key for key in self.feature.keys if is_ahead(gold, store, key)]
                 found = (
-                    f"{shown(self._name(key, row['id']))} {text}"
+                    f"{printable(self._name(key, row['id']))} {text}"
                     for key in self.feature.keys
                     if key not in ahead and (text := difference(gold[key], store[key]))
                 )
@@ -96,16 +96,16 @@ class Comparison:
     def _name(self, key: Key, entity_id: bytes) -> bytes:
         return key.of(entity_id, tags=self.layout.key_tags)
 
-    def met(self, limit: int) -> dict[bytes, bytes]:
+    def scanned_keys(self, limit: int) -> dict[bytes, bytes]:
         """Some of the feature's keys in the store, of at most `limit` entities, with the id in each."""
         pattern = self.feature.keys[0].template.partition("{}")[0] + "*"
-        met: dict[bytes, bytes] = {}
+        found: dict[bytes, bytes] = {}
         nodes = primaries(self.store)
         for name in (one for node in nodes for one in _scan(node, pattern, ceil(_SCAN_CALLS / len(nodes)))):
             if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
-                met[name] = entity_id
-        looked_up = set(islice(dict.fromkeys(met.values()), limit))
-        return {name: entity_id for name, entity_id in met.items() if entity_id in looked_up}
+                found[name] = entity_id
+        looked_up = set(islice(dict.fromkeys(found.values()), limit))
+        return {name: entity_id for name, entity_id in found.items() if entity_id in looked_up}
 
     def _id_in(self, name: bytes) -> bytes | None:
         """The id in a key of the feature, empty where the layout's tags are missing; None in another key."""
@@ -118,7 +118,7 @@ class Comparison:
         return None
 
 
-def portion(size: int | None, entities: int, transactions: int) -> tuple[float, int]:
+def sample_share(size: int | None, entities: int, transactions: int) -> tuple[float, int]:
     """Which share of the entities is compared when `size` of them are asked for, and in how many slices."""
     if size is None:
         compared = float(entities)

@@ -20,7 +20,7 @@ from feature_seed.contract import (
     Transaction,
     Welford,
 )
-from feature_seed.errors import shown
+from feature_seed.errors import printable
 from feature_seed.loading.stream import Layout
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -40,7 +40,7 @@ PROGRESS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Near:
+class Approximate:
     """A sum of floats; the same as another that rounding moved by a billionth, or by `slack`."""
 
     value: float
@@ -87,7 +87,11 @@ def _stats(amounts: Sequence[float]) -> dict[str, Any]:
     m2 = math.fsum((amount - mean) * (amount - mean) for amount in amounts)
     # Amounts that cancel leave a mean, and equal ones an M2, of nothing but rounding.
     slack = 1e-12 * max(map(abs, amounts))
-    return {"count": len(amounts), "mean": Near(mean, slack), "M2": Near(m2, len(amounts) * slack * slack)}
+    return {
+        "count": len(amounts),
+        "mean": Approximate(mean, slack),
+        "M2": Approximate(m2, len(amounts) * slack * slack),
+    }
 
 
 def stored(key: Key, reply: Any) -> Mapping[str, Any]:
@@ -124,6 +128,8 @@ def difference(gold: Mapping[str, Any], store: Mapping[str, Any]) -> str:
         return f"cannot be read: {type(store['']).__name__} {store['']}"
     for field in [*gold, *store]:
         if field not in store or field not in gold or gold[field] != store[field]:
-            ours, theirs = (shown(repr(side[field]).encode()) if field in side else "nothing" for side in (gold, store))
+            ours, theirs = (
+                printable(repr(side[field]).encode()) if field in side else "nothing" for side in (gold, store)
+            )
             return f"{field}: gold has {ours}, the store {theirs}"
     return ""

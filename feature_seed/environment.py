@@ -45,6 +45,10 @@ VARIABLES = {
     "FEATURE_SEED_KEY_TAGS": ("`1`: braces around ids, one Redis Cluster slot per card", "`0`"),
     "FEATURE_SEED_MAX_REJECTED": ("share of gold rows, 0 to 1, that may be rejected before the run is blocked", "`0`"),
     "FEATURE_SEED_MAX_AGE_HOURS": ("age of the newest transaction at which the run is blocked", "age is reported only"),
+    "FEATURE_SEED_WATERMARK_LAG": (
+        "for how many seconds before a run begins gold may lack rows: the run does not read these seconds",
+        "`0`",
+    ),
     "FEATURE_SEED_SAMPLE": ("entities of each feature that a run compares with gold, or `all`", "`1000`"),
     "FEATURE_SEED_ALERT_WEBHOOK": ("where a failed run is posted to as JSON", "failures are only logged"),
     "FEATURE_SEED_ON_CONFLICT": ("`keep_newer` or `overwrite`", "`keep_newer`"),

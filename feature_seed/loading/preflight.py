@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "EVALSHA": (_NO_SCRIPT, "1", READY.pattern),
     "EXISTS": (READY.pattern,),
     "GET": (READY.pattern,),
+    "HDEL": (READY.pattern, "state"),
     "HGETALL": (READY.pattern,),
     "HMGET": (READY.pattern, "state"),
     "HSET": (READY.pattern, "state", ""),
@@ -48,12 +49,12 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "SCAN": ("0",),
     "SCRIPT LOAD": ("return 1",),
     "SET": (READY.pattern, ""),
+    "TIME": (),
 }
 
-# The same of a cluster, of waiting for replicas, and of probes.
+# The same of a cluster, and of waiting for replicas.
 _CLUSTER_COMMANDS = {"ASKING": (), "CLUSTER SLOTS": (), "COMMAND": ()}
 _WAIT_COMMANDS = {"WAIT": ("0", "1")}
-_PROBE_COMMANDS = {"TIME": ()}
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,15 @@ class Server:
         return ""
 
 
-def examine(client: redis.Redis, store: OnlineStore, *, probed: bool = False) -> Server:
-    """What the store is, all its primaries together; `probed` when loads watch how long it takes to answer.
+def examine(client: redis.Redis, store: OnlineStore) -> Server:
+    """What the store is, all its primaries together.
 
     Raises:
         StoreError: a replica, a node of a cluster, too old, or its user lacks a right; with what to do.
     """
     clustered = _CLUSTER_COMMANDS if isinstance(store, ClusterStore) else {}
-    waited, probes = _WAIT_COMMANDS if store.wait_replicas else {}, _PROBE_COMMANDS if probed else {}
-    needed = {**COMMANDS, **clustered, **waited, **probes}
+    waited = _WAIT_COMMANDS if store.wait_replicas else {}
+    needed = {**COMMANDS, **clustered, **waited}
     return Server.together([_examine(primary, store, needed) for primary in primaries(client)])
 
 

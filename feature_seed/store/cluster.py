@@ -14,6 +14,7 @@ from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, 
 
 from feature_seed.environment import flag, home, number, secret
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
+from feature_seed.features.outcome import Outcome
 from feature_seed.store.block import Block
 from feature_seed.store.cluster_node import (
     FAILOVER_SECONDS,
@@ -129,7 +130,7 @@ class ClusterConnection:
         self._resend_at = 0.0
         self.resent = 0
         self.shards: Counter[int] = Counter()
-        self.kept = 0
+        self.outcome = Outcome()
         self.commands = 0
         self.bytes = 0
         self.replication_offsets: Mapping[str, int] = {}
@@ -254,7 +255,7 @@ class ClusterConnection:
                 position = one.confirm()
             positions[position.id] = max(position.offset, positions.get(position.id, 0))
             self.shards.update(one.shards)
-            self.kept += one.kept
+            self.outcome.merge(one.outcome)
             self.commands += one.commands
             self.bytes += one.bytes
         self.replication_offsets = positions

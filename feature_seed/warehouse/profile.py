@@ -17,9 +17,8 @@ class Profile:
         rows: up to the watermark, and those that are rejected.
         rejected: of them, those that cannot be used.
         cards, customers: how many the usable rows name, exact but for hashes that collide.
-        recent: usable rows of the day before the watermark.
         unread: usable rows after the watermark.
-        newest: time of the newest usable row, after the watermark or not.
+        oldest, newest: times of the first and the last usable row, after the watermark or not.
         until: the watermark in microseconds since 1970.
         identity: of what was looked at.
     """
@@ -28,8 +27,8 @@ class Profile:
     rejected: int
     cards: int
     customers: int
-    recent: int
     unread: int
+    oldest: datetime
     newest: datetime
     until: int
     identity: Identity
@@ -51,6 +50,11 @@ class Profile:
     def readable(self) -> dict[str, int | bool]:
         """By which the SQL chooses what is read: rows up to the watermark, looked at one by one if any was rejected."""
         return {"until": self.until, "all_valid": not self.rejected}
+
+    @property
+    def daily(self) -> float:
+        """Usable rows a day, on average."""
+        return (self.rows - self.rejected) / max((self.newest - self.oldest) / timedelta(days=1), 1)
 
     def entities(self, column: str) -> int:
         """How many an id column names: `card_id` or `customer_id`."""

@@ -9,8 +9,6 @@ SELECT
         sipHash64(customer_id), valid AND toUnixTimestamp64Micro(assumeNotNull(timestamp)) <= {latest:Int64}
     ) AS customers,
     countIf(valid AND toUnixTimestamp64Micro(assumeNotNull(timestamp)) > {latest:Int64}) AS unread,
-    countIf(
-        valid AND toUnixTimestamp64Micro(assumeNotNull(timestamp)) > {latest:Int64} - 86400000000
-    ) AS recent,
+    assumeNotNull(minIf(timestamp, valid)) AS oldest,
     assumeNotNull(maxIf(timestamp, valid)) AS newest
 FROM gold

@@ -49,7 +49,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Entity:
-    """What the store says of a card and its customer. `history` has ids, oldest first; `left` is of card and customer."""
+    """What the store says of a card and its customer. `history` has ids, oldest first."""
 
     history: tuple[str, ...] = ()
     place: tuple[float, float] | None = None
@@ -168,7 +168,11 @@ def card_rule(
     unrecorded: dict[str, Event] = {}
     for element in listed:
         event = read_element(element)
-        if event and max(watermarks) < event.millis <= now + HOUR * 1000 and event.id not in {*after, *in_gold, *unrecorded}:
+        if (
+            event
+            and max(watermarks) < event.millis <= now + HOUR * 1000
+            and event.id not in {*after, *in_gold, *unrecorded}
+        ):
             unrecorded[event.id] = event
     return [*after.values(), *unrecorded.values()], len(unrecorded)
 

@@ -50,5 +50,6 @@ def _keys(expected: Expected, tags: bool) -> set[bytes]:
         return {start + before + one + after + end for one in ids}
 
     located = [card_id for card_id, card in expected.cards.items() if card.location is not None]
-    cards = (names(f"card:*:{kind}", expected.cards) for kind in ("history", "last_ts", "seq", "seeded"))
-    return set().union(*cards, names("card:*:loc", located), names("cust:*:stats", expected.customers))
+    cards = (names(f"card:*:{kind}", expected.cards) for kind in ("history", "last_ts", "seq", "seed"))
+    customers = (names(f"cust:*:{kind}", expected.customers) for kind in ("stats", "seed"))
+    return set().union(*cards, names("card:*:loc", located), *customers)

@@ -172,7 +172,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class State:
-    """All that a scorer needs for an event: the card, its customer, and up to when gold is in the store, if it is."""
+    """All that a scorer needs for an event."""
 
     card: Card | None
     customer: Welford | None
@@ -229,12 +229,10 @@ def apply_event(
 ) -> Any:
     """Move a card and its customer on by one transaction, once however often it is sent: what was Applied.
 
-    `redis` may be a pipeline to send many events at a time; their answers are then what it executes to. `watermark` is
-    `Ready.unix` as the reader of the stream read it when the stream began. With `tags`, as Redis Cluster needs them,
-    card and customer are in different slots: one step each. What is not recorded is applied again when it is sent again.
-
-    Raises:
-        redis.ResponseError: Redis refuses what can be no event; nothing was changed.
+    `redis` may be a pipeline: it executes to the answers. `watermark` is `Ready.unix` as the stream's reader read it when
+    the stream began. With `tags`, as Redis Cluster needs them, card and customer are one step each, since their slots
+    differ. An event that is not recorded is applied each time it is sent. What can be no event Redis refuses with an
+    error, redis.ResponseError, and nothing changes.
     """
     card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED)]
     customer = [key.of(customer_id, tags=tags) for key in (CUSTOMER_STATS, CUSTOMER_SEED)]
@@ -260,8 +258,7 @@ def apply_event(
     return awaited() if isawaitable(steps[0]) else _applied(steps)
 
 
-def _applied(answers: Sequence[Any]) -> Any:
-    """Nothing of a pipeline: it answers when it is executed."""
+def _applied(answers: Sequence[Any]) -> Any:  # nothing of a pipeline, which answers when it is executed
     texts = [_text(one) for answer in answers if isinstance(answer, list) for one in answer]
     return Applied(*texts) if texts else None
 

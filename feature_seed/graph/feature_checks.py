@@ -25,7 +25,7 @@ _EXAMPLES = 10
 
 _CHECKS = {
     "entity_count": "Every shard was given as many entities as gold has.",
-    "parity": "A sample of entities, another one in every run, is in the store as gold and the recorded events after it make it.",
+    "parity": "A sample of entities, another one in every run, is in the store as gold and the events after it make it.",
     "unknown_entities": "Gold knows the entities of the keys in the store, unless a scorer has met new ones since.",
 }
 

@@ -164,8 +164,8 @@ def _selected_assets(context: dg.OutputContext, entity: Entity) -> list[dg.Asset
 def _warn_of_going_back(context: dg.OutputContext, mark: Mark, profile: Profile) -> None:
     if mark.before and mark.goes_back:
         context.log.warning(
-            f"The watermark goes back from {mark.before.watermark} to {profile.watermark.isoformat()}: the store forgets "
-            "what gold had in between. Start the stream again at the watermark that feature_seed:ready has now"
+            f"The watermark goes back from {mark.before.watermark} to {profile.watermark.isoformat()}: the store "
+            "forgets what gold had in between. Start the stream again at the watermark that feature_seed:ready has now"
         )
 
 

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import redis
 
-from feature_seed.contract import READY, read_card, read_customer
+from feature_seed.contract import READY, Ready, read_card, read_customer, read_ready
 from feature_seed_tests.support.expected import Expected
 
 
@@ -26,6 +27,12 @@ def dump(client: redis.Redis, *, but: tuple[bytes, ...] = ()) -> dict[bytes, obj
 def features(client: redis.Redis) -> dict[bytes, object]:
     """The same of all entities, without the keys that name each run."""
     return dump(client, but=(b"feature_seed:",))  # nor looked at: the lock may run out from one command to the next
+
+
+def said(client: redis.Redis) -> Ready | None:
+    """What the store says of itself, but for the load that is under way or was broken off."""
+    ready = read_ready(client)
+    return ready and replace(ready, loading="")
 
 
 def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:

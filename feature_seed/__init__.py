@@ -1,4 +1,4 @@
-"""feature_seed: a Dagster asset graph that gives a real-time fraud scorer its memory.
+"""feature_seed: a Dagster asset graph that loads a real-time fraud scorer's features from ClickHouse into Redis.
 
 `defs` is what Dagster loads. It is made on first use: a scorer can import `feature_seed.contract` without Dagster.
 """

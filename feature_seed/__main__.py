@@ -1,4 +1,4 @@
-"""`python -m feature_seed`: look at what was seeded, wait until it is, and empty the local store."""
+"""`python -m feature_seed`: look at what was seeded, wait until the store is ready, or empty the local store."""
 
 import argparse
 import sys
@@ -16,9 +16,13 @@ from feature_seed.store.online_store import OnlineStore
 
 _POLL_SECONDS = 1.0
 
+_PURPOSE = "Look at what was seeded, wait until the store is ready, or empty the local store."
+
+_PURPOSE = "Look at what was seeded, wait until the store is ready, or empty the local store."
+
 
 def show(kind: str, entity_id: str) -> int:
-    """Print an entity's state as the scorer reads it; 1 when the store does not know it."""
+    """Print an entity's state as the scorer reads it. Return 1 if the store does not know the entity."""
     read = {"card": read_card, "customer": read_customer}[kind]
     store = _store()
     with store.client() as redis:
@@ -43,7 +47,7 @@ def _rows(value: Any) -> str:
 
 
 def wait(timeout: float) -> int:
-    """Return 0 once the store is ready, 1 when it is not within `timeout` seconds; one that starts up is waited for."""
+    """Return 0 once the store is ready, 1 if it is not within `timeout` seconds. Waits for a store that is starting."""
     store = _store()
     deadline = time.monotonic() + timeout
     while reason := _not_ready(store):
@@ -55,7 +59,7 @@ def wait(timeout: float) -> int:
 
 
 def _not_ready(store: OnlineStore) -> str:
-    """Why not, or nothing when it is."""
+    """Why the store is not ready, or an empty text if it is."""
     try:
         with store.client() as redis:
             ready = read_ready(redis)
@@ -67,7 +71,7 @@ def _not_ready(store: OnlineStore) -> str:
 
 
 def empty() -> int:
-    """Stop the local Redis and forget what it held; a store that REDIS_URL names is never emptied."""
+    """Stop the local Redis and delete what it held. A store that REDIS_URL names is never emptied."""
     store = _store()
     if store.url is not None:
         print("REDIS_URL names a store of yours: empty it yourself", file=sys.stderr)
@@ -82,14 +86,16 @@ def _store() -> OnlineStore:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m feature_seed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m feature_seed", description=_PURPOSE)
     commands = parser.add_subparsers(dest="command", required=True)
-    show_parser = commands.add_parser("show", help="print the seeded state of a card or a customer")
+    show_parser = commands.add_parser("show", help="print the state of a card or a customer, as a scorer reads it")
     show_parser.add_argument("kind", choices=["card", "customer"])
     show_parser.add_argument("id")
-    wait_parser = commands.add_parser("wait", help="return when the store is ready for a scorer")
-    wait_parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
-    commands.add_parser("empty", help="stop the local Redis and forget what it held")
+    wait_parser = commands.add_parser("wait", help="wait until the store is ready for a scorer")
+    wait_parser.add_argument(
+        "--timeout", type=float, default=600, metavar="SECONDS", help="give up after this time (600)"
+    )
+    commands.add_parser("empty", help="stop the local Redis and delete what it held")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The Redis contract: every key that feature_seed writes and a scorer reads, and how values are encoded and moved on.
+"""The Redis contract: every key that feature_seed writes and a scorer reads, and how values are encoded and updated.
 
 Standard library alone, so that a scorer can import it without Dagster or ClickHouse, or copy it and `features/events`.
 Every function takes a `redis.Redis`, decoding its responses or not, or one of `redis.asyncio`: then await its result.

@@ -1,4 +1,4 @@
-"""The environment: every variable, checked before anything is connected to."""
+"""The environment: every variable, checked before any connection is made."""
 
 import os
 from collections.abc import Sequence
@@ -13,52 +13,61 @@ Choice = TypeVar("Choice", bound=str)
 
 # Name, meaning, and what holds when it is unset.
 VARIABLES = {
-    "CLICKHOUSE_HOST": ("the warehouse", "ClickHouse embedded in the process (chdb)"),
-    "CLICKHOUSE_PORT": ("its HTTP port", "8123, with `CLICKHOUSE_SECURE` 8443"),
+    "CLICKHOUSE_HOST": ("host of the ClickHouse server", "ClickHouse runs embedded in the process (chdb)"),
+    "CLICKHOUSE_PORT": ("its HTTP port", "8123, or 8443 with `CLICKHOUSE_SECURE`"),
     "CLICKHOUSE_USER": ("its user", "`default`"),
-    "CLICKHOUSE_PASSWORD": ("the user's password", "none"),
-    "CLICKHOUSE_DATABASE": ("gold's database", "`default`"),
-    "CLICKHOUSE_SECURE": ("`1`: over TLS", "`0`"),
-    "CLICKHOUSE_CA": ("file of the authority that signed its certificate", "those that Python trusts"),
-    "CLICKHOUSE_VERIFY": ("`0`: any certificate will do", "`1`"),
-    "FEATURE_SEED_GOLD_TABLE": ("gold table", "`fact_transactions_gold`"),
-    "FEATURE_SEED_GOLD_PARQUET": ("gold snapshot (path or glob) for the embedded engine", "a generated sample"),
-    "FEATURE_SEED_PASS_MB": (
-        "memory for what ClickHouse collects of cards or customers at a time; with less of it, gold is read more often",
-        "`540`",
+    "CLICKHOUSE_PASSWORD": ("password of the user", "none"),
+    "CLICKHOUSE_DATABASE": ("database of the gold table", "`default`"),
+    "CLICKHOUSE_SECURE": ("`1`: connect over TLS", "`0`"),
+    "CLICKHOUSE_CA": (
+        "file of the authority that signed the server's certificate",
+        "the authorities that Python trusts",
     ),
-    "REDIS_URL": (
-        "the feature store: `redis://`, `rediss://`, `unix://`",
-        "a Redis server of its own under `FEATURE_SEED_HOME`",
+    "CLICKHOUSE_VERIFY": ("`0`: accept any certificate", "`1`"),
+    "FEATURE_SEED_GOLD_TABLE": ("name of the gold table", "`fact_transactions_gold`"),
+    "FEATURE_SEED_GOLD_PARQUET": (
+        "path or glob of Parquet files to read in place of a gold table",
+        "a generated sample",
     ),
-    "REDIS_PASSWORD": ("its password, kept out of the URL", "none"),
-    "REDIS_CLUSTER": ("`1`: a Redis Cluster, of which `REDIS_URL` names a node; needs key tags", "`0`"),
-    "FEATURE_SEED_HOME": ("local files", "`.feature_seed`"),
+    "FEATURE_SEED_PASS_MB": ("memory of one pass over gold in ClickHouse; less memory means more passes", "`540`"),
+    "REDIS_URL": ("the store: `redis://`, `rediss://` or `unix://`", "a local Redis under `FEATURE_SEED_HOME`"),
+    "REDIS_PASSWORD": ("its password, so that it is not in the URL", "none"),
+    "REDIS_CLUSTER": ("`1`: `REDIS_URL` names a node of a Redis Cluster; needs `FEATURE_SEED_KEY_TAGS=1`", "`0`"),
+    "FEATURE_SEED_HOME": ("folder of the sample and the local Redis", "`.feature_seed`"),
     "FEATURE_SEED_WAIT_REPLICAS": (
-        "replicas of each primary that must have a load before it is done, 0 to 5",
-        "`0`: replication is not waited for",
+        "how many replicas of each primary must have a load before it is done, 0 to 5",
+        "`0`: a load waits for none",
     ),
-    "FEATURE_SEED_SHARDS": ("partitions, 1 to 256", "`16`"),
-    "FEATURE_SEED_SHARDS_PER_RUN": ("partitions that a run of a backfill seeds", "all of them in one run"),
-    "FEATURE_SEED_HISTORY_LENGTH": ("transactions kept per card, 1 to 1000", "`10`"),
+    "FEATURE_SEED_SHARDS": ("number of shards, which are Dagster's partitions, 1 to 256", "`16`"),
+    "FEATURE_SEED_SHARDS_PER_RUN": ("shards in one run of a backfill", "all of them"),
+    "FEATURE_SEED_HISTORY_LENGTH": ("transactions in a card's history, 1 to 1000", "`10`"),
     "FEATURE_SEED_HISTORY_ORDER": ("`oldest_first`, or `newest_first` for scorers that LPUSH", "`oldest_first`"),
-    "FEATURE_SEED_KEY_TAGS": ("`1`: braces around ids, one Redis Cluster slot per card", "`0`"),
-    "FEATURE_SEED_MAX_REJECTED": ("share of gold rows, 0 to 1, that may be rejected before the run is blocked", "`0`"),
-    "FEATURE_SEED_MAX_AGE_HOURS": ("age of the newest transaction at which the run is blocked", "age is reported only"),
+    "FEATURE_SEED_KEY_TAGS": ("`1`: write ids in braces, so that a card has one Redis Cluster slot", "`0`"),
+    "FEATURE_SEED_MAX_REJECTED": (
+        "share of gold's rows, 0 to 1, that may be rejected; more of them block the run",
+        "`0`",
+    ),
+    "FEATURE_SEED_MAX_AGE_HOURS": (
+        "age of gold's newest transaction above which the run is blocked",
+        "any age is accepted",
+    ),
     "FEATURE_SEED_WATERMARK_LAG": (
-        "for how many seconds before a run begins gold may lack rows: the run does not read these seconds",
+        "seconds before the start of a run for which gold may still lack rows; the run does not read them",
         "`0`",
     ),
     "FEATURE_SEED_SAMPLE": ("entities of each feature that a run compares with gold, or `all`", "`1000`"),
-    "FEATURE_SEED_ALERT_WEBHOOK": ("where a failed run is posted to as JSON", "failures are only logged"),
-    "FEATURE_SEED_ON_CONFLICT": ("`keep_newer` or `overwrite`", "`keep_newer`"),
-    "FEATURE_SEED_MAX_RATE": ("entities written per second at most", "as fast as Redis takes them"),
+    "FEATURE_SEED_ALERT_WEBHOOK": ("URL that gets a failed run as JSON", "failures are only logged"),
+    "FEATURE_SEED_ON_CONFLICT": (
+        "`keep_newer` keeps live events that gold lacks, `overwrite` writes gold alone",
+        "`keep_newer`",
+    ),
+    "FEATURE_SEED_MAX_RATE": ("entities written per second at most", "as many as Redis takes"),
     "FEATURE_SEED_MAX_LATENCY_MS": (
-        "p99 of the store's answers that a load may cause; it slows down where it would cause a longer one",
-        "nobody measures it",
+        "p99 of the store's answers above which a load slows down",
+        "a load measures nothing",
     ),
     "FEATURE_SEED_MEMORY_CHECK": (
-        "`refuse`, or only `warn` of, a store that may evict features or is too small for them",
+        "`refuse` a store that may evict features or is too small, or only `warn`",
         "`refuse`",
     ),
 }
@@ -143,7 +152,7 @@ def require_whole() -> None:
     """Refuse half a production configuration: nobody should seed a sample into a real store.
 
     Raises:
-        ConfigurationError: naming the variable that is missing, or that stands without its fellow.
+        ConfigurationError: naming the variable that is missing, or that is set without the one it needs.
     """
     require_store()
     _require_head("CLICKHOUSE_HOST", _WAREHOUSE_DETAILS)
@@ -153,7 +162,7 @@ def require_whole() -> None:
         )
     if is_set("REDIS_URL") and not (is_set("CLICKHOUSE_HOST") or is_set("FEATURE_SEED_GOLD_PARQUET")):
         raise ConfigurationError(
-            "REDIS_URL is set and no gold source is: set CLICKHOUSE_HOST, or FEATURE_SEED_GOLD_PARQUET for a snapshot"
+            "REDIS_URL is set and no gold is named: set CLICKHOUSE_HOST, or FEATURE_SEED_GOLD_PARQUET for Parquet files"
         )
 
 
@@ -166,8 +175,9 @@ def require_store() -> None:
     _require_head("REDIS_URL", _STORE_DETAILS)
     if flag("REDIS_CLUSTER") and not flag("FEATURE_SEED_KEY_TAGS"):
         raise ConfigurationError(
-            "REDIS_CLUSTER is 1 and FEATURE_SEED_KEY_TAGS is not: a card's keys are written in one step, which Redis "
-            "Cluster allows within a slot alone. Set FEATURE_SEED_KEY_TAGS=1, here and for every reader of the keys"
+            "REDIS_CLUSTER is 1 and FEATURE_SEED_KEY_TAGS is not: feature_seed writes a card's keys in one step, and "
+            "Redis Cluster allows that within one slot only. Set FEATURE_SEED_KEY_TAGS=1, here and for every reader of "
+            "the keys"
         )
     if is_set("CLICKHOUSE_HOST") and not is_set("REDIS_URL"):
         raise ConfigurationError("CLICKHOUSE_HOST is set and REDIS_URL is not: name the store to seed in REDIS_URL")

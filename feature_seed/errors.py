@@ -1,13 +1,13 @@
-"""Everything that feature_seed raises on purpose.
+"""Every error that feature_seed raises on purpose.
 
 FeatureSeedError
-├── ConfigurationError   the environment is incomplete or has a value that cannot be used
-├── ReadinessError       warm_start was asked for before every shard was seeded from one gold version
-├── WarehouseError       ClickHouse refuses a query or stops in mid-stream
-│   ├── GoldError                   the gold table is missing, empty, has the wrong columns or was rebuilt in mid-read
-│   └── WarehouseUnavailableError   it cannot be reached, is overloaded or broke off; transient
+├── ConfigurationError   a variable is missing or has a value that cannot be used
+├── ReadinessError       not every shard is in the store, verified and from one version of gold
+├── WarehouseError       ClickHouse refuses a query, or ends its answer early
+│   ├── GoldError                   gold is missing, empty, has wrong columns, or was rebuilt while it was read
+│   └── WarehouseUnavailableError   ClickHouse cannot be reached, is overloaded or broke off; transient
 └── StoreError           Redis is not fit to be seeded, or refuses a command
-    └── StoreUnavailableError       it cannot be reached, is starting or lost the connection; transient
+    └── StoreUnavailableError       Redis cannot be reached, is starting or lost the connection; transient
 """
 
 # Ids may be of any length; a message must stay readable.
@@ -30,11 +30,11 @@ class ConfigurationError(FeatureSeedError):
 
 
 class WarehouseError(FeatureSeedError):
-    """ClickHouse refuses a query, or stops in mid-stream."""
+    """ClickHouse refuses a query, or ends its answer early."""
 
 
 class WarehouseUnavailableError(WarehouseError):
-    """ClickHouse cannot be reached or is overloaded; a later attempt may do."""
+    """ClickHouse cannot be reached or is overloaded. A later attempt may succeed."""
 
 
 class GoldError(WarehouseError):
@@ -46,7 +46,7 @@ class StoreError(FeatureSeedError):
 
 
 class StoreUnavailableError(StoreError):
-    """Redis cannot be reached, is starting, or lost the connection; a later attempt may do."""
+    """Redis cannot be reached, is starting, or lost the connection. A later attempt may succeed."""
 
 
 class ReadinessError(FeatureSeedError):

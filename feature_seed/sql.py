@@ -1,4 +1,4 @@
-"""The loader of SQL and Lua: the files beside the code that runs them, and the dialect that the SQL is written in."""
+"""The loader of SQL and Lua, which lie beside the code that runs them, and the functions that all SQL may use."""
 
 from collections.abc import Mapping
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""TLS: what tells a mistaken setting, which no further attempt mends, from a server that is away for a while."""
+"""TLS: tells a wrong setting, which fails again and again, from a server that is away for a while."""
 
 import socket
 import ssl

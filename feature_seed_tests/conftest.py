@@ -20,6 +20,7 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
+from feature_seed_tests.support.documents import code
 from feature_seed_tests.support.gold import Row, create_table, write_parquet
 from feature_seed_tests.support.redis_server import redis_server
 
@@ -57,9 +58,9 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def instance_yaml() -> dict[str, Any]:
-    """The dagster.yaml that the README gives."""
-    readme = Path(__file__).parents[1] / "README.md"
-    return yaml.safe_load(readme.read_text().split("```yaml\n")[1].split("```")[0])
+    """The dagster.yaml that the documents give."""
+    (block,) = [block for block in code("yaml") if block.startswith("storage:")]
+    return yaml.safe_load(block)
 
 
 @pytest.fixture

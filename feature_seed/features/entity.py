@@ -1,4 +1,4 @@
-"""What an entity is: its SELECT over gold, its keys in Redis, and the script that guards them."""
+"""An entity is a card or a customer: its SELECT over gold, its keys in Redis, and the script of `keep_newer`."""
 
 import hashlib
 from collections.abc import Mapping

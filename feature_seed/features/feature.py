@@ -1,4 +1,4 @@
-"""What a feature is: the keys in Redis that an asset stands for, and what their values say."""
+"""A feature: the keys in Redis that an asset stands for, and what their values mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,13 +46,13 @@ class Feature:
 
 HISTORY = Feature(
     "card_history",
-    "The latest transactions of every card, as a list, and how many it has made.",
+    "The latest transactions of every card, and how many transactions the card has made.",
     CARDS,
     keys=(CARD_HISTORY, CARD_SEQ, CARD_SEED),
     values={
-        "transaction_id": Value("string", "transaction_id", "Decides the order of transactions of one time."),
+        "transaction_id": Value("string", "transaction_id", "Orders transactions of the same time."),
         "merchant_category": Value("string", "merchant_category", "null where gold has none."),
-        "amount": Value("double", "amount", "As in gold."),
+        "amount": Value("double", "amount", "The amount paid, as in gold."),
         "timestamp": Value("string", "timestamp", "ISO 8601 in UTC, with milliseconds."),
         "location_lat": Value("double", "location_lat", "Degrees; null where gold has none."),
         "location_long": Value("double", "location_long", "Degrees; null where gold has none."),
@@ -72,7 +72,7 @@ LOCATION = Feature(
 )
 STATS = Feature(
     "customer_stats",
-    "The running mean and variance of every customer's amounts, as Welford's algorithm continues them.",
+    "The running mean and variance of every customer's amounts: the state of Welford's algorithm.",
     CUSTOMERS,
     keys=(CUSTOMER_STATS, CUSTOMER_SEED),
     values={

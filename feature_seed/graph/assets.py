@@ -1,4 +1,4 @@
-"""The assets: gold, one per feature, and the word that all are there."""
+"""The assets: gold, one for each feature, and `warm_start`, which says that the store is ready."""
 
 import warnings
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from feature_seed.warehouse.limits import GoldLimits
 warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
 
 # With a limit of 1 in dagster.yaml, one run at a time seeds the store.
-_POOL = "online_store"
+POOL = "online_store"
 
 # Gold is rebuilt nightly; half a day's delay is a reason to look.
 _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
@@ -37,8 +37,8 @@ SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
 
 gold_transactions = dg.AssetSpec(
     "gold_transactions",
-    description="The warehouse's gold table of card transactions, rebuilt by the ETL. "
-    "Report its materialisation when the ETL is done, and `etl_completed` seeds the store.",
+    description="The gold table of card transactions, which the ETL rebuilds. "
+    "When the ETL is done, report a materialisation of this asset: the sensor `etl_completed` then seeds the store.",
     group_name="warehouse",
     kinds={"clickhouse"},
     owners=["team:data-platform"],
@@ -98,7 +98,7 @@ def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
         deps=[gold_transactions],
         partitions_def=SHARDS,
         backfill_policy=_BACKFILL,
-        pool=_POOL,
+        pool=POOL,
     )
     def stream(
         context: dg.AssetExecutionContext, warehouse: Warehouse, layout: Layout, limits: GoldLimits
@@ -120,7 +120,7 @@ customers = _feature_assets(CUSTOMERS)
 @dg.asset(
     deps=[cards, customers],
     io_manager_key="redis_io_manager",
-    pool=_POOL,
+    pool=POOL,
     group_name="features",
     kinds={"redis"},
     owners=["team:fraud"],
@@ -130,7 +130,7 @@ customers = _feature_assets(CUSTOMERS)
 def warm_start(
     context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
 ) -> dg.MaterializeResult[Ready]:
-    """The word that a scorer waits for: every shard of every feature is in the store, and verified."""
+    """Tells the scorer that it may start: every shard of every feature is in the store, and verified."""
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
     ready = ready_when_whole(loads, shards, context.run.run_id)
@@ -142,7 +142,7 @@ def warm_start(
 
 
 def _ready(ready: Ready) -> dict[str, Any]:
-    """Times as the reader's own zone shows them, and the run as a link."""
+    """The metadata of `warm_start`: times in the time zone of who looks at them, and the run as a link."""
     return {
         **asdict(ready),
         "watermark": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.watermark)),

@@ -1,4 +1,4 @@
-"""The checks of the features: the store against gold, before it is called ready."""
+"""The checks of the features: they compare the store with gold before the store is called ready."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,9 +24,9 @@ _SCANNED_ENTITIES = 1000
 _EXAMPLES = 10
 
 _CHECKS = {
-    "entity_count": "Every shard was given as many entities as gold has.",
-    "parity": "A sample of entities, another one in every run, is in the store as gold and the events after it make it.",
-    "unknown_entities": "Gold knows the entities of the keys in the store, unless a scorer has met new ones since.",
+    "entity_count": "The load delivered as many entities of every shard as gold has.",
+    "parity": "A sample of entities is in the store as gold and the events after it make it. Every run takes another.",
+    "unknown_entities": "Gold knows every entity that has keys in the store. A scorer may have added new ones since.",
 }
 
 
@@ -67,7 +67,7 @@ def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, 
 
 
 def _loads(seeded: Mapping[str, ShardLoad]) -> dict[str, Any]:
-    """What was looked at, by which `warm_start` knows that it was verified."""
+    """The loads that were looked at. From these `warm_start` knows that they were verified."""
     return {LOADS: {shard: one.run_id for shard, one in seeded.items()}}
 
 
@@ -92,7 +92,7 @@ def _parity(feature: str, found: Iterable[Verdict], seeded: Mapping[str, ShardLo
 
 def _unknown_entities(feature: str, looked_at: int, unknown: Sequence[bytes]) -> dg.AssetCheckResult:
     examples = [printable(name) for name in unknown[:_EXAMPLES]]
-    text = f"{len(unknown):,} of {looked_at:,} keys looked at are of entities that gold does not know"
+    text = f"{len(unknown):,} of {looked_at:,} keys looked at belong to entities that gold does not know"
     metadata = {"looked_at": looked_at, "unknown": len(unknown), "examples": examples}
     return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
 

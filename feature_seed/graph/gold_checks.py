@@ -1,4 +1,4 @@
-"""The checks of gold, before anything is written."""
+"""The checks of gold, which run before anything is written."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,12 +22,12 @@ _SEARCHED_ROWS = 10_000_000
 _WARNINGS = ("coordinates", "duplicate_transactions", "unknown_entities")
 
 _GOLD_CHECKS = {
-    "schema": "Every column is there, of a type that can be read.",
-    "not_empty": "There are rows, and not all of them are rejected.",
-    "rejected_rows": "No more rows than allowed lack an id, a customer, or a timestamp and an amount that can be used.",
-    "freshness": "The newest transaction is not older than allowed, and not in the future.",
-    "coordinates": "No coordinates are off the globe: as those that are missing, they are unknown to the store.",
-    "duplicate_transactions": "No transaction is there twice, to be counted twice.",
+    "schema": "Gold has every column, of a type that can be read.",
+    "not_empty": "Gold has rows, and not all of them are rejected.",
+    "rejected_rows": "No more rows are rejected than FEATURE_SEED_MAX_REJECTED allows.",
+    "freshness": "The newest transaction is not older than FEATURE_SEED_MAX_AGE_HOURS, and not in the future.",
+    "coordinates": "No latitude is beyond 90 degrees and no longitude beyond 180. The store takes those as unknown.",
+    "duplicate_transactions": "No two rows have the same transaction id. Both of them would count.",
 }
 
 Scan = dict[str, dict[str, Any]]
@@ -108,7 +108,7 @@ def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:
     reasons = {reason: found for reason, found in scan.items() if reason}
     rejected = sum(found["rows"] for found in reasons.values())
     share = rejected / max(rows, 1)
-    text = f"{rejected:,} of {rows:,} rows ({share:.2%}) are rejected, {limit:.2%} may be"
+    text = f"{rejected:,} of {rows:,} rows ({share:.2%}) are rejected, and {limit:.2%} may be"
     for reason, found in reasons.items():
         text += f"; {reason}: {found['rows']:,}, for example {found['example']}"
     counts = {reason: found["rows"] for reason, found in reasons.items()}
@@ -124,20 +124,20 @@ def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckRes
     text = f"the newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC, "
     if age < -FUTURE:
         return check_result("freshness", False, f"{text}{-hours:,.1f} hours in the future", metadata)
-    text += f"{hours:,.1f} hours ago" + (f"; {limit:g} are allowed" if limit is not None else "")
+    text += f"{hours:,.1f} hours ago" + (f", and {limit:g} are allowed" if limit is not None else "")
     return check_result("freshness", limit is None or hours <= limit, text, metadata)
 
 
 def _coordinates(out_of_range: int) -> dg.AssetCheckResult:
-    text = f"{out_of_range:,} rows have a latitude beyond 90 degrees or a longitude beyond 180: it is null in the store"
+    text = f"{out_of_range:,} rows have a latitude beyond 90 degrees or a longitude beyond 180: the store has null"
     return check_result("coordinates", not out_of_range, text, {"out_of_range": out_of_range})
 
 
 def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
     duplicates, looked_at = found["duplicates"], found["looked_at"]
-    text = f"{duplicates:,} rows repeat a transaction id"
+    text = f"{duplicates:,} duplicate rows"
     if found["slices"] > 1:
-        text += f" of the {looked_at:,} looked at in this run, one in {found['slices']} ids"
+        text += f" among the {looked_at:,} rows that this run looked at, one in {found['slices']} ids"
     if duplicates:
         text += ", for example {example!r}, {times} times".format(**found)
     return check_result(

@@ -1,4 +1,4 @@
-"""The IO manager: the one place that writes to Redis, from one run at a time, and says what was done."""
+"""The IO manager: the one place that writes to Redis. One run writes at a time, and its metadata says what it did."""
 
 import time
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from feature_seed.contract import READY, Ready
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.features.entity import Entity
 from feature_seed.features.feature import FEATURES
+from feature_seed.graph.dagster_private import previous_attempts, run_of, selected_assets, steps_have_processes
 from feature_seed.graph.progress import Progress
 from feature_seed.graph.readiness import Mark, mark_loading
 from feature_seed.graph.retries import retried
@@ -53,7 +54,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
     _written: bool = PrivateAttr(default=False)
 
     def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready) -> None:
-        with retried(context.step_context.previous_attempt_count):
+        with retried(previous_attempts(context)):
             if isinstance(obj, Ready):
                 with self._writing(context) as (client, _):
                     client.hset(READY.pattern, mapping=obj.encode())
@@ -121,8 +122,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         self._written = True
 
     def _new_lock(self, context: dg.OutputContext) -> StoreLock:
-        step = context.step_context
-        return StoreLock(self.store, Owner.of(step.dagster_run, processes=step.retry_mode.deferred))
+        return StoreLock(self.store, Owner.of(run_of(context), processes=steps_have_processes(context)))
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
         server = examine(client, self.store)
@@ -157,7 +157,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
 def _selected_assets(context: dg.OutputContext, entity: Entity) -> list[dg.AssetKey]:
     """The assets of an entity that the run materialises."""
-    selected = context.step_context.job_def.asset_layer.selected_asset_keys
+    selected = selected_assets(context)
     return [key for one in FEATURES if one.entity is entity and (key := dg.AssetKey(one.name)) in selected]
 
 

@@ -14,7 +14,7 @@ _shards = SHARDS.get_partition_keys()
 seed_all = dg.define_asset_job(
     "seed_all",
     _features | dg.AssetSelection.assets(warm_start),
-    description="Seed every feature of every shard, in one run, and say that the store is ready.",
+    description="Seed every feature of every shard in one run, and then say that the store is ready.",
     executor_def=dg.in_process_executor,
     tags={"dagster/asset_partition_range_start": _shards[0], "dagster/asset_partition_range_end": _shards[-1]},
 )
@@ -22,6 +22,6 @@ seed_all = dg.define_asset_job(
 seed_shard = dg.define_asset_job(
     "seed_shard",
     _features,
-    description="Seed every feature of one shard: the partition of the run.",
+    description="Seed every feature of one shard, which is the partition of the run.",
     executor_def=dg.in_process_executor,
 )

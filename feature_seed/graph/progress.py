@@ -1,4 +1,4 @@
-"""Progress of a load, for those who watch: throttled log lines and observations."""
+"""The progress of a load: a log line and an observation every few seconds."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ _INTERVAL_SECONDS = 5.0
 
 
 class Progress:
-    """Reports how much of a load is done, to the assets that it is of, at most every few seconds."""
+    """Reports to its assets how much of a load is done, at most every few seconds."""
 
     def __init__(self, context: dg.OutputContext, name: str, assets: Sequence[dg.AssetKey], expected: int) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""Whether the store may be trusted: the ready key, and what has to be seeded before it says so."""
+"""Readiness: the ready key, and everything that must hold before it says `ready`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import redis
 from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.features.feature import FEATURES, STATS
+from feature_seed.graph.dagster_private import check_evaluations
 from feature_seed.store.cluster import primaries
 from feature_seed.store.replication import ReplicationState
 
@@ -120,7 +121,7 @@ def latest_loads(instance: dg.DagsterInstance, feature: str, shards: Sequence[st
 def require_verified(instance: dg.DagsterInstance, loads: Loads) -> None:
     """That the checks which compare a feature's load with gold looked at every shard's latest load, and passed.
 
-    They block `warm_start` within a run. Here that is seen to across runs: those of a backfill, or one after the other.
+    Within a run these checks block `warm_start`. It requires them across runs too, such as those of a backfill.
 
     Raises:
         ReadinessError: one of them failed, or has not been run since.
@@ -145,11 +146,9 @@ def _verdicts(
 
     A run seeds one shard or more, and is followed by one evaluation: twice as many as shards leave room for repeats.
     """
-    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=2 * shards)
     verdicts: dict[tuple[str, str], dg.AssetCheckEvaluation] = {}
-    for record in history:  # the latest first
-        evaluation = record.evaluation
-        if isinstance(evaluation, dg.AssetCheckEvaluation) and LOADS in evaluation.metadata:  # else it was only planned
+    for evaluation in check_evaluations(instance, check, 2 * shards):
+        if LOADS in evaluation.metadata:
             looked_at: Any = evaluation.metadata[LOADS].value
             for load in looked_at.items():
                 verdicts.setdefault(load, evaluation)

@@ -1,4 +1,4 @@
-"""Trying again: a step that failed for a reason that passes by itself is run again later, any other fails at once."""
+"""Retries: a step is run again if its failure may pass by itself. Any other failure is final at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
-"""The sensors: seed the store when the ETL is done, notice a rebuild of gold, and say when a run failed.
+"""The sensors: they seed the store when the ETL is done, notice that gold was rebuilt, and tell of failed runs.
 
-Reports of gold's materialisation lead to `etl_completed`, whoever makes them: the ETL itself, or `gold_watcher` for an
-ETL that cannot. How often a rebuild is reported does not matter: what counts is gold's version in the warehouse.
+`etl_completed` reacts to reports of gold's materialisation. The ETL makes them, or `gold_watcher` does for an ETL that
+cannot. It does not matter how often a rebuild is reported: what counts is the version of gold in the warehouse.
 """
 
 import json
@@ -13,11 +13,10 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import dagster as dg
-from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.storage.tags import POOL_TAG_PREFIX
 
 from feature_seed.errors import FeatureSeedError
-from feature_seed.graph.assets import gold_transactions, warm_start
+from feature_seed.graph.assets import POOL, gold_transactions, warm_start
+from feature_seed.graph.dagster_private import pool_tag, waits_for_retry
 from feature_seed.graph.jobs import seed_all
 from feature_seed.warehouse.clickhouse import Warehouse
 
@@ -35,7 +34,7 @@ _RETRIES = {
 }
 
 # How Dagster marks the runs that need the pool, and so write to the store: of our jobs, asset pages and backfills.
-_SEEDING = {f"{POOL_TAG_PREFIX}{warm_start.op.pool}": "true"}
+_SEEDING = {pool_tag(POOL): "true"}
 
 # A run that was created and never queued may never start, so it is not waited for.
 _ACTIVE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
@@ -44,50 +43,52 @@ _ACTIVE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterR
 _LONGEST_WAIT = timedelta(hours=1)
 
 
-class _WaitingAssetSensor(dg.AssetSensorDefinition):
-    """An asset sensor that leaves reports to a later tick while a run seeds the store.
-
-    Once its function sees a report, Dagster moves the cursor past it, whatever is returned; so it is not called.
-    """
-
-    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
-        run = _seeding_run(context.instance)
-        if run is None:
-            return super().evaluate_tick(context)
-        reason = f"Run {run.run_id} is seeding the store: reports of gold are seen to after it"
-        return SensorExecutionData(skip_message=reason, cursor=context.cursor)
-
-
-def _seed_gold(
-    context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry, warehouse: Warehouse
-) -> dg.RunRequest | dg.SkipReason:
-    """A report is done with when this returns; when it raises, the next tick sees the report again."""
-    # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
-    if context.cursor is None and _already_handled(context.instance, asset_event):
-        return dg.SkipReason("The latest report of gold is older than the run that seeded the store last")
-    version = _gold_version(warehouse)
-    if version == _stored_version(context.instance):
-        return dg.SkipReason(f"The store holds gold {version} already")
-    # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
-    return dg.RunRequest(run_key=f"{version}@{asset_event.timestamp}", tags={VERSION_TAG: version, **_RETRIES})
-
-
-etl_completed = _WaitingAssetSensor(
-    "etl_completed",
-    asset_key=gold_transactions.key,
-    job_name=None,
-    asset_materialization_fn=_seed_gold,
+@dg.sensor(
     job=seed_all,
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Seeds the store once per version of gold when gold's materialisation was reported.",
+    description="Launches seed_all once for every version of gold that is reported.",
 )
+def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
+    """The cursor is the storage id of the last report that was handled, as that of an asset sensor is.
+
+    An asset sensor moves its cursor past each report that it sees. This one leaves reports to a later tick while a run
+    seeds the store, and after an error.
+    """
+    if run := _seeding_run(context.instance):
+        return dg.SkipReason(
+            f"Run {run.run_id} is seeding the store: this sensor looks at reports of gold when it has ended"
+        )
+    handled = int(context.cursor) if context.cursor else None
+    reports = dg.AssetRecordsFilter(asset_key=gold_transactions.key, after_storage_id=handled)
+    newest = context.instance.fetch_materializations(reports, limit=1).records
+    if not newest:
+        return dg.SkipReason("Gold has not been reported since")
+    outcome = _seed_gold(context, newest[0].event_log_entry, warehouse)
+    cursor = str(newest[0].storage_id)
+    if isinstance(outcome, str):
+        return dg.SensorResult(skip_reason=outcome, cursor=cursor)
+    return dg.SensorResult([outcome], cursor=cursor)
+
+
+def _seed_gold(
+    context: dg.SensorEvaluationContext, report: dg.EventLogEntry, warehouse: Warehouse
+) -> dg.RunRequest | str:
+    """The run that a report asks for, or why it asks for none."""
+    # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
+    if context.cursor is None and _already_handled(context.instance, report):
+        return "The latest report of gold is older than the run that seeded the store last"
+    version = _gold_version(warehouse)
+    if version == _stored_version(context.instance):
+        return f"The store holds gold {version} already"
+    # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
+    return dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **_RETRIES})
 
 
 @dg.sensor(
     minimum_interval_seconds=_POLL_SECONDS,
-    description="Reports gold's materialisation when the table has changed and then stayed as it is for a poll. "
-    "For an ETL that cannot report it: start this sensor once.",
+    description="Looks at gold every 30 seconds. Reports gold when it has changed, and has then stayed the same for "
+    "one more look. Start this sensor if the ETL cannot report gold by itself.",
 )
 def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult:
     """The cursor is the version reported last, followed while gold changes by the one seen last.
@@ -100,7 +101,7 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
     if version == reported:
         return dg.SensorResult(skip_reason=f"Gold is still {version}", cursor=version)
     if version != seen:  # an ETL that inserts in steps is not done at the first of them
-        reason = f"Gold has changed to {version}: reported when the next poll finds it the same"
+        reason = f"Gold has changed to {version}: it is reported if the next look finds the same version"
         return dg.SensorResult(skip_reason=reason, cursor=f"{reported} {version}")
     report = dg.AssetMaterialization(gold_transactions.key, metadata={"gold_version": version})
     return dg.SensorResult(asset_events=[report], skip_reason=f"Reported gold {version}", cursor=version)
@@ -110,7 +111,7 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
 @dg.run_failure_sensor(
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK when that is set.",
+    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK if that is set.",
 )
 def run_failed(context: dg.RunFailureSensorContext) -> None:
     run = context.dagster_run
@@ -151,7 +152,7 @@ def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
     changed = datetime.now(timezone.utc) - _LONGEST_WAIT
     statuses = [*_ACTIVE, dg.DagsterRunStatus.FAILURE]
     runs = instance.get_runs(dg.RunsFilter(tags=_SEEDING, statuses=statuses, updated_after=changed))
-    return next((run for run in runs if run.status in _ACTIVE or run.is_complete_and_waiting_to_retry), None)
+    return next((run for run in runs if run.status in _ACTIVE or waits_for_retry(run)), None)
 
 
 def _stored_version(instance: dg.DagsterInstance) -> str | None:

@@ -1,4 +1,4 @@
-"""How long the store takes to answer whoever reads from it."""
+"""The latency of the store: how long a reader waits for an answer during a load."""
 
 import socket
 import time

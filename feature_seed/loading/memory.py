@@ -1,4 +1,4 @@
-"""How much memory the features will take in Redis, estimated from a sample of this gold."""
+"""The memory estimate: what the features will take in Redis, from a sample of this gold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading ahead: the warehouse prepares the next blocks while the store takes the last one."""
+"""Prefetch: the warehouse prepares the next blocks while the store takes the last one."""
 
 import ctypes
 from collections import deque

@@ -1,4 +1,4 @@
-"""Before the first write: whether the store is one to be seeded, and its user may do it. Nothing is written here."""
+"""Preflight: whether the store is fit to be seeded, and whether its user has the rights. Nothing is written here."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -107,7 +107,7 @@ class Server:
 
     @property
     def evicts(self) -> bool:
-        """Whether it may throw features away; volatile-* only takes keys that expire, and features do not."""
+        """Whether it may evict features; volatile-* only takes keys that expire, and features do not."""
         return self.limit > 0 and self.policy.startswith("allkeys-")
 
     def shortage(self, estimate: MemoryEstimate) -> str:
@@ -115,14 +115,14 @@ class Server:
         limit, used = _mb(self.limit), _mb(self.used)
         if self.evicts:
             return (
-                f"Redis may throw features away: its maxmemory-policy is {self.policy}, with maxmemory {limit}, {used} "
-                f"in use and about {_mb(estimate.needed)} to come. Set the policy to noeviction"
+                f"Redis may evict features: its maxmemory-policy is {self.policy}, its maxmemory is {limit}, {used} "
+                f"are in use, and this load needs about {_mb(estimate.needed)}. Set the policy to noeviction"
             )
         if self.limit and estimate.needed > self.limit - self.used:
             entities = ", ".join(f"{count:,} entities of {name}" for name, count in estimate.entities.items())
             return (
-                f"Redis has too little memory: about {_mb(estimate.needed)} are needed for {entities} that are not "
-                f"there yet, and of maxmemory {limit}, {used} are in use. "
+                f"Redis has too little memory: {entities} are not there yet and need about {_mb(estimate.needed)}. "
+                f"Its maxmemory is {limit}, and {used} are in use. "
                 f"Free memory, or raise maxmemory to {_mb(self.used + estimate.needed)} or more"
             )
         return ""

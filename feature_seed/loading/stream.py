@@ -1,4 +1,4 @@
-"""The stream of ready commands that an asset returns: what goes from the warehouse to the store."""
+"""The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager

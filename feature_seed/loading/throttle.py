@@ -1,8 +1,7 @@
-"""Kindness to a scorer that reads meanwhile: small writes, no faster than a cap, and slower while the store is slow.
+"""The throttle: small writes, no faster than a cap, and slower while the store is slow for the scorer that reads it.
 
-How fast is found out by probes: each that is answered within the limit raises the rate a little, each that is late
-halves it. A halving undoes 99 rises, so the rate settles where a hundredth of the probes is late: the limit is their
-p99.
+Probes find the rate. Each probe that is answered within the limit raises the rate a little, and each late one halves
+it. A halving undoes 99 rises, so the rate settles where one probe in a hundred is late: the limit is their p99.
 """
 
 import logging
@@ -79,8 +78,8 @@ class Throttle:
     @property
     def summary(self) -> str:
         """How much a load was slowed down, for the end of its log line."""
-        slowed = "" if self._free else f", held back for {self.waited:.1f} s"
-        return slowed + "".join(f", probes' p99 {p99:.2f} ms" for p99 in self.metadata.values())
+        slowed = "" if self._free else f", throttled for {self.waited:.1f} s"
+        return slowed + "".join(f", p99 of the store's answers {p99:.2f} ms" for p99 in self.metadata.values())
 
     def _slices(self, blocks: Iterator[Block]) -> Iterator[Block]:
         for block in blocks:
@@ -109,8 +108,8 @@ class Throttle:
             if self._late_at_slowest >= _MAX_LATE_AT_SLOWEST and not told:
                 told = True
                 log.warning(
-                    f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g} for reasons of its "
-                    f"own: going on at {self._bounds[0]:g} entities per second until it does not"
+                    f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g}, however slow this "
+                    f"load is: it goes on at {self._bounds[0]:g} entities per second"
                 )
             told = told and self._late_at_slowest > 0
             yield block

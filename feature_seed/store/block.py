@@ -1,4 +1,4 @@
-"""What travels from the warehouse to the store."""
+"""A block: the ready commands of some entities, on their way from the warehouse to the store."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence

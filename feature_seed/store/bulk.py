@@ -1,4 +1,4 @@
-"""The connection that loads the store in bulk: blocks of ready commands, and their acknowledgements."""
+"""The bulk connection: it sends blocks of ready commands and reads their acknowledgements."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _ADVICE = {
     "read only replica": "point REDIS_URL at the primary",
     "WRONGTYPE": "another program keeps something else there: delete it, or use another database",
     "MISCONF": "Redis cannot persist and refuses writes: look into its log",
-    "permissions": "the user lacks a right: see the ACL in the README",
+    "permissions": "the user lacks a right: feature_seed/store/README.md lists them",
     "MOVED": NEEDS_CLUSTER,
     "CROSSSLOT": NEEDS_CLUSTER,
     "NOSCRIPT": "the script cache was flushed during the load: run again",
@@ -121,7 +121,7 @@ class BulkConnection:
         if acknowledged < self._wait_replicas:
             raise StoreError(
                 f"{acknowledged} of {self._wait_replicas} replicas of Redis at {self.node} have acknowledged the load "
-                f"within {REPLICATION_SECONDS:g} s: see to its replicas, or lower FEATURE_SEED_WAIT_REPLICAS; run again"
+                f"within {REPLICATION_SECONDS:g} s: look at them, or lower FEATURE_SEED_WAIT_REPLICAS. Run again"
             )
 
     @property

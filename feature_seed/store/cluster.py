@@ -1,4 +1,4 @@
-"""Redis Cluster: every entity goes straight to the node that owns its slot, and all nodes are fed at the same time."""
+"""Redis Cluster: every entity goes straight to the primary of its slot, and all primaries receive at the same time."""
 
 import time
 from collections import Counter, defaultdict
@@ -272,5 +272,5 @@ def _require_in_time(redirected: Iterable[Redirection]) -> None:
         if time.monotonic() - one.since > FAILOVER_SECONDS:
             raise StoreUnavailableError(
                 f"Redis Cluster has not taken {printable(one.block.keys[0])} (slot {one.slot}) "
-                f"for {FAILOVER_SECONDS:g} s: {one.reply}. See to its slots (redis-cli --cluster check), then run again"
+                f"for {FAILOVER_SECONDS:g} s: {one.reply}. Look at its slots (redis-cli --cluster check). Run again"
             )

@@ -1,4 +1,4 @@
-"""A node of a Redis Cluster while it is loaded: its connection, and the thread that feeds it."""
+"""One node of a Redis Cluster during a load: its connection, and the thread that feeds it."""
 
 import time
 from collections import deque

@@ -1,4 +1,4 @@
-"""A Redis server of its own for local mode: on a unix socket, for this user alone, shared by all processes."""
+"""The local Redis server: on a unix socket, for this user alone, shared by all of the user's processes."""
 
 import fcntl
 import shutil
@@ -45,7 +45,7 @@ class LocalRedis:
             return False
 
     def remove(self) -> None:
-        """Stop the server and forget what it held."""
+        """Stop the server and delete what it held."""
         with self._locked():
             if self.running():
                 self._client().shutdown(nosave=True)

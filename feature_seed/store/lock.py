@@ -1,7 +1,7 @@
-"""The lock that lets one run at a time write to a store, whatever machine and Dagster instance the runs are of.
+"""The lock: one run at a time writes to a store, on whatever machine and Dagster instance the runs are.
 
-It is a lease: a thread renews it while its run writes, and that of a run which was killed runs out by itself. All
-steps of a run share the lock, and so do the runs of one backfill, which seed a shard each.
+The lock is a lease. A thread renews the lease while its run writes, and the lease of a killed run ends by itself. All
+steps of a run share the lock, and so do the runs of one backfill.
 """
 
 import os
@@ -147,9 +147,9 @@ class StoreLock:
                 told = answer
             if time.monotonic() > deadline:
                 raise StoreError(
-                    f"Redis at {self._store.address} is being seeded by {answer}, for which this run has waited "
-                    f"{self._wait_seconds:g} s: let it finish or terminate it, then run again. "
-                    f"A run that was killed frees the store within {self._lease:g} s"
+                    f"Redis at {self._store.address} is being seeded by {answer}. This run has waited "
+                    f"{self._wait_seconds:g} s for it: let it finish or terminate it, then run again. "
+                    f"The lock of a run that was killed ends within {self._lease:g} s"
                 )
             time.sleep(_POLL_SECONDS)
         return answer

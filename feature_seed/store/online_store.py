@@ -1,4 +1,4 @@
-"""The online store: Redis, as the scorer knows it."""
+"""The online store: the Redis that the scorer reads."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -122,7 +122,7 @@ class _TLSConnection(redis.SSLConnection):
             wrapped = super()._wrap_socket_with_ssl(sock)
         except FileNotFoundError as e:  # which is an OSError as those of a server that is away
             files = (self.ca_certs, self.ca_path, self.certfile, self.keyfile)
-            raise StoreError(f"No such file, of those that REDIS_URL names: {', '.join(filter(None, files))}") from e
+            raise StoreError(f"REDIS_URL names a file that does not exist: {', '.join(filter(None, files))}") from e
         wrapped.settimeout(self.socket_timeout)
         return wrapped
 
@@ -131,9 +131,9 @@ def _tls_advice(pool: redis.ConnectionPool) -> str:
     """What to change in REDIS_URL where it asks for TLS and there is none, or for none and there is; else ''."""
     host, port = (pool.connection_kwargs.get(name, unset) for name, unset in (("host", "localhost"), ("port", 6379)))
     if issubclass(pool.connection_class, redis.SSLConnection):
-        return "it speaks no TLS there, so REDIS_URL starts with redis://" if tls.speaks_redis(host, port) else ""
+        return "that port speaks no TLS: begin REDIS_URL with redis://" if tls.speaks_redis(host, port) else ""
     if issubclass(pool.connection_class, redis.Connection):
-        return "it speaks TLS there, so REDIS_URL starts with rediss://" if tls.speaks_tls(host, port) else ""
+        return "that port speaks TLS: begin REDIS_URL with rediss://" if tls.speaks_tls(host, port) else ""
     return ""
 
 
@@ -150,8 +150,8 @@ def require_url(url: str) -> None:
         readable = False
     if not readable:
         raise ConfigurationError(
-            "REDIS_URL cannot be read: it starts with redis://, rediss:// or unix://, its port and database are "
-            "numbers, and all but letters and digits is percent-encoded in user and password; or give the password in "
+            "REDIS_URL cannot be read. It begins with redis://, rediss:// or unix://, and its port and database are "
+            "numbers. In user and password, percent-encode everything but letters and digits, or give the password in "
             "REDIS_PASSWORD"
         )
 

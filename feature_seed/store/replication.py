@@ -1,4 +1,4 @@
-"""Where a server is in the replication of its data: what a failover has kept, and what it may have lost."""
+"""Replication offsets: what a failover has kept, and what it may have lost."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The warehouse: ClickHouse, as a server or embedded in the process, and what its gold table holds."""
+"""The warehouse: ClickHouse, as a server or embedded in the process, and what gold holds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -117,13 +117,13 @@ class Warehouse(dg.ConfigurableResource):
 
     def _connect(self) -> Client:
         if self.ca and not Path(self.ca).exists():
-            raise ConfigurationError(f"There is no file CLICKHOUSE_CA {self.ca!r}")
+            raise ConfigurationError(f"CLICKHOUSE_CA names {self.ca!r}, and there is no such file")
         try:
             return self._open()
         except OperationalError as e:
             if not self.secure and tls.speaks_tls(self.host or "", self.port or 8123):
                 raise WarehouseError(
-                    f"ClickHouse at {self.address} cannot be reached: it speaks TLS there, so set CLICKHOUSE_SECURE=1"
+                    f"ClickHouse at {self.address} cannot be reached: that port speaks TLS, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
 
@@ -199,7 +199,7 @@ class Warehouse(dg.ConfigurableResource):
         """The row of a query that has one; an answer that was cut among its headers looks whole and has none."""
         rows = list(result.named_results())
         if not rows:
-            raise WarehouseError(f"ClickHouse at {self.address} answered nothing where it has to: run again")
+            raise WarehouseError(f"ClickHouse at {self.address} sent an answer without its row: run again")
         return rows[0]
 
     def require_columns(self, client: Client) -> dict[str, str]:

@@ -39,8 +39,8 @@ def snapshot_path(client: Client, named: str | None, home: str) -> str:
     """The named path or glob, or that of the sample, which is written under `home` where it is missing."""
     if named and set(named) & set("*?{}") and Path(named).exists():
         raise GoldError(
-            f"FEATURE_SEED_GOLD_PARQUET {named!r} is a file's name, and a glob that may match others: "
-            "rename what has one of *?{} in its name"
+            f"FEATURE_SEED_GOLD_PARQUET {named!r} is the name of a file, and a glob that may match others: "
+            "rename the file, so that its name has none of *?{}"
         )
     return named or str(sample_gold(client, Path(home)))
 

@@ -1,4 +1,4 @@
-"""What ClickHouse's errors mean: what to tell the operator, and whether another attempt may do."""
+"""The failures of ClickHouse: what to tell the operator, and whether another attempt may succeed."""
 
 import time
 from collections.abc import Callable
@@ -80,13 +80,13 @@ def _of_gold(error: Error, place: GoldSource) -> GoldError | None:
 def _of_the_connection(error: Error, place: GoldSource) -> WarehouseError:
     if _caused_by(error, ReadTimeoutError):
         return WarehouseUnavailableError(
-            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s while it was waited for: "
-            f"look at its load and at the network, and run again"
+            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s: "
+            f"look at its load and at the network, then run again"
         )
     if isinstance(error, StreamFailureError):
         return WarehouseUnavailableError(
             f"ClickHouse at {place.address} broke off in the middle of its answer: "
-            f"look into its log, and run again. {error}"
+            f"look into its log, then run again. {error}"
         )
     kind = WarehouseError if tls.mistaken(error) else WarehouseUnavailableError
     return kind(

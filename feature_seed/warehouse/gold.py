@@ -1,4 +1,4 @@
-"""What gold is: its columns, and the relations that queries over it read."""
+"""Gold: its columns, and the relations that queries over it read."""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def _number(description: str) -> Column:
 
 # Nullable and LowCardinality are accepted around any of them.
 GOLD_COLUMNS = {
-    "transaction_id": _id("Identifies the transaction; settles ties in time."),
+    "transaction_id": _id("Identifies the transaction. Orders transactions of the same time."),
     "card_id": _id("The card that paid."),
     "customer_id": _id("The customer who holds the card."),
     "merchant_category": Column(

@@ -1,4 +1,4 @@
-"""What tells one state of gold from another, without reading it where that can be had."""
+"""The identity of gold: it differs between any two states of gold, and mostly costs no scan."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What gold may be like to be seeded."""
+"""The limits of gold: beyond them gold is refused."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -31,11 +31,13 @@ class GoldLimits(dg.ConfigurableResource):
         newest = f"its newest transaction is of {gold.newest:%Y-%m-%d %H:%M:%S} UTC"
         age = datetime.now(timezone.utc) - gold.newest
         if gold.rejected / gold.rows > self.max_rejected:
-            wrong = f"{gold.rejected:,} of {gold.rows:,} rows are rejected: mend them, or set FEATURE_SEED_MAX_REJECTED"
+            wrong = (
+                f"{gold.rejected:,} of {gold.rows:,} rows are rejected: correct them, or set FEATURE_SEED_MAX_REJECTED"
+            )
         elif age < -FUTURE:
-            wrong = f"{newest}, in the future: mend it"
+            wrong = f"{newest}, in the future: correct its time"
         elif self.max_age_hours is not None and age / timedelta(hours=1) > self.max_age_hours:
-            wrong = f"{newest}: rebuild it, or set FEATURE_SEED_MAX_AGE_HOURS"
+            wrong = f"{newest}: rebuild gold, or set FEATURE_SEED_MAX_AGE_HOURS"
         else:
             return
         raise GoldError(f"Gold table {warehouse.gold_table!r} cannot be used: {wrong}. The store was left as it is")

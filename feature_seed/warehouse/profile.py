@@ -1,4 +1,4 @@
-"""How much is in gold, and up to when."""
+"""The profile of gold: how much is in it, and up to when."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone

@@ -1,4 +1,4 @@
-"""The generated gold snapshot that local mode seeds when no other is named."""
+"""The generated sample: the gold that is seeded if no other is named."""
 
 import os
 from pathlib import Path

@@ -208,7 +208,7 @@ def test_every_reason_for_rejection_is_named(make_warehouse: MakeWarehouse, stor
     rows = [*ROWS, *(transaction(900 + i, **change) for i, (_, change) in enumerate(odd)), transaction(999, card_id="")]
     result = seed(make_warehouse(rows), store, job="seed_all", raise_on_error=False)
     described = failures(result)["gold_transactions.rejected_rows"]
-    assert described.startswith("7 of 407 rows (1.72%) are rejected, 0.00% may be; ")
+    assert described.startswith("7 of 407 rows (1.72%) are rejected, and 0.00% may be; ")
     assert '"transaction_id":"t902","card_id":"c1","customer_id":null' in described
     assert '"amount":"nan"' in described
     counts = numbers(result, "gold_transactions.rejected_rows")
@@ -274,7 +274,7 @@ def test_duplicates_that_disagree_do_not_block(make_parquet: MakeWarehouse, stor
     rows = [replace(row, transaction_id=f"{row.card_id} {row.transaction_id}") for row in [*ROWS, *ROWS[:5], *twice]]
     result = seed(make_parquet(rows), store, job="seed_all")
     assert list(failures(result)) == ["gold_transactions.duplicate_transactions"]
-    assert "6 rows repeat a transaction id" in failures(result)["gold_transactions.duplicate_transactions"]
+    assert "6 duplicate rows" in failures(result)["gold_transactions.duplicate_transactions"]
     assert numbers(result, "card_history.parity")["sampled"] == 41
     assert numbers(result, "card_location.parity")["sampled"] == 40
     assert numbers(result, "customer_stats.parity")["sampled"] == 41
@@ -293,7 +293,7 @@ def test_duplicates_in_more_rows_than_memory_is_given_for(
         assert 20 < found["duplicates"] < 80
         assert found["looked_at"] < 300
         assert re.match(
-            rf"{found['repeated']} rows repeat a transaction id of the {found['looked_at']} looked at in this run, "
+            rf"{found['repeated']} duplicate rows among the {found['looked_at']} rows that this run looked at, "
             r"one in 4 ids, for example 't\d\d\d', 2 times$",
             failures(result)["gold_transactions.duplicate_transactions"],
         )

@@ -15,12 +15,12 @@ from feature_seed.contract import read_card, read_ready
 from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.deployment import daemon, query, wait_for, webserver
+from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.gold import transaction, write_parquet
 from feature_seed_tests.support.store import features
 
 PATIENCE_SECONDS = 240
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
 
 RUNS = "{ runsOrError { ... on Runs { results { id status jobName startTime endTime tags { key value } } } } }"
 
@@ -39,9 +39,8 @@ ETL_COMPLETED = {
 
 
 def report(port: int) -> None:
-    """The README's line, against this deployment."""
-    line = re.search(r"curl .*/report_asset_materialization/.*", README)
-    assert line
+    """The documents' line, against this deployment."""
+    line = only(r"curl .*/report_asset_materialization/.*$")
     command = shlex.split(line[0].replace("dagster.internal:3000", f"127.0.0.1:{port}"))
     done = subprocess.run([*command, "--noproxy", "*", "-sS", "--fail"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "{}"), done
@@ -108,7 +107,7 @@ def attempts(port: int) -> list[dict[str, str]] | None:
 def test_a_failed_run_is_retried_twice(
     tmp_path: Path, make_parquet: MakeWarehouse, redis_port: int, online: redis.Redis, instance_yaml: dict[str, Any]
 ) -> None:
-    """Before: gold that its check refuses, and the README's dagster.yaml but for Postgres. After a report: the sensor's
+    """Before: gold that its check refuses, and our dagster.yaml but for Postgres. After a report: the sensor's
     run and two retries of it, all of them failed, and nothing in the store.
     """
     env = {

@@ -1,5 +1,6 @@
 """What the pages of the assets show in Dagster: what they are, what they are made of, and numbers to chart."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 from feature_seed_tests.conftest import MakeWarehouse
+from feature_seed_tests.support.documents import table
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.run import materialised, seed
 
@@ -25,6 +27,10 @@ WRITTEN = {
 
 # Values whose keys are STRINGs: what they are called on the page is the end of the key.
 STRINGS = {"card_history": {"seq", "seeded"}, "card_location": {"last_ts"}, "customer_stats": set()}
+
+
+# The metadata of a load, as the documents list them.
+DOCUMENTED = {name for names, _ in table("| metadata | meaning |") for name in re.findall(r"`(.*?)`", names)}
 
 
 @pytest.fixture
@@ -138,6 +144,8 @@ def test_a_load_leaves_numbers_to_chart(make_parquet: MakeWarehouse, store: Onli
         assert counts["rejected_rows"] == 1
         assert {"commands", "bytes"} < set(counts)
         assert {"seconds", "entities_per_second"} <= set(rates)
+        assert DOCUMENTED - set(shown) == {"replication", "probe_p99_ms"}, "of clusters and of throttled loads alone"
+        assert set(shown) <= DOCUMENTED
     ready = result.asset_materializations_for_node("warm_start")[0].metadata
     assert ready["cards"] == dg.MetadataValue.int(8) == ready["customers"]
     assert isinstance(ready["watermark"], dg.TimestampMetadataValue)

@@ -24,6 +24,7 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.gold import START, transaction
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
@@ -251,9 +252,8 @@ def test_wait(
 @pytest.mark.skipif(not shutil.which("redis-cli"), reason="redis-cli is not on the PATH")
 @pytest.mark.parametrize(("state", "code"), [("ready", 0), ("seeding", None)])
 def test_wait_without_python(redis_port: int, online: redis.Redis, state: str, code: int | None) -> None:
-    """README's line for the shell, for another host and user: it ends once the store is ready, and not before."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    line = next(line for line in readme.splitlines() if line.startswith("until "))
+    """The documents' line for the shell, for another host and user: it ends once the store is ready, not before."""
+    line = only(r"^until .*$")[0]
     for there, here in (("redis.internal", "127.0.0.1"), ("6379", str(redis_port)), ("scorer", "default")):
         assert there in line
         line = line.replace(there, here)

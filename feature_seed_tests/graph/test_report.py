@@ -28,7 +28,7 @@ from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import Row, read_parquet, transaction
 from feature_seed_tests.support.run import metadata, seed
 
-NOTE = "There are no pictures without matplotlib: `pip install 'feature_seed[report]'`"
+NOTE = "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
 
 
 @pytest.fixture(autouse=True)

@@ -409,7 +409,7 @@ def test_a_run_that_is_about_to_be_retried_counts(deployment: Deployment) -> Non
 def test_a_failed_run_is_retried_by_dagster(
     tmp_path: Path, make_parquet: MakeWarehouse, store: OnlineStore, instance_yaml: dict[str, Any]
 ) -> None:
-    """With the README's settings, under which a failed step alone is no reason: the sensor's run, and no one else's."""
+    """With our settings, under which a failed step alone is no reason: the sensor's run, and no one else's."""
     settings = {"telemetry": {"enabled": False}, "run_retries": instance_yaml["run_retries"]}
     with dg.DagsterInstance.ephemeral(str(tmp_path), settings=settings) as instance:
         deployment = Deployment(instance, make_parquet([transaction(1)]), store)
@@ -504,7 +504,7 @@ def test_the_watcher_waits_until_gold_rests(deployment: Deployment, rebuild: Cal
     for _ in range(4):
         rebuild()
         changing = deployment.tick(gold_watcher)
-        assert not changing.asset_events and "next poll" in changing.skip_message
+        assert not changing.asset_events and "if the next look finds the same" in changing.skip_message
     assert deployment.watched()
     assert not deployment.watched()
 

@@ -54,7 +54,7 @@ def limit(client: redis.Redis, megabytes: float) -> None:
         (["--replicaof", "127.0.0.1", "1"], "is a replica of 127.0.0.1:1: point REDIS_URL at the primary"),
         (["--replicaof", "127.0.0.1", "1", "--replica-read-only", "no"], "point REDIS_URL at the primary"),
         (["--cluster-enabled", "yes"], "is a node of a Redis Cluster"),
-        (["--maxmemory", "500mb", "--maxmemory-policy", "allkeys-lru"], r"allkeys-lru, with maxmemory 524\.3 MB"),
+        (["--maxmemory", "500mb", "--maxmemory-policy", "allkeys-lru"], r"allkeys-lru, its maxmemory is 524\.3 MB"),
         (["--min-replicas-to-write", "1"], "NOREPLICAS"),
     ],
 )
@@ -131,7 +131,7 @@ def test_told_otherwise_it_seeds_all_the_same(warehouse: Warehouse, capfd: pytes
         seed(warehouse, store, memory_check="warn", config={})
         client.delete("unrelated")
         assert_holds(client, expect(ROWS))
-    assert message.split(", with maxmemory")[0] in capfd.readouterr().err
+    assert message.split(", its maxmemory")[0] in capfd.readouterr().err
 
 
 def test_a_rerun_over_a_full_store_is_not_refused(warehouse: Warehouse) -> None:

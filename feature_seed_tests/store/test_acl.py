@@ -1,8 +1,7 @@
-"""The README's ACL lines: enough for the seeder and for the scorer, and not a right more."""
+"""The documented ACL lines: enough for the seeder and for the scorer, and not a right more."""
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +13,14 @@ from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.preflight import COMMANDS, examine
 from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import checks, seed
 from feature_seed_tests.support.store import assert_holds, dump
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-
-ACL = {user: rules.split() for user, rules in re.findall(r"^ACL SETUSER (\w+) (.*)$", README, re.MULTILINE)}
+ACL = {user: only(rf"^ACL SETUSER {user} (.*)$")[1].split() for user in ("seeder", "scorer")}
 
 RIGHTS = [rule for rule in ACL["seeder"] if rule[0] in "+~"]
 
@@ -38,7 +36,7 @@ def admin() -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def grant(admin: redis.Redis) -> Callable[..., OnlineStore]:
-    """An empty store as a user of the README has it, without some of its rules."""
+    """An empty store as a documented user has it, without some of its rules."""
     admin.flushall()
     admin.script_flush()
     port = admin.connection_pool.connection_kwargs["port"]
@@ -87,7 +85,7 @@ def test_the_seeder_has_what_the_whole_job_needs(
 
 
 def test_preflight_looks_for_every_right() -> None:
-    """What the scripts call is in the list, and the list is the README's."""
+    """What the scripts call is in the list, and the list is the documented one."""
     called = {name for entity in ENTITIES for name in re.findall(r"redis\.p?call\('(\w+)'", entity.guard)}
     assert called <= set(COMMANDS)
     granted = {rule[1:].upper().replace("|", " ") for rule in RIGHTS if rule[0] == "+"}

@@ -25,6 +25,7 @@ from feature_seed.store.cluster import ClusterConnection, ClusterStore
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import transaction, write_parquet
 from feature_seed_tests.support.redis_cluster import Cluster, eventually, ids_in, redis_cluster
@@ -398,11 +399,9 @@ def test_replicas_of_a_single_node(warehouse: Warehouse, tmp_path: Path, monkeyp
 
 
 def test_the_rights_that_a_cluster_takes(warehouse: Warehouse, cluster: Cluster, store: ClusterStore) -> None:
-    """The README's rules let the whole job run; without one of those for clusters, the run says which, or where."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    rules = re.search(r"^ACL SETUSER seeder (.*)$", readme, re.MULTILINE)
-    extra = re.search(r"take `(.*)` as well in a cluster", readme)
-    assert rules and extra
+    """The documented rules let the whole job run; without one of those for clusters, the run says which, or where."""
+    rules = only(r"^ACL SETUSER seeder (.*)$")
+    extra = only(r"^- `REDIS_CLUSTER=1`: `(.*)`, on every node")
 
     def grant(*commands: str) -> None:
         for node in cluster.primaries:
@@ -414,7 +413,7 @@ def test_the_rights_that_a_cluster_takes(warehouse: Warehouse, cluster: Cluster,
     assert seed(warehouse, limited, job="seed_all", key_tags=True, on_conflict="overwrite").success
     for lacking in extra[1].split():
         grant(*(one for one in extra[1].split() if one != lacking))
-        with pytest.raises(StoreError, match=rf"{re.escape(lacking)}|see the ACL in the README"):
+        with pytest.raises(StoreError, match=rf"{re.escape(lacking)}|feature_seed/store/README.md lists them"):
             seed(warehouse, limited, key_tags=True)
 
 

@@ -16,6 +16,7 @@ import feature_seed
 from feature_seed.contract import read_ready
 from feature_seed.store.local import LocalRedis
 from feature_seed_tests.conftest import MakeWarehouse
+from feature_seed_tests.support.documents import README, only
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.processes import exposed, watched
 from feature_seed_tests.support.store import features
@@ -47,8 +48,8 @@ def test_seed_show_empty(home: Path) -> None:
     assert every.returncode == 0, every.stderr
     assert "cards: 5,000 entities" in every.stderr
 
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert run(*FEATURE_SEED, "show", "card", "card-4987").stdout in readme
+    shown = only(r"feature_seed show card (card-\d+)$")[1]
+    assert run(*FEATURE_SEED, "show", "card", shown).stdout in README.read_text()
     card = json.loads(run(*FEATURE_SEED, "show", "card", "card-0042").stdout)
     assert len(card["history"]) == 10
     assert card["seq"] >= 10

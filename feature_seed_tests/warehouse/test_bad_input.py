@@ -414,7 +414,7 @@ def test_a_transaction_that_is_there_twice(
     found = found["gold_transactions.duplicate_transactions"]
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert found.metadata["duplicates"].value == len(rows) - 44 == 86
-    assert "86 rows repeat a transaction id, for example 't" in str(found.description)
+    assert "86 duplicate rows, for example 't" in str(found.description)
     first = features(online)
     online.flushall()
     seed(make_warehouse(rows[::-1]), store)

@@ -1,4 +1,4 @@
-"""The pictures of the warm-start report: counted in bins by the warehouse, drawn by matplotlib."""
+"""The pictures of the report: the warehouse counts in bins, and matplotlib draws."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence

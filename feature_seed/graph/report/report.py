@@ -1,4 +1,4 @@
-"""The warm-start report: what every feature's load did, and pictures of what the store now holds."""
+"""The report of `warm_start`: what the load of every feature did, and pictures of what the store holds."""
 
 import re
 from base64 import b64encode
@@ -17,10 +17,10 @@ from feature_seed.sql import over, sql
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
 
-_NOTE = """Cards are loaded whole: what was sent, the seconds and all about live events are of both of their features.
+_NOTE = """A card is loaded whole: its figures are those of both of its features together.
 
-Live: entities with live events after the watermark. Forgotten: recorded events that gold has passed. Unrecorded:
-entities that had events which no scorer recorded. Taken over: entities that something else had filled."""
+*Live* counts entities with live events after the watermark. *Forgotten* counts recorded events that gold has passed.
+*Unrecorded* counts entities with events that no scorer recorded. *Taken over* counts entities that had no seed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Load:
 
     @classmethod
     def of(cls, feature: str, seeded: Mapping[str, ShardLoad], memory_per_entity: float | None) -> "Load":
-        """Every shard tells of the whole run that loaded it: what a run did counts once."""
+        """The metadata of a shard is that of the whole run that loaded it, so each run counts once."""
         runs = {one.run_id: one.metadata for one in seeded.values()}.values()
         return cls(
             feature,
@@ -114,7 +114,7 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
 
 
 def _source(gold_table: str, loads: Mapping[str, Mapping[str, ShardLoad]]) -> str:
-    """What was loaded, which gold may be past: all of it is from one version."""
+    """What was loaded. All of it is from one version of gold, and gold may be newer by now."""
     gold = min((one.metadata for seeded in loads.values() for one in seeded.values()), key=lambda one: one["watermark"])
     watermark = datetime.fromtimestamp(gold["watermark"], timezone.utc)
     unread = f" {gold['unread_rows']:,} rows after it were not read." if gold["unread_rows"] else ""
@@ -141,7 +141,7 @@ def _table(loads: Sequence[Load]) -> str:
         "MB sent",
         "seconds",
         "entities per second",
-        "bytes of Redis each",
+        "bytes in Redis per entity",
     )
     rows = [heads, ("---", *["---:"] * (len(heads) - 1)), *(_cells(load) for load in loads)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -159,9 +159,9 @@ def _cells(load: Load) -> tuple[str, ...]:
 
 
 def _images(warehouse: Warehouse, layout: Layout) -> str:
-    """All in one paragraph, where as many stand side by side as there is room for."""
+    """All pictures in one paragraph, so that they stand side by side where there is room."""
     if not available():
-        return "There are no pictures without matplotlib: `pip install 'feature_seed[report]'`"
+        return "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
     return "\n".join(
         f"![{_text(title)}](data:image/png;base64,{b64encode(png).decode()})"
         for title, png in pictures(warehouse, layout)

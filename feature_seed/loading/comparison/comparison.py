@@ -1,4 +1,4 @@
-"""The comparison of gold and store: a feature in the shards of a run, read on both sides."""
+"""The comparison of gold and store: the entities of a feature, read on both sides."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence, Set

@@ -1,0 +1,51 @@
+"""The names of Dagster that are not public and that we use all the same, each with the reason and a replacement.
+
+They are the same in Dagster 1.11, 1.12 and 1.13. test_dagster_private.py fails by name when a release takes one away.
+"""
+
+from collections.abc import Sequence, Set
+
+import dagster as dg
+from dagster._core.storage.tags import POOL_TAG_PREFIX
+
+
+def pool_tag(pool: str) -> str:
+    """The tag by which Dagster marks the runs that need a pool: of jobs, asset pages and backfills alike.
+
+    `run_op_concurrency` of a run says the same, but runs cannot be filtered by it. A public filter by pool would do.
+    """
+    return f"{POOL_TAG_PREFIX}{pool}"
+
+
+def previous_attempts(context: dg.OutputContext) -> int:
+    """How often the step was tried before. Assets have `retry_number`; an IO manager has nothing like it."""
+    return context.step_context.previous_attempt_count
+
+
+def run_of(context: dg.OutputContext) -> dg.DagsterRun:
+    """The run, for its tags: an IO manager is told its id alone, and may not ask the instance."""
+    return context.step_context.dagster_run
+
+
+def steps_have_processes(context: dg.OutputContext) -> bool:
+    """Whether the executor gives every step a process of its own, so that none of them may free what they share."""
+    return context.step_context.retry_mode.deferred
+
+
+def selected_assets(context: dg.OutputContext) -> Set[dg.AssetKey]:
+    """The assets that the run materialises. `DagsterRun.asset_selection` is None where a job selects them."""
+    return context.step_context.job_def.asset_layer.selected_asset_keys
+
+
+def waits_for_retry(run: dg.DagsterRun) -> bool:
+    """Whether Dagster will launch a failed run again. Its tags say so too, by names that are no more public."""
+    return run.is_complete_and_waiting_to_retry
+
+
+def check_evaluations(
+    instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int
+) -> Sequence[dg.AssetCheckEvaluation]:
+    """The latest evaluations of a check, newest first. Public methods know materialisations and observations alone."""
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=limit)
+    evaluations = (record.evaluation for record in history)
+    return [one for one in evaluations if isinstance(one, dg.AssetCheckEvaluation)]  # others were only planned

@@ -205,7 +205,9 @@ class Mixture:
         known = {event.id for event in (*map(read_element, listed), *gold) if event}
         ordered = sorted({one.id: one for one in [*gold, *after]}.values(), key=lambda one: one.order)
         history = tuple(one.id for one in ordered if one.id in known)[-self.pair.length :]
-        return replace(entity([*gold, *after], self.pair.length), history=history), unrecorded
+        again = _millis(seed.get("watermark")) == until and seed.get("count") == str(len(gold))
+        left = int(seed.get("left", 0)) if again else unrecorded
+        return replace(entity([*gold, *after], self.pair.length), history=history), left
 
     def _expected_customer(self, gold: list[Event], until: float) -> tuple[tuple[int, float, float], int]:
         stats, (_, seed) = self.pair.hash(self.pair.key("stats")), self.pair.seeds()

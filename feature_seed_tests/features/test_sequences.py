@@ -47,7 +47,7 @@ def watermark(step: int | None) -> float:
 @st.composite
 def worlds(draw: st.DrawFn) -> dict[str, Event]:
     details = st.tuples(STEPS, AMOUNTS, st.none() | PLACES)
-    return {id_: Event(id_, millis(step), *rest) for id_ in IDS for step, *rest in [draw(details)]}
+    return {id_: Event(id_, millis(step), amount, place) for id_ in IDS for step, amount, place in [draw(details)]}
 
 
 some = st.lists(st.sampled_from(IDS), min_size=1, max_size=6)

@@ -59,7 +59,9 @@ def gold_checks(
         return
     unread, usable = scan.pop("unread", _NO_ROWS), scan.get("", _NO_ROWS)
     newest = max(filter(None, (unread["newest"], usable["newest"])), default=None)
-    yield check_result("schema", True, "every column can be read")
+    for warning in warehouse.warnings:
+        context.log.warning(warning)
+    yield check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings]))
     yield _not_empty(usable["rows"], sum(found["rows"] for found in scan.values()), unread["rows"])
     yield _rejected_rows(scan, limits.max_rejected)
     yield _freshness(newest, limits.max_age_hours)

@@ -42,12 +42,12 @@ def redis_server(
 
 def _wait(client: redis.Redis) -> None:
     deadline = time.monotonic() + 10
-    while not _answers(client):
+    while not answers(client):
         assert time.monotonic() < deadline, "redis-server did not start"
         time.sleep(0.01)
 
 
-def _answers(client: redis.Redis) -> bool:
+def answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
     except (redis.ConnectionError, redis.BusyLoadingError):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from math import ceil
 from typing import Any
 
@@ -19,13 +19,11 @@ from feature_seed.store.block import Block
 from feature_seed.warehouse.clickhouse import READ_BYTES_PER_SECOND, Warehouse
 from feature_seed.warehouse.failures import with_retries
 from feature_seed.warehouse.gold import RELATIONS
-from feature_seed.warehouse.profile import Profile
+from feature_seed.warehouse.profile import Profile, micros, unix_text
 
 # From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500
 # transactions a card, a quarter slower at 10.
 DEEP = 4
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Layout(dg.ConfigurableResource):
@@ -113,7 +111,8 @@ class FeatureStream:
     def _query(self, profile: Profile, *, deep: bool) -> tuple[str, dict[str, Any]]:
         """The query of a pass, and its parameters but for the shards."""
         query = self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep)
-        return query, {**self._parameters(), **self._guard_parameters(profile)}
+        watermarks = {"watermark": profile.unix, "seeded_watermark": self._seeded_watermark(profile)}
+        return query, {**self._parameters(), **watermarks}
 
     def _load(self, client: Client) -> Iterator[Block | None]:
         profile = self.warehouse.profile()
@@ -166,15 +165,17 @@ class FeatureStream:
             "newest_first": self.layout.newest_first,
         }
 
-    def _guard_parameters(self, profile: Profile) -> dict[str, Any]:
-        """What the guards of `keep_newer` know beside the entity's own state.
+    def _seeded_watermark(self, profile: Profile) -> str:
+        """Up to when the version before had loaded entities that have no seed yet; '' where it has loaded none.
 
-        An event after `watermark` (Unix milliseconds) is neither in this gold nor in the one that made the store ready.
-        On a first load, live events of an entity that was never seeded are not in gold: their stream began after it.
+        It wrote the time of gold's newest transaction in milliseconds. Of this gold, that is this load's own watermark.
         """
-        ready = self.before if self.before and self.before.state == "ready" else None
-        watermarks = [profile.watermark, *([datetime.fromisoformat(ready.watermark)] if ready else [])]
-        return {"watermark": (max(watermarks) - _EPOCH) // timedelta(milliseconds=1), "first_load": ready is None}
+        if not (self.before and self.before.watermark):
+            return ""
+        millisecond = micros(datetime.fromisoformat(self.before.watermark)) // 1000
+        if millisecond == micros(profile.newest) // 1000:
+            return profile.unix
+        return unix_text(millisecond * 1000 + 999)
 
     def _collected(self, profile: Profile) -> int:
         """About how many bytes ClickHouse collects for all shards."""

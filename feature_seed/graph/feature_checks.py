@@ -9,6 +9,7 @@ import dagster as dg
 
 from feature_seed.errors import printable
 from feature_seed.features.feature import FEATURES, Feature
+from feature_seed.graph.blocking import blocking
 from feature_seed.graph.gold_checks import check_result, check_specs
 from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
@@ -107,7 +108,7 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             table = {**warehouse.table, "until": warehouse.profile().until}
             comparison = Comparison(feature, gold, client, table, layout, shards)
-            yield from _compared(comparison, context.run.run_id, limits.sample_size, seeded)
+            yield from blocking(_compared(comparison, context.run.run_id, limits.sample_size, seeded))
 
     return compare
 

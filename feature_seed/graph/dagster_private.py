@@ -11,7 +11,7 @@ import dagster as dg
 from dagster._core.events import DagsterEvent
 from dagster._core.execution import context_creation_job
 from dagster._core.storage.tags import POOL_TAG_PREFIX
-from dagster._utils.error import SerializableErrorInfo as ErrorInfo
+from dagster_shared.error import SerializableErrorInfo as ErrorInfo
 
 
 def pool_tag(pool: str) -> str:

@@ -31,7 +31,7 @@ _CHECKS = {
 }
 
 
-def _compared(
+def compared(
     comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad]
 ) -> Iterator[dg.AssetCheckResult]:
     """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
@@ -108,7 +108,7 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             table = {**warehouse.table, "until": warehouse.profile().until}
             comparison = Comparison(feature, gold, client, table, layout, shards)
-            yield from blocking(_compared(comparison, context.run.run_id, limits.sample_size, seeded))
+            yield from blocking(compared(comparison, context.run.run_id, limits.sample_size, seeded))
 
     return compare
 

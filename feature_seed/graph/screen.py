@@ -3,7 +3,7 @@
 import os
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 class Screen:
     """Prints lines, and a bar for each load that is under way.
 
-    While a step runs, Dagster sends standard error to a file, and the file to the terminal a little later. The bars
-    have a copy of the terminal from before that.
+    While a step runs, Dagster sends standard error to a file, and the file to standard error: later, and without the
+    last lines at times. So this has a copy of standard error from before that.
     """
 
     def __init__(self) -> None:
+        self._out: TextIO = sys.stderr
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
@@ -25,19 +26,18 @@ class Screen:
         return self._bars is not None
 
     def open(self) -> None:
-        """Look for a terminal; CI has one at times, and nobody before it."""
-        if self._bars is None and sys.stderr.isatty() and not os.environ.get("CI") and find_spec("rich"):
-            from rich.console import Console
-            from rich.progress import Progress
-
-            terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w")
-            self._bars = Progress(console=Console(file=terminal, highlight=False, markup=False), transient=True)
+        """Print to what is standard error now."""
+        try:
+            self._out = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+        except OSError:  # a notebook's has no descriptor
+            self._out = sys.stderr
+        self._bars = _bars(self._out) if self._out.isatty() and not os.environ.get("CI") else None
 
     def line(self, text: str) -> None:
         if self._bars:
             self._bars.console.print(text, soft_wrap=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=self._out, flush=True)
 
     def advance(self, name: str, done: int, expected: int) -> None:
         """Draw how much of a load is done."""
@@ -52,6 +52,15 @@ class Screen:
         if self._bars and name in self._tasks:
             self._bars.stop()
             self._bars.remove_task(self._tasks.pop(name))
+
+
+def _bars(terminal: TextIO) -> "Progress | None":
+    if not find_spec("rich"):
+        return None
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(console=Console(file=terminal, highlight=False, markup=False), transient=True)
 
 
 SCREEN = Screen()

@@ -22,6 +22,7 @@ from feature_seed.graph.dagster_private import event_of, message_of, run_error
 from feature_seed.graph.failure import cause, is_ours
 from feature_seed.graph.progress import IS_PROGRESS
 from feature_seed.graph.screen import SCREEN
+from feature_seed.graph.status import in_words
 
 LEVELS = ("INFO", "DEBUG", "WARNING")
 
@@ -152,10 +153,8 @@ class _Outcome:
     def _success(self) -> str:
         if self._ready:
             until = datetime.fromtimestamp(self._ready["watermark"], timezone.utc)
-            return (
-                f"ready: {self._ready['cards']:,} cards, {self._ready['customers']:,} customers of gold "
-                f"{self._ready['gold_version']} up to {until:%Y-%m-%d %H:%M:%S} UTC, in {self._seconds}"
-            )
+            counts = self._ready["cards"], self._ready["customers"]
+            return f"{in_words(*counts, self._ready['gold_version'], until)}, in {self._seconds}"
         if not self._loaded:
             return f"done in {self._seconds}"
         shards = sorted(set().union(*self._loaded.values()))

@@ -33,7 +33,11 @@ warehouse = Warehouse(
     verify=choice("CLICKHOUSE_VERIFY", ("1", "0")) == "1",
     ca=os.environ.get("CLICKHOUSE_CA") or None,
     gold_table=os.environ.get("FEATURE_SEED_GOLD_TABLE") or "fact_transactions_gold",
+    gold_final=choice("FEATURE_SEED_GOLD_FINAL", ("1", "0")) == "1",
     gold_parquet=os.environ.get("FEATURE_SEED_GOLD_PARQUET") or None,
+    s3_endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
+    s3_region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
+    zero_is_unknown=flag("FEATURE_SEED_ZERO_IS_UNKNOWN"),
     home=environment.home(),
     pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 540, 1, 1_000_000),
 )

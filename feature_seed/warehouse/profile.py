@@ -16,16 +16,20 @@ class Profile:
         rows: in all.
         rejected: of them, those that cannot be used.
         cards, customers: how many the usable rows name, exact but for hashes that collide.
+        pairs: of a card and a customer, likewise.
         watermark: time of the newest usable transaction, in UTC.
         identity: of what was looked at.
+        content: a sum over the usable rows of a table in which rows replace others; 0 for any other.
     """
 
     rows: int
     rejected: int
     cards: int
     customers: int
+    pairs: int
     watermark: datetime
     identity: Identity
+    content: int = 0
 
     @property
     def version(self) -> str:

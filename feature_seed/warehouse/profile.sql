@@ -5,5 +5,6 @@ SELECT
     countIf(NOT valid) AS rejected,
     uniqExactIf(sipHash64(card_id), valid) AS cards,
     uniqExactIf(sipHash64(customer_id), valid) AS customers,
+    uniqExactIf(xxh3(assumeNotNull(card_id), assumeNotNull(customer_id)), valid) AS pairs,
     assumeNotNull(maxIf(timestamp, valid)) AS watermark
 FROM gold

@@ -123,13 +123,10 @@ def last_report() -> str | None:
     return f"{_when(event.timestamp)}{f', version {version.value}' if version else ''}"
 
 
-def in_words(cards: int, customers: int, version: str, until: datetime) -> str:
+def in_words(ready: Ready) -> str:
     """What is in a store that is ready."""
-    return f"ready: {cards:,} cards, {customers:,} customers of gold {version} up to {until:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def ready_in_words(ready: Ready) -> str:
-    return in_words(ready.cards, ready.customers, ready.gold_version, datetime.fromisoformat(ready.watermark))
+    counts = f"{ready.cards:,} cards, {ready.customers:,} customers"
+    return f"ready: {counts} of gold {ready.gold_version} up to {_utc(ready.watermark)}"
 
 
 def as_text(status: Status) -> Iterator[str]:

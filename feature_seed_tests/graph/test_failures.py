@@ -129,7 +129,7 @@ def changed(place: Place) -> None:
 
 
 def broken_off(place: Place) -> None:
-    place.clickhouse().play("exception", times=9)
+    place.clickhouse().play("cut", after=300, times=9)
 
 
 def incomplete(place: Place) -> None:
@@ -158,8 +158,9 @@ def wrong_password(place: Place) -> None:
 
 
 def too_small(place: Place) -> None:
+    place.parquet([transaction(i, f"c{i}") for i in range(5000)])
     with redis.Redis(port=place.redis()) as client:
-        client.config_set("maxmemory", client.info("memory")["used_memory"] + 100)  # type: ignore[index]
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)  # type: ignore[index]
 
 
 def may_not(place: Place) -> None:

@@ -107,8 +107,8 @@ def test_whether_the_store_is_what_the_run_left(
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Right after the run it is, and with live events too. A key that is lost, a gold that was rebuilt, and a store that
-    was emptied are each told. Nothing is written.
+    """Right after the run it is, and with live events too. A key that is lost, a gold that was rebuilt, and a store
+    that was emptied are each told. Nothing is written.
     """
     warehouse = make_parquet(ROWS)
     monkeypatch.setenv("FEATURE_SEED_GOLD_PARQUET", str(warehouse.gold_parquet))

@@ -63,7 +63,9 @@ def _evaluated(
         return
     rows = {reason: found["rows"] for reason, found in scan.items()}
     usable = scan.get("", {"rows": 0, "newest": None, "out_of_range": 0})
-    yield check_result("schema", True, "every column can be read")
+    for warning in warehouse.warnings:
+        context.log.warning(warning)
+    yield check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings]))
     yield check_result(
         "not_empty", usable["rows"] > 0, f"{usable['rows']:,} of {sum(rows.values()):,} rows can be used"
     )

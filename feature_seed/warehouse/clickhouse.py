@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
+from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import keeps_versions, over_gold, wrong_columns
+from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile
@@ -41,18 +42,8 @@ READ_BYTES_PER_SECOND = 1_000_000
 common.set_setting("http_buffer_size", 65536)
 
 
-@dataclass(frozen=True)
-class Identifier:
-    """A name for an `Identifier` parameter, which ClickHouse takes as it stands.
-
-    clickhouse-connect escapes every str as for a `String` parameter, and so asks for another name where a quote, a
-    backtick or a backslash is in it. Values of other types it writes as they print.
-    """
-
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
+# How many times what is collected in one pass a query takes at most.
+MEMORY_OF_PASS = 4
 
 
 class Warehouse(dg.ConfigurableResource):
@@ -81,6 +72,7 @@ class Warehouse(dg.ConfigurableResource):
     pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
+    _access: Access | None = PrivateAttr(default=None)
     _files: Snapshot | None = PrivateAttr(default=None)
 
     @property
@@ -113,13 +105,18 @@ class Warehouse(dg.ConfigurableResource):
         if self.ca and not Path(self.ca).exists():
             raise ConfigurationError(f"CLICKHOUSE_CA names {self.ca!r}, and there is no such file")
         try:
-            return self._with_final(self._open())
+            client = self._open()
         except OperationalError as e:
             if not self.secure and tls.speaks_tls(self.host or "", self.port or 8123):
                 raise WarehouseError(
                     f"ClickHouse at {self.address} cannot be reached: that port speaks TLS, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
+        if self._access:
+            lift(client, self._access.restrictions)
+        else:
+            self._access = examine(client, self.source, self.table)
+        return self._with_final(client)
 
     def _open(self) -> Client:
         return clickhouse_connect.get_client(
@@ -175,8 +172,28 @@ class Warehouse(dg.ConfigurableResource):
         try:
             yield
         except Error as e:
-            place = GoldSource(self.address, self.user, self.database, self.gold_table, self.gold_parquet)
-            raise explain(e, place) from e
+            raise explain(e, self.source) from e
+
+    @property
+    def source(self) -> GoldSource:
+        """Where gold is, for messages."""
+        return GoldSource(self.address, self.user or "default", self.database, self.gold_table, self.gold_parquet)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a load does without, since the server's user may not have it."""
+        return self._access.warnings(self.source) if self._access else []
+
+    @property
+    def faster(self) -> dict[str, str]:
+        """Settings that make a load faster, as far as they may be set."""
+        return self._access.faster if self._access else FASTER
+
+    @property
+    def pass_memory(self) -> int:
+        """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
+        memory = self._access.restrictions.memory if self._access else None
+        return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
 
     @property
     def address(self) -> str:
@@ -202,6 +219,9 @@ class Warehouse(dg.ConfigurableResource):
         if counts["rows"] == counts["rejected"]:
             found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
+        small = self._access.restrictions.too_small(counts["rows"]) if self._access else {}
+        if small:
+            raise refusal(self.source, small)
         profile = Profile(**counts, identity=identity)
         if keeps_versions(self.engine(client)):
             profile = replace(profile, content=self._readable(client, profile)["content"])
@@ -220,6 +240,7 @@ class Warehouse(dg.ConfigurableResource):
         if wrong := wrong_columns(columns):
             there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
             raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+        client.command(sql("warehouse/columns"), parameters=self.table)  # the right to read each of them
 
     def columns(self, client: Client) -> dict[str, str]:
         """Gold's columns and their types, as ClickHouse names them."""
@@ -236,7 +257,8 @@ class Warehouse(dg.ConfigurableResource):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            return identity_of_table(client, self.database, self.gold_table, self.table)
+            parts = self._access is not None and self._access.parts
+            return identity_of_table(client, self.database, self.gold_table, self.table, parts=parts)
         return identity_of_files(self._snapshot(client).listed(client))
 
     def require_unbroken(self, client: Client) -> None:

@@ -14,6 +14,7 @@ from feature_seed.graph.readiness import ShardLoad
 from feature_seed.graph.report.pictures import available, pictures
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
+from feature_seed.store.commands import spared
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
 
@@ -31,7 +32,7 @@ class Load:
         rejected: gold rows that cannot be used.
         bytes: of commands sent.
         seconds: from the first byte to the last acknowledgement.
-        memory_per_entity: bytes in Redis, None where no id is text.
+        memory_per_entity: bytes in Redis, None where no id is text or Redis does not say.
     """
 
     feature: str
@@ -94,7 +95,8 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
         for key in feature.keys:
             for entity_id in ids:
                 pipeline.memory_usage(key.of(entity_id, tags=layout.key_tags))
-        return sum(size or 0 for size in pipeline.execute()) / len(ids)
+        sizes = spared(pipeline.execute, None)
+    return None if sizes is None else sum(size or 0 for size in sizes) / len(ids)
 
 
 def _source(gold_table: str, loads: Mapping[str, Mapping[str, ShardLoad]]) -> str:

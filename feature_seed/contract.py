@@ -1,13 +1,16 @@
 """The Redis contract: every key that feature_seed writes and a scorer reads, and how values are encoded and updated.
 
-Standard library alone, so that a scorer can import it without Dagster or ClickHouse.
+Standard library alone, so that a scorer can import it without Dagster or ClickHouse, or copy it and `features/events`.
+Every function takes a `redis.Redis`, decoding its responses or not, or one of `redis.asyncio`: then await its result.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from inspect import isawaitable
+from pathlib import Path
 from typing import Any, AnyStr
 
 HISTORY_LENGTH = 10
@@ -47,62 +50,20 @@ CARD_HISTORY = Key(
 CARD_LOCATION = Key("card_location", "card:{card_id}:loc", "HASH", ("lat", "lon"))
 CARD_LAST_TS = Key("card_last_ts", "card:{card_id}:last_ts", "STRING")
 CARD_SEQ = Key("card_seq", "card:{card_id}:seq", "STRING")
-CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("count", "mean", "M2", "seeded"))
-# feature_seed's own, as the field `seeded` of customers is: gold's count of the entity when it was last loaded. A
-# scorer neither reads nor writes them; by how far its counts are past them the next load knows what is live.
-CARD_SEEDED = Key("card_seeded", "card:{card_id}:seeded", "STRING")
-READY = Key(
-    "ready",
-    "feature_seed:ready",
-    "HASH",
-    # The last is feature_seed's own: another in every store, and once a store was emptied.
-    ("state", "gold_version", "watermark", "cards", "customers", "finished_at", "run_id", "store_id"),
-)
+CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("count", "mean", "M2"))
+# feature_seed's own: what an entity was last loaded from, and the live events since. A scorer leaves them to EVENT.
+_SEED = ("watermark", "count", "left", "forgot", "e:{transaction_id}")
+CARD_SEED = Key("card_seed", "card:{card_id}:seed", "HASH", _SEED)
+CUSTOMER_SEED = Key("customer_seed", "cust:{customer_id}:seed", "HASH", _SEED)
+# The last field is feature_seed's own: another in every store, and once a store was emptied.
+_READY = "state gold_version watermark cards customers finished_at run_id loading store_id"
+READY = Key("ready", "feature_seed:ready", "HASH", tuple(_READY.split()))
 
-KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CUSTOMER_STATS, CARD_SEEDED, READY)
+KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED, CUSTOMER_STATS, CUSTOMER_SEED, READY)
 
-# One event, applied to a card, a customer or both in one step: a load finds all of it in the store, or nothing.
-EVENT = """
--- KEYS: of the card history, loc, last_ts, seq; of the customer stats; the card's first when both are given
--- ARGV: element, Unix seconds, amount, history length, '1' for newest first, then lat and lon when known
--- All is read before the first write, and INCR comes first: what cannot be applied fails while nothing has changed.
-local card, customer = #KEYS > 1, #KEYS ~= 4
-local last_ts, placed, count, mean, m2
-if card then
-    redis.call('LRANGE', KEYS[1], 0, 0)
-    last_ts = tonumber(redis.call('GET', KEYS[3]))
-    placed = redis.call('HGET', KEYS[2], 'lat')
-end
-if customer then
-    local stats = redis.call('HMGET', KEYS[#KEYS], 'count', 'mean', 'M2')
-    local delta = ARGV[3] - (stats[2] or 0)
-    count = (stats[1] or 0) + 1
-    mean = (stats[2] or 0) + delta / count
-    m2 = (stats[3] or 0) + delta * (ARGV[3] - mean)
-end
-if card then
-    redis.call('INCR', KEYS[4])
-    local newest_first = ARGV[5] == '1'
-    redis.call(newest_first and 'LPUSH' or 'RPUSH', KEYS[1], ARGV[1])
-    if newest_first then
-        redis.call('LTRIM', KEYS[1], 0, ARGV[4] - 1)
-    else
-        redis.call('LTRIM', KEYS[1], -ARGV[4], -1)
-    end
-    -- An event that comes late takes back neither time nor place.
-    local late = last_ts and last_ts > tonumber(ARGV[2])
-    if not late then
-        redis.call('SET', KEYS[3], ARGV[2])
-    end
-    if ARGV[6] and not (late and placed) then
-        redis.call('HSET', KEYS[2], 'lat', ARGV[6], 'lon', ARGV[7])
-    end
-end
-if customer then
-    redis.call('HSET', KEYS[#KEYS], 'count', string.format('%.0f', count),
-        'mean', string.format('%.17g', mean), 'M2', string.format('%.17g', m2))
-end
-"""
+# One event, applied to a card, a customer or both in one step, and to each of them once.
+_LUA = Path(__file__).parent / "features" / "events"
+EVENT = "\n".join((_LUA / name).read_text() for name in ("elements.lua", "event.lua"))
 
 
 @dataclass(frozen=True)
@@ -176,7 +137,8 @@ class Ready:
     """What a scorer waits for. Times are ISO 8601 in UTC.
 
     `state` is `seeding` from the first write of the first load until all of it is verified, then `ready`. `watermark`
-    is the time of gold's newest transaction: a stream that starts after it misses nothing and repeats nothing.
+    is the time up to which gold is in the store: a stream that starts there, or anywhere before, misses nothing, and
+    EVENT repeats nothing. `loading` names the gold and the watermark of a load that is under way or was broken off.
     """
 
     state: str
@@ -186,6 +148,11 @@ class Ready:
     customers: int = 0
     finished_at: str = ""
     run_id: str = ""
+    loading: str = ""
+
+    @property
+    def unix(self) -> float | None:  # as EVENT takes the watermark
+        return datetime.fromisoformat(self.watermark).timestamp() if self.watermark else None
 
     @classmethod
     def decode(cls, fields: Mapping[Any, Any]) -> "Ready":
@@ -198,40 +165,49 @@ class Ready:
         return {name: str(value) for name, value in asdict(self).items()}
 
 
-def read_ready(redis: Any) -> Ready | None:
-    """Whether the store is ready; None before the first load."""
-    fields = redis.hgetall(READY.pattern)
-    return Ready.decode(fields) if fields else None
+@dataclass(frozen=True)
+class State:
+    """All that a scorer needs for an event."""
+
+    card: Card | None
+    customer: Welford | None
+    ready: Ready | None
 
 
-def read_card(redis: Any, card_id: AnyStr, *, tags: bool = False) -> Card | None:
-    """Read a card in one round trip and one transaction; None when the store does not know it.
+@dataclass(frozen=True)
+class Applied:
+    """What EVENT did to card and customer: `applied`, `duplicate` or `in gold`."""
 
-    `redis` is a `redis.Redis`, decoding its responses or not.
-    """
-    with redis.pipeline(transaction=True) as pipeline:
-        pipeline.lrange(CARD_HISTORY.of(card_id, tags=tags), 0, -1)
-        pipeline.hgetall(CARD_LOCATION.of(card_id, tags=tags))
-        pipeline.get(CARD_LAST_TS.of(card_id, tags=tags))
-        pipeline.get(CARD_SEQ.of(card_id, tags=tags))
-        history, location, last_ts, seq = pipeline.execute()
-    if last_ts is None:
-        return None
-    if isinstance(location, list):  # as Redis Cluster's client leaves it in a transaction
-        location = dict(zip(location[::2], location[1::2], strict=True))
-    coordinates = {_text(name): float(value) for name, value in location.items()}
-    return Card(
-        history=tuple(Transaction.decode(element) for element in history),
-        location=(coordinates["lat"], coordinates["lon"]) if coordinates else None,
-        last_ts=float(last_ts),
-        seq=int(seq or 0),
+    card: str
+    customer: str
+
+
+def read_ready(redis: Any) -> Any:
+    """Whether the store is ready: a Ready, or None before the first load."""
+    return _then(redis.hgetall(READY.pattern), lambda found: _hash(found, Ready))
+
+
+def read_card(redis: Any, card_id: AnyStr, *, tags: bool = False) -> Any:
+    """A Card, in one round trip and one transaction; None when the store does not know it."""
+    pipeline = redis.pipeline(transaction=True)
+    _queue_card(pipeline, card_id, tags)
+    return _then(pipeline.execute(), _card)
+
+
+def read_customer(redis: Any, customer_id: AnyStr, *, tags: bool = False) -> Any:
+    """A customer's Welford state; None when the store does not know it."""
+    return _then(redis.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags)), lambda found: _hash(found, Welford))
+
+
+def read_state(redis: Any, card_id: AnyStr, customer_id: AnyStr, *, tags: bool = False) -> Any:
+    """A State, in one round trip. With `tags` card and customer may be on different nodes, and are read one by one."""
+    pipeline = redis.pipeline(transaction=not tags)
+    _queue_card(pipeline, card_id, tags)
+    pipeline.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags))
+    pipeline.hgetall(READY.pattern)
+    return _then(
+        pipeline.execute(), lambda found: State(_card(found[:4]), _hash(found[4], Welford), _hash(found[5], Ready))
     )
-
-
-def read_customer(redis: Any, customer_id: AnyStr, *, tags: bool = False) -> Welford | None:
-    """Read a customer's Welford state; None when the store does not know it."""
-    fields = redis.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags))
-    return Welford.decode(fields) if fields else None
 
 
 def apply_event(
@@ -240,17 +216,21 @@ def apply_event(
     card_id: str,
     transaction: Transaction,
     *,
+    watermark: float | None = None,
     history_length: int = HISTORY_LENGTH,
     newest_first: bool = False,
     tags: bool = False,
-) -> None:
-    """Move a card and its customer on by one transaction: one round trip, and all of it or nothing.
+    record: bool = True,
+) -> Any:
+    """Move a card and its customer on by one transaction, once however often it is sent: what was Applied.
 
-    `redis` is a `redis.Redis`, or a pipeline of one to send many events at a time. With `tags`, as Redis Cluster needs
-    them, card and customer are in different slots: one step each.
+    `redis` may be a pipeline: it executes to the answers. `watermark` is `Ready.unix`, as the stream's reader read it
+    when the stream began. With `tags`, as Redis Cluster needs them, card and customer are one step each, since their
+    slots differ. An event that is not recorded is applied each time it is sent. What can be no event Redis refuses with
+    an error, redis.ResponseError, and nothing changes.
     """
-    card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ)]
-    customer = [CUSTOMER_STATS.of(customer_id, tags=tags)]
+    card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED)]
+    customer = [key.of(customer_id, tags=tags) for key in (CUSTOMER_STATS, CUSTOMER_SEED)]
     degrees = (transaction.location_lat, transaction.location_long)
     place = [repr(float(one)) for one in degrees if one is not None]
     event = [
@@ -259,11 +239,61 @@ def apply_event(
         repr(float(transaction.amount)),  # numpy's doubles have a repr of their own
         history_length,
         int(newest_first),
+        transaction.transaction_id,
+        "" if watermark is None else repr(watermark),
+        int(record),
         *(place if len(place) == 2 else ()),
     ]
     script = redis.register_script(EVENT)
-    for keys in (card, customer) if tags else (card + customer,):
-        script(keys=keys, args=event)
+    steps = [script(keys=keys, args=event) for keys in ((card, customer) if tags else (card + customer,))]
+
+    async def awaited() -> Any:
+        return _applied([await step for step in steps])
+
+    return awaited() if isawaitable(steps[0]) else _applied(steps)
+
+
+def _applied(answers: Sequence[Any]) -> Any:  # nothing of a pipeline, which answers when it is executed
+    texts = [_text(one) for answer in answers if isinstance(answer, list) for one in answer]
+    return Applied(*texts) if texts else None
+
+
+def _then(reply: Any, decode: Callable[[Any], Any]) -> Any:
+    """The decoded reply, or of an asynchronous client what it can be awaited as."""
+
+    async def awaited() -> Any:
+        return decode(await reply)
+
+    return awaited() if isawaitable(reply) else decode(reply)
+
+
+def _queue_card(pipeline: Any, card_id: AnyStr, tags: bool) -> None:
+    pipeline.lrange(CARD_HISTORY.of(card_id, tags=tags), 0, -1)
+    pipeline.hgetall(CARD_LOCATION.of(card_id, tags=tags))
+    pipeline.get(CARD_LAST_TS.of(card_id, tags=tags))
+    pipeline.get(CARD_SEQ.of(card_id, tags=tags))
+
+
+def _card(replies: Sequence[Any]) -> Card | None:
+    history, location, last_ts, seq = replies
+    if last_ts is None:
+        return None
+    coordinates = {_text(name): float(value) for name, value in _fields(location).items()}
+    return Card(
+        history=tuple(Transaction.decode(element) for element in history),
+        location=(coordinates["lat"], coordinates["lon"]) if coordinates else None,
+        last_ts=float(last_ts),
+        seq=int(seq or 0),
+    )
+
+
+def _hash(reply: Any, kind: Any) -> Any:
+    return kind.decode(_fields(reply)) if reply else None
+
+
+def _fields(reply: Any) -> Mapping[Any, Any]:
+    """A hash, also as Redis Cluster's client leaves it in a transaction."""
+    return dict(zip(reply[::2], reply[1::2], strict=True)) if isinstance(reply, list) else reply
 
 
 def _text(value: str | bytes) -> str:

@@ -40,6 +40,7 @@ warehouse = Warehouse(
     zero_is_unknown=flag("FEATURE_SEED_ZERO_IS_UNKNOWN"),
     home=environment.home(),
     pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 540, 1, 1_000_000),
+    watermark_lag=decimal("FEATURE_SEED_WATERMARK_LAG", 0, 1e8) or 0,
 )
 
 store = store_from_environment()

@@ -64,6 +64,10 @@ VARIABLES = {
         "age of gold's newest transaction above which the run is blocked",
         "any age is accepted",
     ),
+    "FEATURE_SEED_WATERMARK_LAG": (
+        "seconds before the start of a run for which gold may still lack rows; the run does not read them",
+        "`0`",
+    ),
     "FEATURE_SEED_SAMPLE": ("entities of each feature that a run compares with gold, or `all`", "`1000`"),
     "FEATURE_SEED_ALERT_WEBHOOK": ("URL that gets a failed run as JSON", "failures are only logged"),
     "FEATURE_SEED_DAGSTER_URL": (

@@ -7,10 +7,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from feature_seed.contract import CARD_HISTORY, CARD_LAST_TS, CARD_LOCATION, CARD_SEEDED, CARD_SEQ, CUSTOMER_STATS, Key
+from feature_seed.contract import (
+    CARD_HISTORY,
+    CARD_LAST_TS,
+    CARD_LOCATION,
+    CARD_SEED,
+    CARD_SEQ,
+    CUSTOMER_SEED,
+    CUSTOMER_STATS,
+    Key,
+)
 from feature_seed.sql import lua, over, sql
 
 OnConflict = Literal["keep_newer", "overwrite"]
+
+# What the version before had in place of a card's seed: the next load takes it away.
+_CARD_SEEDED = Key("card_seeded", "card:{card_id}:seeded", "STRING")
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,9 @@ class Entity:
 
     @cached_property
     def guard(self) -> str:
-        """The Lua script of `keep_newer`: brings an entity to gold's state and keeps the live events gold lacks."""
-        return lua(f"features/{self.name}/keep_newer")
+        """The Lua script of `keep_newer`: gold up to its watermark, and the events after it."""
+        names = ("events/elements", "events/load", f"{self.name}/keep_newer")
+        return "\n".join(lua(f"features/{name}") for name in names)
 
     @cached_property
     def guard_sha(self) -> str:
@@ -46,7 +59,8 @@ class Entity:
     @property
     def sources(self) -> tuple[Path, ...]:
         """The files that decide what is written."""
-        return tuple(sorted((Path(__file__).parent / self.name).iterdir()))
+        folders = (Path(__file__).parent / name for name in (self.name, "events"))
+        return tuple(path for folder in folders for path in sorted(folder.iterdir()))
 
     def relations(self, *, deep: bool = False) -> dict[str, str]:
         """Its relation over the warehouse's `transactions`, and those it reads; `deep` cuts before it collects."""
@@ -61,18 +75,20 @@ class Entity:
 
     def parameters(self) -> dict[str, str]:
         """Key templates under the names the SQL knows them by, the entity column and the guard."""
-        templates = {key.name: key.template for key in self.keys}
+        templates = {key.name: key.template for key in (*self.keys, _CARD_SEEDED)}
         return {**templates, "entity": self.id, "script": self.guard_sha}
 
 
 CARDS = Entity(
     "cards",
     "card_id",
-    keys=(CARD_HISTORY, CARD_SEQ, CARD_SEEDED, CARD_LOCATION, CARD_LAST_TS),
-    replies=6,
+    keys=(CARD_HISTORY, CARD_SEQ, CARD_LOCATION, CARD_LAST_TS, CARD_SEED),
+    replies=7,
     entity_bytes=150,
     row_bytes=90,
 )
-CUSTOMERS = Entity("customers", "customer_id", keys=(CUSTOMER_STATS,), replies=1, entity_bytes=100, row_bytes=16)
+CUSTOMERS = Entity(
+    "customers", "customer_id", keys=(CUSTOMER_STATS, CUSTOMER_SEED), replies=5, entity_bytes=100, row_bytes=16
+)
 
 ENTITIES = (CARDS, CUSTOMERS)

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from feature_seed.contract import CARD_HISTORY, CARD_LAST_TS, CARD_LOCATION, CARD_SEEDED, CARD_SEQ, CUSTOMER_STATS, Key
+from feature_seed.contract import (
+    CARD_HISTORY,
+    CARD_LAST_TS,
+    CARD_LOCATION,
+    CARD_SEED,
+    CARD_SEQ,
+    CUSTOMER_SEED,
+    CUSTOMER_STATS,
+    Key,
+)
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
 
 
@@ -39,7 +48,7 @@ HISTORY = Feature(
     "card_history",
     "The latest transactions of every card, and how many transactions the card has made.",
     CARDS,
-    keys=(CARD_HISTORY, CARD_SEQ, CARD_SEEDED),
+    keys=(CARD_HISTORY, CARD_SEQ, CARD_SEED),
     values={
         "transaction_id": Value("string", "transaction_id", "Orders transactions of the same time."),
         "merchant_category": Value("string", "merchant_category", "null where gold has none."),
@@ -48,7 +57,6 @@ HISTORY = Feature(
         "location_lat": Value("double", "location_lat", "Degrees; null where gold has none."),
         "location_long": Value("double", "location_long", "Degrees; null where gold has none."),
         "seq": Value("int", "transaction_id", "How many transactions the card has made."),
-        "seeded": Value("int", "transaction_id", "How many of them gold had when it was loaded."),
     },
 )
 LOCATION = Feature(
@@ -66,12 +74,11 @@ STATS = Feature(
     "customer_stats",
     "The running mean and variance of every customer's amounts: the state of Welford's algorithm.",
     CUSTOMERS,
-    keys=(CUSTOMER_STATS,),
+    keys=(CUSTOMER_STATS, CUSTOMER_SEED),
     values={
         "count": Value("int", "amount", "How many amounts."),
         "mean": Value("double", "amount", "Their mean."),
         "M2": Value("double", "amount", "The sum of their squared deviations from the mean."),
-        "seeded": Value("int", "amount", "How many of them gold had when it was loaded."),
     },
 )
 

@@ -7,6 +7,7 @@ SELECT
 FROM (
     SELECT sipHash64(assumeNotNull(transaction_id)) AS hash, count() AS times
     FROM gold
-    WHERE ifNull(transaction_id != '', false) AND hash % {slices:UInt64} = {slice:UInt64}
+    WHERE ifNull(transaction_id != '', false)
+        AND NOT (valid AND toUnixTimestamp64Micro(assumeNotNull(timestamp)) > {latest:Int64}) AND hash % {slices:UInt64} = {slice:UInt64}
     GROUP BY hash
 )

@@ -13,7 +13,7 @@ from feature_seed.graph.blocking import blocking
 from feature_seed.graph.gold_checks import check_result, check_specs
 from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
-from feature_seed.loading.comparison.comparison import Comparison, sample_share
+from feature_seed.loading.comparison.comparison import Comparison, Verdict, sample_share
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.commands import spared
 from feature_seed.store.online_store import OnlineStore
@@ -27,7 +27,7 @@ _EXAMPLES = 10
 
 _CHECKS = {
     "entity_count": "The load delivered as many entities of every shard as gold has.",
-    "parity": "A sample of entities has the same values in the store as in gold. Every run takes another sample.",
+    "parity": "A sample of entities is in the store as gold and the events after it make it. Every run takes another.",
     "unknown_entities": "Gold knows every entity that has keys in the store. A scorer may have added new ones since.",
 }
 
@@ -73,17 +73,21 @@ def _loads(seeded: Mapping[str, ShardLoad]) -> dict[str, Any]:
     return {LOADS: {shard: one.run_id for shard, one in seeded.items()}}
 
 
-def _parity(feature: str, found: Iterable[tuple[bool, str]], seeded: Mapping[str, ShardLoad]) -> dg.AssetCheckResult:
-    sampled = ahead = different = 0
+def _parity(feature: str, found: Iterable[Verdict], seeded: Mapping[str, ShardLoad]) -> dg.AssetCheckResult:
+    sampled = live = unrecorded = different = 0
     examples: list[str] = []
-    for is_ahead, difference in found:
+    for one in found:
         sampled += 1
-        ahead += is_ahead
-        different += bool(difference)
-        if difference and len(examples) < _EXAMPLES:
-            examples.append(difference)
-    text = f"{different:,} of {sampled:,} entities differ from gold, {ahead:,} are ahead of it"
-    counts = {"sampled": sampled, "ahead": ahead, "different": different}
+        live += one.live
+        unrecorded += one.unrecorded
+        different += bool(one.difference)
+        if one.difference and len(examples) < _EXAMPLES:
+            examples.append(one.difference)
+    text = (
+        f"{different:,} of {sampled:,} entities differ from gold and the recorded events after it; {live:,} have such "
+        f"events, {unrecorded:,} have events that no scorer recorded"
+    )
+    counts = {"sampled": sampled, "live": live, "unrecorded": unrecorded, "different": different}
     metadata = {**counts, "examples": examples, **_loads(seeded)}
     return check_result("parity", not different, "; ".join([text, *examples[:1]]), metadata, feature)
 
@@ -109,11 +113,20 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         shards = _shards(context, layout)
         seeded = latest_loads(context.instance, feature.name, shards)
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
-            table = {**warehouse.table, "until": warehouse.profile().until}
-            comparison = Comparison(feature, gold, client, table, layout, shards)
+            untils = untils_of(seeded, layout, warehouse)
+            table = {**warehouse.table, "untils": untils}
+            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
             yield from blocking(compared(comparison, context.run.run_id, limits.sample_size, seeded))
 
     return compare
+
+
+def untils_of(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> list[int]:
+    """The watermark that each shard was loaded up to, in microseconds since 1970; one where it is the same for all."""
+    mine = warehouse.profile().until
+    loaded = {shard: round(one.metadata["watermark"] * 1e6) for shard, one in seeded.items()}
+    untils = [loaded.get(shard, mine) for shard in shard_names(layout.shard_count)]
+    return [loaded.popitem()[1]] if len({*loaded.values()}) == 1 else untils
 
 
 def _shards(context: dg.AssetCheckExecutionContext, layout: Layout) -> list[str]:

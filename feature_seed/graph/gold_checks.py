@@ -35,6 +35,8 @@ _GOLD_CHECKS = {
 
 Scan = dict[str, dict[str, Any]]
 
+_NO_ROWS = {"rows": 0, "newest": None, "out_of_range": 0}
+
 
 def check_specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
     return [
@@ -61,17 +63,15 @@ def _evaluated(
     except GoldError as e:
         yield check_result("schema", False, str(e))
         return
-    rows = {reason: found["rows"] for reason, found in scan.items()}
-    usable = scan.get("", {"rows": 0, "newest": None, "out_of_range": 0})
+    unread, usable = scan.pop("unread", _NO_ROWS), scan.get("", _NO_ROWS)
+    newest = max(filter(None, (unread["newest"], usable["newest"])), default=None)
     for warning in warehouse.warnings:
         context.log.warning(warning)
     yield check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings]))
-    yield check_result(
-        "not_empty", usable["rows"] > 0, f"{usable['rows']:,} of {sum(rows.values()):,} rows can be used"
-    )
+    yield _not_empty(usable["rows"], sum(found["rows"] for found in scan.values()), unread["rows"])
     yield _rejected_rows(scan, limits.max_rejected)
-    if usable["newest"]:
-        yield _freshness(usable["newest"], limits.max_age_hours)
+    if newest:
+        yield _freshness(newest, limits.max_age_hours)
     yield _coordinates(usable["out_of_range"])
     yield _zeros(scan, warehouse.zero_is_unknown)
     yield _duplicates(duplicates)
@@ -80,6 +80,8 @@ def _evaluated(
 
 def _scan(warehouse: Warehouse) -> tuple[Scan, Mapping[str, Any], Mapping[str, Any]]:
     """What is known of gold's rows, by the reason that they are rejected for; '' for those that can be used.
+
+    Usable rows after the watermark are `unread`.
 
     And what is known of transactions that are there more than once, and of cards with several customers.
 
@@ -121,9 +123,19 @@ def _read(client: Client, warehouse: Warehouse) -> str:
 
 def _rows(client: Client, warehouse: Warehouse, check: str, **parameters: Any) -> Iterator[dict[str, Any]]:
     rows = client.query(
-        over_gold(f"graph/{check}"), parameters={**warehouse.table, **parameters}, query_tz="UTC", tz_mode="aware"
+        over_gold(f"graph/{check}"),
+        parameters={**warehouse.table, "latest": warehouse.latest, **parameters},
+        query_tz="UTC",
+        tz_mode="aware",
     )
     return iter(rows.named_results())
+
+
+def _not_empty(usable: int, rows: int, unread: int) -> dg.AssetCheckResult:
+    text = f"{usable:,} of {rows:,} rows can be used"
+    if unread:
+        text += f"; {unread:,} more are after the watermark and were not read"
+    return check_result("not_empty", usable > 0, text, {"unread_rows": unread})
 
 
 def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:

@@ -16,7 +16,7 @@ from feature_seed.features.entity import Entity
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.dagster_private import previous_attempts, run_of, selected_assets, steps_have_processes
 from feature_seed.graph.progress import Progress
-from feature_seed.graph.readiness import mark_seeding
+from feature_seed.graph.readiness import Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.memory import estimate_memory
 from feature_seed.loading.preflight import Server, examine
@@ -25,6 +25,7 @@ from feature_seed.loading.throttle import Throttle
 from feature_seed.store.bulk import Loading
 from feature_seed.store.lock import Owner, StoreLock
 from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.profile import Profile
 
 # Read ahead, so that ClickHouse groups the next pass while Redis takes the last: 10 MB cost 12 % of the time, 300 MB
 # gain five.
@@ -70,22 +71,20 @@ class RedisIOManager(dg.ConfigurableIOManager):
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         stream.rehearse()
         with self._writing(context, stream) as (client, lock):
-            mark = mark_seeding(client)
+            mark = mark_loading(client, profile.version, profile.watermark)
+            _warn_of_going_back(context, mark, profile)
             started = time.perf_counter()
             throttle = Throttle(self.max_rate, self.max_latency_ms)
             redis = self._write(context, replace(stream, before=mark.before), lock, throttle)
             seconds = time.perf_counter() - started
-        done = f"{redis.entities:,} entities in {seconds:.1f} s, {redis.kept:,} kept newer{throttle.summary}"
+        done = f"{redis.entities:,} entities in {seconds:.1f} s, {redis.outcome}{throttle.summary}"
         context.log.info(f"{stream.entity.name}: {done}")
         return {
             **_figures(redis, seconds),
             **throttle.metadata,
             "entities_by_shard": {shard: redis.shards[int(shard, 16)] for shard in sorted(stream.shards)},
-            "rejected_rows": profile.rejected,
             "shards": len(stream.shards),
-            "gold_version": profile.version,
-            "gold_rows": profile.rows,
-            "watermark": dg.MetadataValue.timestamp(profile.watermark),
+            **_gold(profile),
             "store_id": mark.store_id,
             "server": self._server.run_id if self._server else "",
             **({"replication": dict(redis.replication_offsets)} if redis.replication_offsets else {}),
@@ -128,7 +127,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         return StoreLock(self.store, Owner.of(run_of(context), processes=steps_have_processes(context)))
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
-        server = examine(client, self.store, probed=self.max_latency_ms is not None)
+        server = examine(client, self.store)
         before = self._server
         if before and self._written and before.run_id != server.run_id:
             raise StoreError(
@@ -167,11 +166,34 @@ def _selected_assets(context: dg.OutputContext, entity: Entity) -> list[dg.Asset
     return [key for one in FEATURES if one.entity is entity and (key := dg.AssetKey(one.name)) in selected]
 
 
+def _warn_of_going_back(context: dg.OutputContext, mark: Mark, profile: Profile) -> None:
+    if mark.before and mark.goes_back:
+        context.log.warning(
+            f"The watermark goes back from {mark.before.watermark} to {profile.watermark.isoformat()}: the store "
+            "forgets what gold had in between. Start the stream again at the watermark that feature_seed:ready has now"
+        )
+
+
+def _gold(profile: Profile) -> dict[str, Any]:
+    return {
+        "gold_version": profile.version,
+        "gold_rows": profile.rows,
+        "rejected_rows": profile.rejected,
+        "unread_rows": profile.unread,
+        "watermark": dg.MetadataValue.timestamp(profile.watermark),
+    }
+
+
 def _figures(redis: Loading, seconds: float) -> dict[str, Any]:
+    outcome = redis.outcome
     return {
         "dagster/row_count": redis.entities,
-        "entities_written": redis.entities - redis.kept,
-        "kept_newer": redis.kept,
+        "entities_written": redis.entities - outcome.live,
+        "kept_newer": outcome.live,
+        "events_forgotten": outcome.forgotten,
+        "unrecorded": outcome.decided,
+        "unrecorded_examples": outcome.examples,
+        "taken_over": outcome.taken_over,
         "commands": redis.commands,
         "bytes": redis.bytes,
         "seconds": round(seconds, 3),

@@ -39,18 +39,29 @@ Loads = Mapping[str, Mapping[str, ShardLoad]]
 
 @dataclass(frozen=True)
 class Mark:
-    """What a load finds in a store: what it said of itself `before`, and by which id it is known."""
+    """What a load finds in a store: what it said of itself `before`, and by which id it is known.
+
+    `goes_back` where that was a later watermark than the load's.
+    """
 
     before: Ready | None
     store_id: str
+    goes_back: bool
 
 
-def mark_seeding(client: redis.Redis) -> Mark:
-    """Say `seeding` on the first write of the first load; a store that is ready stays so while it is seeded again."""
-    before = read_ready(client)
+def mark_loading(client: redis.Redis, gold_version: str, watermark: datetime) -> Mark:
+    """Say which gold is being loaded, and `seeding` on the first write of the first load. A ready store stays ready.
+
+    A watermark that goes back does so before those of entities: what came after it is about to leave the store.
+    """
+    before: Ready | None = read_ready(client)
     client.hsetnx(READY.pattern, "state", "seeding")
     client.hsetnx(READY.pattern, _STORE_ID, uuid4().hex)
-    return Mark(before, _store_id(client))
+    client.hset(READY.pattern, "loading", f"{gold_version} {_iso(watermark)}")
+    goes_back = bool(before and before.watermark and datetime.fromisoformat(before.watermark) > watermark)
+    if goes_back:
+        client.hset(READY.pattern, "watermark", _iso(watermark))
+    return Mark(before, _store_id(client), goes_back)
 
 
 def _store_id(client: redis.Redis) -> str:
@@ -144,7 +155,7 @@ def _verdicts(
 
 
 def require_whole(loads: Loads, shards: Sequence[str]) -> tuple[str, datetime]:
-    """The gold version that every shard of every feature was seeded from, and the time of its newest transaction.
+    """The gold version that every shard of every feature was seeded from, and the least of the loads' watermarks.
 
     Raises:
         ReadinessError: a shard is missing, or shards come from different versions of gold.
@@ -154,16 +165,11 @@ def require_whole(loads: Loads, shards: Sequence[str]) -> tuple[str, datetime]:
             raise ReadinessError(
                 f"{feature} has not been seeded in shards {', '.join(missing)}: materialise them first"
             )
-    sources = {
-        (one.metadata["gold_version"], one.metadata["watermark"])
-        for seeded in loads.values()
-        for one in seeded.values()
-    }
-    if len(sources) > 1:
-        versions = ", ".join(sorted({version for version, _ in sources}))
-        raise ReadinessError(f"Shards were seeded from different versions of gold, {versions}: run seed_all")
-    version, watermark = sources.pop()
-    return version, datetime.fromtimestamp(watermark, timezone.utc)
+    done = [one.metadata for seeded in loads.values() for one in seeded.values()]
+    versions = sorted({one["gold_version"] for one in done})
+    if len(versions) > 1:
+        raise ReadinessError(f"Shards were seeded from different versions of gold, {', '.join(versions)}: run seed_all")
+    return versions[0], datetime.fromtimestamp(min(one["watermark"] for one in done), timezone.utc)
 
 
 def ready_when_whole(loads: Loads, shards: Sequence[str], run_id: str) -> Ready:
@@ -182,4 +188,4 @@ def ready_when_whole(loads: Loads, shards: Sequence[str], run_id: str) -> Ready:
 
 
 def _iso(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds")
+    return time.isoformat(timespec="microseconds")

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.contract import Transaction
+from feature_seed.contract import CARD_SEED, CUSTOMER_SEED, Key, Transaction
 from feature_seed.features.entity import CARDS
 from feature_seed.features.feature import HISTORY, LOCATION, STATS, Feature
 from feature_seed.loading.stream import FeatureStream
@@ -24,7 +24,13 @@ _SAMPLE = 1000
 # Valkey 9.1, whose keys are smaller; on gold of many transactions a card, from 97 % to 112 %.
 _KEY_BYTES = 62
 _VALUE_BYTES = {HISTORY.name: 80, LOCATION.name: 40, STATS.name: 60}
+_SEED_BYTES = 56
 _ROUNDED = 1.08
+
+_SEEDS = frozenset((CARD_SEED, CUSTOMER_SEED))
+
+# What a live event takes in the seeds of its card and its customer beside two times its id: times, amounts, a place.
+_RECORD_BYTES = 2 * 4 + 65 + 35
 
 _ELEMENT_BYTES = len(Transaction("", "", 0.0, "2026-01-01T00:00:00.000+00:00", 0.0, 0.0).encode()) - len('""0.00.00.0')
 
@@ -50,37 +56,50 @@ class Sample:
         cards, customers: ids.
         depth: mean length of a history.
         element: mean bytes of one of its elements.
+        record: mean bytes of a live event in both of its seeds.
     """
 
     cards: Sequence[str]
     customers: Sequence[str]
     depth: float
     element: float
+    record: float
 
     def ids(self, feature: Feature) -> Sequence[str]:
         return self.cards if feature.entity is CARDS else self.customers
 
     def bytes(self, feature: Feature, tags: bool) -> float:
-        """Mean bytes per entity."""
-        names = sum(
-            len(key.of(entity_id, tags=tags).encode()) for key in feature.keys for entity_id in self.ids(feature)
-        )
+        """Mean bytes per entity, without its seed."""
+        keys = [key for key in feature.keys if key not in _SEEDS]
         elements = self.depth * self.element * _ROUNDED if feature == HISTORY else 0
-        keys = len(feature.keys) * _KEY_BYTES + names / max(len(self.ids(feature)), 1)
-        return keys + _VALUE_BYTES[feature.name] + elements
+        return sum(self.key_bytes(feature, key, tags) for key in keys) + _VALUE_BYTES[feature.name] + elements
+
+    def key_bytes(self, feature: Feature, key: Key, tags: bool) -> float:
+        """Mean bytes of a key beside its value."""
+        names = self.names(feature, key, tags)
+        return _KEY_BYTES + sum(len(name.encode()) for name in names) / max(len(names), 1)
+
+    def names(self, feature: Feature, key: Key, tags: bool) -> list[str]:
+        return [key.of(entity_id, tags=tags) for entity_id in self.ids(feature)]
 
 
 def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequence[Feature]) -> MemoryEstimate:
-    """What these features need in the stream's shards, in 0.3 s for 10 M rows; keys that are there need nothing."""
-    tags = stream.layout.key_tags
+    """What these features need in the stream's shards, in 0.3 s for 10 M rows; keys that are there need nothing.
+
+    With the records of a day of live events, as many as gold has a day: the next load forgets them.
+    """
+    tags, profile = stream.layout.key_tags, stream.warehouse.profile()
     sample = _sample(stream)
     share = len(stream.shards) / stream.layout.shard_count
     needed, new = 0.0, {}
     for feature in features:
-        keys = [feature.keys[-1].of(entity_id, tags=tags) for entity_id in sample.ids(feature)]
-        entities = stream.warehouse.profile().entities(feature.entity.id) * share * _missing(client, keys)
-        new[feature.name] = round(entities)
-        needed += entities * sample.bytes(feature, tags)
+        entities = profile.entities(feature.entity.id) * share
+        new[feature.name] = round(entities * _missing(client, sample.names(feature, feature.keys[0], tags)))
+        needed += new[feature.name] * sample.bytes(feature, tags)
+        for seed in _SEEDS.intersection(feature.keys):
+            unseeded = _missing(client, sample.names(feature, seed, tags))
+            needed += entities * unseeded * (sample.key_bytes(feature, seed, tags) + _SEED_BYTES)
+            needed += profile.daily * share * unseeded * sample.record / len(_SEEDS)
     return MemoryEstimate(round(needed), new)
 
 
@@ -102,6 +121,7 @@ def _sample(stream: FeatureStream) -> Sample:
         values["customers"],
         sum(row["transactions"] for row in counts) / max(len(counts), 1),
         _ELEMENT_BYTES + values["values_bytes"],
+        _RECORD_BYTES + 2 * values["id_bytes"],
     )
 
 

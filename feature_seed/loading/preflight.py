@@ -17,7 +17,6 @@ from feature_seed.store.commands import (
     NEEDED,
     NEEDED_IN_CLUSTERS,
     NEEDED_IN_FAILOVERS,
-    NEEDED_TO_PROBE,
     NEEDED_TO_WAIT,
     Commands,
     spared,
@@ -106,8 +105,8 @@ class Server:
         return ""
 
 
-def examine(client: redis.Redis, store: OnlineStore, *, probed: bool = False) -> Server:
-    """What the store is, all its primaries together; `probed` when loads watch how long it takes to answer.
+def examine(client: redis.Redis, store: OnlineStore) -> Server:
+    """What the store is, all its primaries together.
 
     Raises:
         StoreError: a replica, a node of a cluster, too old, or without a command or right that is needed; with what
@@ -119,7 +118,6 @@ def examine(client: redis.Redis, store: OnlineStore, *, probed: bool = False) ->
         **(NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
         **(NEEDED_IN_FAILOVERS if store.fails_over else {}),
         **(NEEDED_TO_WAIT if store.wait_replicas else {}),
-        **(NEEDED_TO_PROBE if probed else {}),
     }
     server = Server.together([_examine(primary, store, needed) for primary in primaries(client)])
     return replace(server, run_id="") if store.fails_over else server

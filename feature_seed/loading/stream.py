@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from math import ceil
 from typing import Any
 
@@ -19,13 +19,11 @@ from feature_seed.store.block import Block
 from feature_seed.warehouse.clickhouse import READ_BYTES_PER_SECOND, Warehouse
 from feature_seed.warehouse.failures import with_retries
 from feature_seed.warehouse.gold import RELATIONS
-from feature_seed.warehouse.profile import Profile
+from feature_seed.warehouse.profile import Profile, micros, unix_text
 
 # From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500
 # transactions a card, a quarter slower at 10.
 DEEP = 4
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Layout(dg.ConfigurableResource):
@@ -92,9 +90,16 @@ class FeatureStream:
         """Have the warehouse plan the query and read nothing: what it does not allow is told before the first write.
 
         Raises:
-            WarehouseError: a limit of its user, on columns, depth or size of a query, is too low.
+            WarehouseError: a limit of its user, on memory, columns, depth or size of a query, is too low.
         """
         profile = self.warehouse.profile()
+        needed = self._collected(profile) // self.layout.shard_count
+        if self.warehouse.pass_memory < min(needed, self.warehouse.pass_bytes):
+            raise WarehouseError(
+                f"max_memory_usage of ClickHouse's user leaves {self.warehouse.pass_memory:,} bytes for a pass, and "
+                f"one shard of {self.entity.name} needs {needed:,}. Nothing was written. "
+                f"Raise it for this user, or FEATURE_SEED_SHARDS"
+            )
         query, parameters = self._query(profile, deep=self._deep(profile))
         shards = [int(shard, 16) for shard in self.shards]
         with self.warehouse.client() as client, self.warehouse.errors():
@@ -106,13 +111,14 @@ class FeatureStream:
     def _query(self, profile: Profile, *, deep: bool) -> tuple[str, dict[str, Any]]:
         """The query of a pass, and its parameters but for the shards."""
         query = self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep)
-        return query, {**self._parameters(), **self._guard_parameters(profile)}
+        watermarks = {"watermark": profile.unix, "seeded_watermark": self._seeded_watermark(profile)}
+        return query, {**self._parameters(), **watermarks}
 
     def _load(self, client: Client) -> Iterator[Block | None]:
         profile = self.warehouse.profile()
         deep = self._deep(profile)
         query, parameters = self._query(profile, deep=deep)
-        for shards in self._passes(profile, deep=deep):
+        for shards in self._passes(profile):
             self.warehouse.release_memory(client)  # what is kept of the last pass makes this one's peak a sixth higher
             yield from self._blocks(client, query, {**parameters, "shards": shards})
             yield None
@@ -159,21 +165,27 @@ class FeatureStream:
             "newest_first": self.layout.newest_first,
         }
 
-    def _guard_parameters(self, profile: Profile) -> dict[str, Any]:
-        """What the guards of `keep_newer` know beside the entity's own state.
+    def _seeded_watermark(self, profile: Profile) -> str:
+        """Up to when the version before had loaded entities that have no seed yet; '' where it has loaded none.
 
-        An event after `watermark` (Unix milliseconds) is neither in this gold nor in the one that made the store ready.
-        On a first load, live events of an entity that was never seeded are not in gold: their stream began after it.
+        It wrote the time of gold's newest transaction in milliseconds. Of this gold, that is this load's own watermark.
         """
-        ready = self.before if self.before and self.before.state == "ready" else None
-        watermarks = [profile.watermark, *([datetime.fromisoformat(ready.watermark)] if ready else [])]
-        return {"watermark": (max(watermarks) - _EPOCH) // timedelta(milliseconds=1), "first_load": ready is None}
+        if not (self.before and self.before.watermark):
+            return ""
+        millisecond = micros(datetime.fromisoformat(self.before.watermark)) // 1000
+        if millisecond == micros(profile.newest) // 1000:
+            return profile.unix
+        return unix_text(millisecond * 1000 + 999)
 
-    def _passes(self, profile: Profile, *, deep: bool) -> Iterator[list[int]]:
+    def _collected(self, profile: Profile) -> int:
+        """About how many bytes ClickHouse collects for all shards."""
+        rows = profile.cards * self.layout.history_length if self._deep(profile) else profile.rows
+        return rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
+
+    def _passes(self, profile: Profile) -> Iterator[list[int]]:
         """The shards in as few groups as memory allows: each group is one more scan of gold."""
         shards = sorted(int(shard, 16) for shard in self.shards)
-        rows = profile.cards * self.layout.history_length if deep else profile.rows
-        collected = rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
+        collected = self._collected(profile)
         passes = ceil(collected / self.warehouse.pass_memory * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(passes, len(shards)))
         for first in range(0, len(shards), size):

@@ -22,7 +22,7 @@ class Block:
         payload: RESP, one entity after another. In one piece: 1,000 in a queue cost a tenth of memory in fragments.
         sizes: of each entity's part of it, in bytes.
         commands: how many Redis commands that is, per entity.
-        guarded: whether a reply of 0 means that the store's newer state was kept.
+        guarded: whether the reply of an entity is that of a guard, an Outcome.
     """
 
     shards: Sequence[int]

@@ -10,6 +10,7 @@ import hiredis
 import redis
 
 from feature_seed.errors import StoreError, printable
+from feature_seed.features.outcome import Outcome
 from feature_seed.store.block import Block
 from feature_seed.store.redis_py import opened_socket
 
@@ -40,13 +41,13 @@ class Loading(Protocol):
 
     Attributes:
         shards: how many entities of each shard, written or kept.
-        kept: of how many the store's newer state was kept.
+        outcome: what the guards replied of them.
         commands, bytes: of all of them.
         replication_offsets: where the load ended, by replication id; of each primary that may be replaced.
     """
 
     shards: Counter[int]
-    kept: int
+    outcome: Outcome
     commands: int
     bytes: int
     replication_offsets: Mapping[str, int]
@@ -78,7 +79,7 @@ class BulkConnection:
         self._replies = hiredis.Reader()
         self._unacknowledged: deque[Block] = deque()
         self.shards: Counter[int] = Counter()
-        self.kept = 0
+        self.outcome = Outcome()
         self.commands = 0
         self.bytes = 0
         self.replication_offsets: Mapping[str, int] = {}
@@ -140,19 +141,18 @@ class BulkConnection:
 
     def _acknowledge(self, block: Block) -> None:
         expected = len(block.keys) * block.commands
-        kept = 0
         next_reply = self._replies.gets
         for position in range(expected):
             while (reply := next_reply()) is False:
                 self._receive()
             if type(reply) is bytes:  # OK or QUEUED, five of six replies
                 continue
-            if reply == 0:
-                kept += 1
+            if type(reply) is int:
+                if reply and block.guarded:
+                    self.outcome.add(reply, block.keys[position])
             elif error := _refusal(reply):
                 self._refuse(block, position // block.commands, str(error))
         self.shards.update(block.shards)
-        self.kept += kept if block.guarded else 0
         self.commands += expected
         self.bytes += len(block.payload)
 

@@ -15,6 +15,7 @@ from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, 
 
 from feature_seed.environment import flag, home, is_set, number, secret
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
+from feature_seed.features.outcome import Outcome
 from feature_seed.store.block import Block
 from feature_seed.store.client import named, options_of
 from feature_seed.store.cluster_node import NodeConnection, NodeSender, Redirection, during_the_load
@@ -139,7 +140,7 @@ class ClusterConnection:
         self._resend_at = 0.0
         self.resent = 0
         self.shards: Counter[int] = Counter()
-        self.kept = 0
+        self.outcome = Outcome()
         self.commands = 0
         self.bytes = 0
         self.replication_offsets: Mapping[str, int] = {}
@@ -271,7 +272,7 @@ class ClusterConnection:
                 position = one.confirm()
             positions[position.id] = max(position.offset, positions.get(position.id, 0))
             self.shards.update(one.shards)
-            self.kept += one.kept
+            self.outcome.merge(one.outcome)
             self.commands += one.commands
             self.bytes += one.bytes
         self.replication_offsets = positions

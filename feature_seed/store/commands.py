@@ -23,6 +23,7 @@ NEEDED: Commands = {
     "DEL": (READY.pattern,),
     "EVALSHA": (NO_SCRIPT, "1", READY.pattern),
     "GET": (READY.pattern,),
+    "HDEL": (READY.pattern, "state"),
     "HGETALL": (READY.pattern,),
     "HMGET": (READY.pattern, "state"),
     "HSET": (READY.pattern, "state", ""),
@@ -34,13 +35,13 @@ NEEDED: Commands = {
     "RPUSH": (READY.pattern, ""),
     "SCRIPT LOAD": ("return 1",),
     "SET": (READY.pattern, ""),
+    "TIME": (),
 }
 
-# The same of a cluster, of a store that sentinels or a cluster may replace, of waiting for replicas, and of probes.
+# The same of a cluster, of a store that sentinels or a cluster may replace, and of waiting for replicas.
 NEEDED_IN_CLUSTERS: Commands = {"ASKING": (), "CLUSTER SLOTS": (), "COMMAND": ()}
 NEEDED_IN_FAILOVERS: Commands = {"INFO": ()}
 NEEDED_TO_WAIT: Commands = {"WAIT": ("0", "1")}
-NEEDED_TO_PROBE: Commands = {"TIME": ()}
 
 _NOT_CUT_OFF = "a run that was suspended for longer than its lease may still write a batch when it wakes up"
 _RESTART = "a restart of it during the job is noticed only if it lost everything"

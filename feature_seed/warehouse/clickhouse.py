@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
-import dagster as dg
 from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, OperationalError
@@ -22,12 +21,14 @@ from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, wrong_columns
+from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, tick, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
 from feature_seed.warehouse.place import place_of
-from feature_seed.warehouse.profile import Profile
+from feature_seed.warehouse.profile import Profile, micros, nothing_readable
+from feature_seed.warehouse.restrictions import Setting
 from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
+from feature_seed.warehouse.watermark import Watermarked
 
 CONNECT_SECONDS = 10
 
@@ -46,7 +47,7 @@ common.set_setting("http_buffer_size", 65536)
 MEMORY_OF_PASS = 4
 
 
-class Warehouse(dg.ConfigurableResource):
+class Warehouse(Watermarked):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
     `pass_bytes` is about what ClickHouse collects in memory in one pass over gold. A pass reads all of it again, 1.4
@@ -116,7 +117,7 @@ class Warehouse(dg.ConfigurableResource):
             lift(client, self._access.restrictions)
         else:
             self._access = examine(client, self.source, self.table)
-        return self._with_final(client)
+        return self._with_final(client, self._access.final)
 
     def _open(self) -> Client:
         return clickhouse_connect.get_client(
@@ -134,12 +135,11 @@ class Warehouse(dg.ConfigurableResource):
             dedicated_pool=True,  # closed with the client
         )
 
-    def _with_final(self, client: Client) -> Client:
+    def _with_final(self, client: Client, final: Setting) -> Client:
         """By a setting, since it reaches through views and Distributed, and passes over engines that have no FINAL."""
-        final = client.server_settings.get("final")
-        if not self.gold_final or (final and final.value == "1"):
+        if not self.gold_final or final.value == "1":
             return client
-        if not (final and final.readonly):
+        if not final.fixed:
             client.set_client_setting("final", 1)
         elif keeps_versions(engine := self.engine(client)):
             raise GoldError(
@@ -201,7 +201,7 @@ class Warehouse(dg.ConfigurableResource):
         return f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
 
     def profile(self) -> Profile:
-        """Check gold's columns and count its rows, once per run.
+        """Check gold's columns, take the watermark and count the rows up to it, once per run.
 
         Raises:
             GoldError: the table is missing, a column is missing or mistyped, or there is no row that can be used.
@@ -212,17 +212,20 @@ class Warehouse(dg.ConfigurableResource):
         return self._profile
 
     def _examine(self, client: Client) -> Profile:
-        self.require_columns(client)
+        columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
-        profile = client.query(over_gold("warehouse/profile"), self.table, query_tz="UTC", tz_mode="aware")
+        parameters = {**self.table, "latest": self.latest}
+        profile = client.query(over_gold("warehouse/profile"), parameters, query_tz="UTC", tz_mode="aware")
         counts = self.only_row(profile)
         if counts["rows"] == counts["rejected"]:
-            found = f"all {counts['rows']} rows are rejected" if counts["rows"] else "it is empty"
+            found = nothing_readable(**counts)
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
         small = self._access.restrictions.too_small(counts["rows"]) if self._access else {}
         if small:
             raise refusal(self.source, small)
-        profile = Profile(**counts, identity=identity)
+        # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
+        until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
+        profile = Profile(**counts, until=until, identity=identity)
         if keeps_versions(self.engine(client)):
             profile = replace(profile, content=self._readable(client, profile)["content"])
         return profile
@@ -234,13 +237,14 @@ class Warehouse(dg.ConfigurableResource):
             raise WarehouseError(f"ClickHouse at {self.address} sent an answer without its row: run again")
         return rows[0]
 
-    def require_columns(self, client: Client) -> None:
-        """Raise a GoldError that names every missing and mistyped column, and what is there."""
+    def require_columns(self, client: Client) -> dict[str, str]:
+        """Gold's columns; a GoldError names every missing and mistyped one, and what is there."""
         columns = self.columns(client)
         if wrong := wrong_columns(columns):
             there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
             raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
         client.command(sql("warehouse/columns"), parameters=self.table)  # the right to read each of them
+        return columns
 
     def columns(self, client: Client) -> dict[str, str]:
         """Gold's columns and their types, as ClickHouse names them."""
@@ -279,7 +283,7 @@ class Warehouse(dg.ConfigurableResource):
         before = {"rows": profile.rows - profile.rejected, "content": profile.content or readable["content"]}
         if readable != before:
             raise GoldError(
-                f"Gold table {self.gold_table!r} got rows older than {profile.watermark}, its newest so far, while "
+                f"Gold table {self.gold_table!r} got rows older than {profile.watermark}, its watermark, while "
                 f"it was read, and the store may hold some of them: run again when the ETL is done"
             )
 

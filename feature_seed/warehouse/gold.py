@@ -68,6 +68,12 @@ def wrong_columns(found: Mapping[str, str]) -> list[str]:
     ]
 
 
+def tick(timestamp: str) -> int:
+    """The microseconds between two values of a column of this type: 1,000,000 for a DateTime."""
+    digits = re.fullmatch(r"DateTime64\((\d)\b.*\)", unwrapped(timestamp))
+    return 10 ** max(6 - (int(digits[1]) if digits else 0), 0)
+
+
 def unwrapped(type_: str) -> str:
     """The type inside Nullable and LowCardinality."""
     return re.sub(r"^(LowCardinality|Nullable)\((.*)\)$", r"\2", re.sub(r"^LowCardinality\((.*)\)$", r"\1", type_))

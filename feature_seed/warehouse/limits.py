@@ -28,8 +28,8 @@ class GoldLimits(dg.ConfigurableResource):
             GoldError: saying which limit gold is beyond.
         """
         gold = warehouse.profile()
-        newest = f"its newest transaction is of {gold.watermark:%Y-%m-%d %H:%M:%S} UTC"
-        age = datetime.now(timezone.utc) - gold.watermark
+        newest = f"its newest transaction is of {gold.newest:%Y-%m-%d %H:%M:%S} UTC"
+        age = datetime.now(timezone.utc) - gold.newest
         if gold.rejected / gold.rows > self.max_rejected:
             wrong = (
                 f"{gold.rejected:,} of {gold.rows:,} rows are rejected: correct them, or set FEATURE_SEED_MAX_REJECTED"

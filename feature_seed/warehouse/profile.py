@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 
 from feature_seed.warehouse.identity import Identity
 
@@ -10,14 +11,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Profile:
-    """What gold holds.
+    """What gold holds up to the watermark of the run.
 
     Attributes:
-        rows: in all.
+        rows: up to the watermark, and those that are rejected.
         rejected: of them, those that cannot be used.
         cards, customers: how many the usable rows name, exact but for hashes that collide.
         pairs: of a card and a customer, likewise.
-        watermark: time of the newest usable transaction, in UTC.
+        unread: usable rows after the watermark.
+        oldest, newest: times of the first and the last usable row, after the watermark or not.
+        until: the watermark in microseconds since 1970.
         identity: of what was looked at.
         content: a sum over the usable rows of a table in which rows replace others; 0 for any other.
     """
@@ -27,7 +30,10 @@ class Profile:
     cards: int
     customers: int
     pairs: int
-    watermark: datetime
+    unread: int
+    oldest: datetime
+    newest: datetime
+    until: int
     identity: Identity
     content: int = 0
 
@@ -36,15 +42,48 @@ class Profile:
         return self.identity.version
 
     @property
-    def until(self) -> int:
-        """The watermark in microseconds since 1970, as the SQL's parameter."""
-        return (self.watermark - _EPOCH) // timedelta(microseconds=1)
+    def watermark(self) -> datetime:
+        return moment(self.until)
+
+    @property
+    def unix(self) -> str:
+        """The watermark in Unix seconds, as the seeds of entities have it."""
+        return unix_text(self.until)
 
     @property
     def readable(self) -> dict[str, int | bool]:
         """By which the SQL chooses what is read: rows up to the watermark, looked at one by one if any was rejected."""
         return {"until": self.until, "all_valid": not self.rejected}
 
+    @property
+    def daily(self) -> float:
+        """Usable rows a day, on average."""
+        return (self.rows - self.rejected) / max((self.newest - self.oldest) / timedelta(days=1), 1)
+
     def entities(self, column: str) -> int:
         """How many an id column names: `card_id` or `customer_id`."""
         return self.cards if column == "card_id" else self.customers
+
+
+def moment(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def unix_text(micros: int) -> str:
+    """Microseconds as Unix seconds with six decimals, without a rounding."""
+    return format(Decimal(micros).scaleb(-6), "f")
+
+
+def nothing_readable(rows: int, unread: int, **_: object) -> str:
+    """Why no row can be read."""
+    if unread:
+        return (
+            f"its {unread} usable rows are all after the watermark, the time at which the run began less "
+            "FEATURE_SEED_WATERMARK_LAG"
+        )
+    return f"all {rows} rows are rejected" if rows else "it is empty"

@@ -14,7 +14,7 @@ import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.contract import read_ready
+from feature_seed.contract import Transaction, apply_event, read_card, read_ready
 from feature_seed.errors import GoldError, WarehouseError
 from feature_seed.features.feature import HISTORY, LOCATION
 from feature_seed.graph.assets import cards, customers, gold_transactions
@@ -29,7 +29,7 @@ from feature_seed.warehouse.limits import GoldLimits
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.gold import Row, transaction
 from feature_seed_tests.support.redis_server import free_port, redis_server
-from feature_seed_tests.support.run import QUIET, checks, seed
+from feature_seed_tests.support.run import QUIET, checks, metadata, seed
 from feature_seed_tests.support.store import dump
 
 ROWS = [transaction(i, f"c{i % 40}", seconds=i) for i in range(400)]
@@ -127,20 +127,60 @@ def test_limits_let_through_what_they_allow(
     assert ready and ready.state == "ready"
 
 
-def test_what_a_scorer_moved_on_is_no_damage(
+def paid(number: int, card: str, lat: float = 9.0) -> Transaction:
+    """A live event after all of ROWS."""
+    return Transaction(f"live {number}", "fuel", 7.5, f"2026-01-02T00:00:{number:02}.000+00:00", lat, 9.0)
+
+
+def pay_unrecorded(online: redis.Redis, card: str) -> None:
+    """What a scorer does that writes keys itself."""
+    online.rpush(f"card:{card}:history", paid(1, card).encode())
+    online.ltrim(f"card:{card}:history", -10, -1)
+    online.hset(f"card:{card}:loc", mapping={"lat": 9, "lon": 9})
+    online.set(f"card:{card}:last_ts", "1767312001")
+    online.incr(f"card:{card}:seq")
+    online.hincrby(f"cust:of {card}:stats", "count", 1)
+
+
+def test_events_after_the_watermark_are_no_damage(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
+    """Before: seeded, then recorded events of one card, and an event of another that nobody recorded. All checks pass,
+    and tell of both.
+    """
     warehouse = make_parquet(ROWS)
     with dg.DagsterInstance.ephemeral() as instance:
         seed(warehouse, store, job="seed_all", instance=instance)
-        online.rpush("card:c7:history", online.lindex("card:c7:history", -1) or b"")
-        online.ltrim("card:c7:history", -10, -1)
-        online.set("card:c7:last_ts", "1999999999.5")
-        online.incr("card:c7:seq")
-        online.hincrby("cust:of c7:stats", "count", 1)
+        pay_unrecorded(online, "c7")
+        for number in (3, 2, 12, 11):
+            apply_event(online, "of c8", "c8", paid(number, "c8"))
         found = checks(seed(warehouse, store, job="checks_alone", instance=instance))
     assert all(one.passed for one in found.values()), found
-    assert found["card_history.parity"].metadata["ahead"].value == 1
+    for feature in ("card_history", "card_location", "customer_stats"):
+        said = found[f"{feature}.parity"].metadata
+        assert (said["live"].value, said["unrecorded"].value) == (1, 1), feature
+
+
+def test_recorded_events_are_compared(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: seeded, and a recorded event of each of four cards, of each of which something is then altered."""
+    warehouse = make_parquet(ROWS)
+    with dg.DagsterInstance.ephemeral() as instance:
+        seed(warehouse, store, job="seed_all", instance=instance)
+        for number in range(1, 5):
+            apply_event(online, f"of c{number}", f"c{number}", paid(number, f"c{number}"))
+        online.lset("card:c1:history", -1, paid(1, "c1", lat=8.0).encode())
+        online.hset("card:c2:loc", "lat", "1.5")
+        online.incr("card:c3:seq")
+        online.hset("cust:of c4:stats", "mean", "10.5")
+        result = seed(warehouse, store, job="checks_alone", instance=instance, raise_on_error=False)
+    failed = failures(result)
+    assert list(failed) == ["card_history.parity", "card_location.parity", "customer_stats.parity"]
+    assert sorted(numbers(result, "card_history.parity")["examples"]) == [
+        "card:c1:history [9].location_lat: gold has 9.0, the store 8.0",
+        "card:c3:seq value: gold has 11, the store 12",
+    ]
+    assert numbers(result, "card_location.parity")["examples"] == ["card:c2:loc lat: gold has 9.0, the store 1.5"]
+    assert "; cust:of c4:stats mean: gold has 10.227" in failed["customer_stats.parity"]
 
 
 def test_a_shard_is_checked_by_itself(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
@@ -198,12 +238,19 @@ def test_the_age_of_gold(
 def test_clocks_that_differ(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, minutes: int, ready: bool
 ) -> None:
-    """A newest transaction up to an hour ahead is seeded. A later one is not, by the job or by a feature's page."""
-    warehouse = make_parquet([transaction(1, timestamp=datetime.now(timezone.utc) + timedelta(minutes=minutes))])
+    """With a newest transaction up to an hour ahead gold is seeded without it, since the watermark is the time at which
+    the run began. With a later one it is not, by the job or by a feature's page.
+    """
+    ahead = transaction(1, timestamp=datetime.now(timezone.utc) + timedelta(minutes=minutes))
+    warehouse = make_parquet([ahead, transaction(2)])
     result = seed(warehouse, store, job="seed_all", raise_on_error=False)
     assert (result.success, bool(online.dbsize())) == (ready, ready)
     assert set(failures(result)) == (set() if ready else {"gold_transactions.freshness"})
-    if not ready:
+    if ready:
+        card = read_card(online, "c1")
+        assert card and [one.transaction_id for one in card.history] == ["t002"]
+        assert metadata(result, "card_history")["unread_rows"] == 1
+    else:
         with pytest.raises(GoldError, match="in the future"):
             seed(warehouse, store, job="load")
         assert not online.dbsize()
@@ -306,7 +353,7 @@ def test_hard_rows_pass_in_every_layout(
     entities = len({row.card_id for row in rows})
     assert numbers(result, "card_history.parity")["sampled"] == entities
     assert numbers(result, "card_location.entity_count")["entities"] == entities
-    assert numbers(result, "customer_stats.unknown_entities")["looked_at"] == entities
+    assert numbers(result, "customer_stats.unknown_entities")["looked_at"] == 2 * entities
 
 
 @pytest.mark.parametrize(
@@ -331,7 +378,7 @@ C1 = "card:c1:history"
 LOC = "card:c1:loc"
 TIME = "card:c1:last_ts"
 SEQ = "card:c1:seq"
-MARK = "card:c1:seeded"
+MARK = "card:c1:seed"
 STATS = "cust:of c1:stats"
 
 DAMAGE: list[tuple[str, str, Callable[[redis.Redis], object], str]] = [
@@ -367,8 +414,8 @@ DAMAGE: list[tuple[str, str, Callable[[redis.Redis], object], str]] = [
     ("card_location.parity", TIME, lambda r: r.delete(TIME), "value: gold has 1767225961.0"),
     ("card_history.parity", SEQ, lambda r: r.decr(SEQ), "value: gold has 10, the store 9"),
     ("card_history.parity", SEQ, lambda r: r.set(SEQ, "many"), "cannot be read: ValueError"),
-    ("card_history.parity", MARK, lambda r: r.delete(MARK), "value: gold has 10, the store nothing"),
-    ("card_history.parity", MARK, lambda r: r.incr(MARK), "value: gold has 10, the store 11"),
+    ("card_history.parity", MARK, lambda r: r.delete(MARK), "watermark: gold has 1767225999000999, the store nothing"),
+    ("card_history.parity", MARK, lambda r: r.hincrby(MARK, "count", 1), "count: gold has 10, the store 11"),
     ("customer_stats.parity", STATS, lambda r: r.delete(STATS), "count: gold has 10, the store nothing"),
     ("customer_stats.parity", STATS, lambda r: r.hincrby(STATS, "count", -1), "count: gold has 10, the store 9"),
     ("customer_stats.parity", STATS, lambda r: r.hincrbyfloat(STATS, "mean", 1e-5), "mean: gold has 181.5, the store"),
@@ -408,10 +455,10 @@ def test_damage_is_found(make_parquet: MakeWarehouse, online: redis.Redis, store
         assert failures(seed(warehouse, store, job="checks_alone", instance=instance)) == {}
 
 
-def test_being_ahead_excuses_what_goes_with_it_only(
+def test_unrecorded_events_excuse_what_goes_with_them_only(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
-    """A larger count excuses list and place, a newer time the place alone; nothing excuses a list that is gone."""
+    """An element after gold's excuses a larger count; a larger count alone excuses neither itself nor another time."""
     warehouse = make_parquet(ROWS)
 
     def check(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
@@ -419,20 +466,14 @@ def test_being_ahead_excuses_what_goes_with_it_only(
 
     with dg.DagsterInstance.ephemeral() as instance:
         seed(warehouse, store, job="seed_all", instance=instance)
-        online.set("card:c7:last_ts", "1999999999.5")
-        online.hset("card:c7:loc", mapping={"lat": 9, "lon": 9})
-        online.incr("card:c8:seq")
-        online.hset("card:c8:loc", mapping={"lat": 9, "lon": 9})
-        online.lpop("card:c8:history")
-        result = check(instance)
-        assert failures(result) == {}
-        assert [numbers(result, f"{one}.parity")["ahead"] for one in ("card_history", "card_location")] == [1, 2]
+        pay_unrecorded(online, "c7")
         online.lpop("card:c7:history")
-        online.delete("card:c8:history")
-        online.decr("card:c8:last_ts")
+        online.incr("card:c8:seq")
+        online.set("card:c9:last_ts", "1999999999.5")
         failed = failures(check(instance))
-        assert "2 of 40 entities differ from gold, 1 are ahead" in failed["card_history.parity"]
-        assert "1 of 40 entities differ from gold, 2 are ahead of it; card:c8:last_ts" in failed["card_location.parity"]
+    assert list(failed) == ["card_history.parity", "card_location.parity"]
+    assert failed["card_history.parity"].startswith("2 of 40 entities differ from gold")
+    assert "; card:c9:last_ts value: gold has" in failed["card_location.parity"]
 
 
 @pytest.mark.parametrize(
@@ -478,7 +519,7 @@ def test_every_run_looks_at_other_keys(make_parquet: MakeWarehouse, online: redi
     online.mset({f"card:{i}:last_ts": 1 for i in range(60_000)})
     warehouse = make_parquet(ROWS)
     with warehouse.client() as gold:
-        comparison = Comparison(LOCATION, gold, online, warehouse.table, Layout(), shard_names(16))
+        comparison = Comparison(LOCATION, gold, online, warehouse.table, Layout(), shard_names(16), frozenset())
         searches = [set(comparison.scanned_keys(100_000)) for _ in range(8)]  # all near one another: once in millions
     assert all(9_000 < len(met) < 12_000 for met in searches)
     assert len(set.union(*searches)) > 15_000
@@ -562,8 +603,9 @@ def test_slices_are_of_every_entity_once(
     warehouse = make_warehouse(rows)
     share, count = sample_share(None, 200, len(rows))
     with warehouse.client() as gold:
-        table = {**warehouse.table, "until": warehouse.profile().until}
-        comparison = Comparison(HISTORY, gold, online, table, Layout(), shard_names(16))
+        until = warehouse.profile().until
+        table = {**warehouse.table, "untils": [until]}
+        comparison = Comparison(HISTORY, gold, online, table, Layout(), shard_names(16), frozenset([until]))
         slices = list(comparison.sample("a run", share, count))
         half = list(comparison.sample("a run", share / 2, 1))
     held = [sum(one["transactions"] for one in found) for found in slices]
@@ -602,7 +644,8 @@ def test_everything_is_compared(
         online.decr("card:c23:last_ts")
         failed = failures(check())
     assert list(failed) == ["card_location.parity"]
-    assert failed["card_location.parity"].startswith("1 of 60 entities differ from gold, 0 are ahead of it; card:c23:")
+    assert failed["card_location.parity"].startswith("1 of 60 entities differ from gold")
+    assert "; card:c23:last_ts value: gold has" in failed["card_location.parity"]
 
 
 def test_a_store_that_forgets_is_never_ready(make_parquet: MakeWarehouse) -> None:

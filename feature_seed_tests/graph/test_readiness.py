@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from feature_seed_tests.support.patience import HANG_SECONDS
 from feature_seed_tests.support.redis_cluster import eventually
 from feature_seed_tests.support.redis_server import calls, redis_server
 from feature_seed_tests.support.run import seed
+from feature_seed_tests.support.store import said
 
 ROWS = [transaction(i, f"c{i % 40}", seconds=i) for i in range(200)]
 
@@ -41,9 +43,8 @@ def test_ready_after_a_whole_run(make_warehouse: MakeWarehouse, online: redis.Re
     ready = read_ready(online)
     assert ready
     assert (ready.state, ready.cards, ready.customers, ready.run_id) == ("ready", 40, 40, result.run_id)
-    assert ready.watermark == datetime.fromtimestamp(START.timestamp() + 199, timezone.utc).isoformat(
-        timespec="milliseconds"
-    )
+    assert ready.watermark == "2026-01-01T00:03:19.000999+00:00", "the last microsecond of gold's newest tick"
+    assert ready.loading == ""
     assert ready.gold_version == warehouse.profile().version
     in_between = datetime.fromisoformat(ready.finished_at)
     assert began - timedelta(milliseconds=1) <= in_between <= datetime.now(timezone.utc)
@@ -53,7 +54,7 @@ def test_seeding_while_only_some_shards_are_there(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
     seed(make_parquet(ROWS), store, shard="05")
-    assert read_ready(online) == Ready("seeding")
+    assert said(online) == Ready("seeding")
 
 
 def test_a_failed_run_never_says_ready(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
@@ -62,21 +63,23 @@ def test_a_failed_run_never_says_ready(make_parquet: MakeWarehouse, online: redi
     with pytest.raises(StoreError):
         seed(make_parquet(ROWS), store)
     assert online.exists("card:c1:history")
-    assert read_ready(online) == Ready("seeding")
+    assert said(online) == Ready("seeding")
 
 
 def test_a_failed_rerun_leaves_what_is_true(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
-    """A store that is ready for one gold stays so when seeding the next one fails."""
+    """A store that is ready for one gold stays so when seeding the next one fails, which `loading` names."""
     seed(make_parquet(ROWS), store, verify=True)
     before = read_ready(online)
     online.delete("cust:of c1:stats")
     online.set("cust:of c1:stats", "something else's")
+    warehouse = make_parquet([*ROWS, transaction(998, seconds=900)])
     with pytest.raises(StoreError):
-        seed(make_parquet([*ROWS, transaction(998, seconds=900)]), store)
+        seed(warehouse, store)
     assert before and before.state == "ready"
-    assert read_ready(online) == before
+    loading = f"{warehouse.profile().version} 2026-01-01T00:15:00.000999+00:00"
+    assert read_ready(online) == replace(before, loading=loading)
 
 
 class Shop:
@@ -113,7 +116,7 @@ def test_warm_start_alone_refuses_what_was_not_seeded(
     """One shard after the other is fine; with one missing, or from another gold, warm_start names it and fails."""
     shop.run("seed_shard", "00")
     shop.refused("card_history has not been seeded in shards 01")
-    assert read_ready(online) == Ready("seeding")
+    assert said(online) == Ready("seeding")
 
     shop.run("seed_shard", "01")
     shop.run("warm_start")
@@ -135,7 +138,7 @@ def test_warm_start_alone_refuses_what_was_not_verified(shop: Shop, online: redi
     online.rpush("card:c1:history", "invented")
     assert not shop.run("checks_alone").success
     shop.refused(r"card_history .* its check parity failed: 1 of 40 entities differ from gold.*card:c1:history")
-    assert read_ready(online) == Ready("seeding")
+    assert said(online) == Ready("seeding")
 
     online.rpop("card:c1:history")
     assert shop.run("checks_alone").success
@@ -185,7 +188,7 @@ def test_a_store_emptied_between_two_shards_is_not_ready(shop: Shop, online: red
     online.flushall()
     shop.run("seed_shard", "01")
     shop.refused("emptied since it was seeded")
-    assert read_ready(online) == Ready("seeding")
+    assert said(online) == Ready("seeding")
 
 
 def test_a_store_restarted_between_two_shards_is_not_ready(shop: Shop, tmp_path: Path) -> None:
@@ -199,7 +202,7 @@ def test_a_store_restarted_between_two_shards_is_not_ready(shop: Shop, tmp_path:
     with redis_server(*files, port=port), redis.Redis(port=port) as online:
         shop.run("seed_shard", "01")
         shop.refused("was restarted since it was seeded")
-        assert read_ready(online) == Ready("seeding")
+        assert said(online) == Ready("seeding")
         shop.run("seed_all")
         ready = read_ready(online)
         assert ready and ready.state == "ready"
@@ -216,7 +219,7 @@ def test_the_watermark_is_of_the_gold_that_was_loaded(
     shop.run("warm_start")
     ready = read_ready(online)
     assert ready and (ready.gold_version, ready.cards) == (seeded, 40)
-    assert datetime.fromisoformat(ready.watermark).timestamp() == START.timestamp() + 199
+    assert datetime.fromisoformat(ready.watermark).timestamp() == START.timestamp() + 199.000999
 
 
 def test_a_report_by_hand_is_no_load(shop: Shop, online: redis.Redis) -> None:

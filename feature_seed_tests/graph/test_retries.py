@@ -27,7 +27,7 @@ from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.patience import HANG_SECONDS, patient
 from feature_seed_tests.support.redis_server import free_port, redis_server, wait_until_refused
 from feature_seed_tests.support.run import seed
-from feature_seed_tests.support.store import assert_holds
+from feature_seed_tests.support.store import assert_holds, said
 
 # Above 10,000 entities that one thread of ClickHouse groups, a feature comes in more than one block.
 ROWS = [transaction(i, f"c{i}", seconds=i) for i in range(12_000)]
@@ -133,7 +133,7 @@ def test_a_server_that_restarts_after_a_feature_is_in(
     with pytest.raises(StoreError, match="was restarted since this run began to write"):
         seed(warehouse, OnlineStore(url=f"redis://127.0.0.1:{port}"))
     with patient(port=port) as client:
-        assert read_ready(client) in (None, Ready("seeding"))
+        assert said(client) in (None, Ready("seeding"))
 
 
 def test_a_server_that_is_loading_its_data(

@@ -47,8 +47,8 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> Itera
         yield instance
 
 
-def live_event(client: redis.Redis) -> None:
-    event = Transaction("live", "food", 1.0, "2026-06-01T00:00:00.000+00:00", None, None)
+def live_event(client: redis.Redis, number: int) -> None:
+    event = Transaction(f"live-{number}", "food", 1.0, "2026-06-01T00:00:00.000+00:00", None, None)
     apply_event(client, "of c1", "c1", event)
 
 
@@ -61,8 +61,8 @@ def test_the_status_of_a_store(
     warehouse = make_parquet(ROWS)
     run = seed(warehouse, store, verify=True, instance=instance)
     instance.report_runless_asset_event(dg.AssetMaterialization("gold_transactions", metadata={"gold_version": "v7"}))
-    for _ in range(3):
-        live_event(online)
+    for number in range(3):
+        live_event(online, number)
     online.set("feature_seed:lock", "run another on there")
     before = dump(online)
     code, text = ask("status", "--json")
@@ -117,7 +117,7 @@ def test_whether_the_store_is_what_the_run_left(
     )  # made of this environment
     assert "Nothing has been seeded" in ask("check")[1]
     seed(warehouse, store, verify=True, instance=instance)
-    live_event(online)
+    live_event(online, 1)
     before = dump(online)
     code, text = ask("check")
     assert code == 0, text

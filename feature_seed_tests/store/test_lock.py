@@ -36,7 +36,7 @@ from feature_seed_tests.support.patience import HANG_SECONDS, patient
 from feature_seed_tests.support.redis_cluster import eventually
 from feature_seed_tests.support.redis_server import calls, redis_server
 from feature_seed_tests.support.run import seed
-from feature_seed_tests.support.store import assert_holds, dump
+from feature_seed_tests.support.store import assert_holds, dump, said
 
 ROWS = [transaction(i, f"c{i % 300}", seconds=i) for i in range(900)]
 
@@ -254,7 +254,7 @@ def test_a_lock_that_is_lost_on_the_way_fails_the_step(
     result = seed(make_parquet(ROWS), store, verify=True, raise_on_error=False)
     failed = {event.step_key: str(event.step_failure_data.error) for event in result.get_step_failure_events()}
     assert "run z on another.host" in failed[step]
-    assert read_ready(online) == Ready("seeding")
+    assert said(online) == Ready("seeding")
     online.delete(KEY)
 
 
@@ -359,7 +359,7 @@ def test_the_second_run_waits_for_the_first(
     with ThreadPoolExecutor() as pool:
         second = pool.submit(seed, Warehouse(gold_parquet=gold), store, job="seed_all", config={})
         eventually(lambda: calls(online, "evalsha") > asked + 1 or second.done())
-        assert read_ready(online) in (None, Ready("seeding"))
+        assert said(online) in (None, Ready("seeding"))
         first.go_on()
         assert first.end() == 0, first.log[-3000:]
         run_id = second.result().run_id

@@ -197,7 +197,6 @@ def test_the_tables_have_every_command() -> None:
         commands.NEEDED_IN_CLUSTERS,
         commands.NEEDED_IN_FAILOVERS,
         commands.NEEDED_TO_WAIT,
-        commands.NEEDED_TO_PROBE,
     ]
     assert [sorted(names) for names in needed] == [sorted(names) for names in rows]
     spared = {f"`{command}`": one.lost for command, one in DONE_WITHOUT.items()}

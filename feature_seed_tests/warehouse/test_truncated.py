@@ -7,10 +7,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from hashlib import sha512
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -23,7 +24,6 @@ from feature_seed.graph import retries
 from feature_seed.loading import stream
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store import client
-from feature_seed.store.block import Block
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import access, failures
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -179,12 +179,12 @@ def test_answer_that_is_not_whole_fails_the_step(
     not ready, and no thread or connection is left."""
     prefetched = FeatureStream.prefetched
 
-    def impatiently(self: FeatureStream, capacity: int) -> AbstractContextManager[Iterator[Block]]:
-        if kind == "stall":
-            monkeypatch.setattr(failures, "ANSWER_SECONDS", 1)
-        return prefetched(self, capacity)
+    def impatiently(*given: Any) -> Any:
+        monkeypatch.setattr(failures, "ANSWER_SECONDS", 1)  # not for what comes before, which a busy server delays
+        return prefetched(*given)
 
-    monkeypatch.setattr(FeatureStream, "prefetched", impatiently)
+    if kind == "stall":
+        monkeypatch.setattr(FeatureStream, "prefetched", impatiently)
     gold.profile()
     endpoint.play(kind, after=after)
     with nothing_left(), pytest.raises(WarehouseError, match=says) as failure:

@@ -1,24 +1,25 @@
--- MULTI, DEL, RPUSH, MSET, HSET or DEL, EXEC: a reader never meets a list without its elements or its count, or a place
--- without its time.
+-- MULTI, DEL, RPUSH, MSET, HSET or DEL, HSET, EXEC: a reader never meets a list without its elements or its count, or a
+-- place without its time. The seed comes last, and without a live event.
 SELECT
     shard_of(card_id) AS shard,
     format({card_history:String}, tagged(card_id)) AS history_key,
     format({card_seq:String}, tagged(card_id)) AS seq_key,
-    format({card_seeded:String}, tagged(card_id)) AS seeded_key,
+    format({card_seed:String}, tagged(card_id)) AS seed_key,
     format({card_location:String}, tagged(card_id)) AS location_key,
     format({card_last_ts:String}, tagged(card_id)) AS last_ts_key,
-    concat(history_key, ', ', seq_key, ', ', seeded_key, ', ', location_key, ', ', last_ts_key) AS keys,
+    concat(history_key, ', ', seq_key, ', ', seed_key, ', ', location_key, ', ', last_ts_key) AS keys,
     concat(
         '*1\r\n$5\r\nMULTI\r\n',
-        '*2\r\n$3\r\nDEL\r\n', bulk(history_key),
+        '*4\r\n$3\r\nDEL\r\n', bulk(history_key), bulk(seed_key), bulk(format({card_seeded:String}, tagged(card_id))),
         '*', toString(length(history) + 2), '\r\n$5\r\nRPUSH\r\n', bulk(history_key),
         arrayStringConcat(arrayMap(element -> bulk(element), history)),
-        '*7\r\n$4\r\nMSET\r\n', bulk(seq_key), bulk(count), bulk(seeded_key), bulk(count), bulk(last_ts_key), bulk(last_ts),
+        '*5\r\n$4\r\nMSET\r\n', bulk(seq_key), bulk(count), bulk(last_ts_key), bulk(last_ts),
         if(
             located,
             concat('*6\r\n$4\r\nHSET\r\n', bulk(location_key), '$3\r\nlat\r\n', bulk(lat), '$3\r\nlon\r\n', bulk(lon)),
             concat('*2\r\n$3\r\nDEL\r\n', bulk(location_key))
         ),
+        '*6\r\n$4\r\nHSET\r\n', bulk(seed_key), '$9\r\nwatermark\r\n', bulk({watermark:String}), '$5\r\ncount\r\n', bulk(count),
         '*1\r\n$4\r\nEXEC\r\n'
     ) AS commands
 FROM cards

@@ -1,40 +1,38 @@
--- A customer's Welford state. It has neither ids nor times: counts alone decide.
+-- A customer becomes gold up to the watermark and, after it, the events that are recorded. Of others only counts are known.
 --
--- KEYS: stats   ARGV: '1' for a first load, count, mean, M2
--- Returns 1 when the customer is as gold has it, 0 when live events are kept or merged.
---
--- Invariant: `seeded` is gold's count when it was last loaded. It is the live count when no event came since, and smaller
--- when live events are kept.
+-- KEYS: stats, seed
+-- ARGV: watermark in Unix seconds, gold's count, mean and M2, the watermark of what `seeded` is of
+local watermark, gold = ARGV[1], tonumber(ARGV[2])
 local stored = redis.call('HMGET', KEYS[1], 'count', 'mean', 'M2', 'seeded')
-local live, mean, m2, marker = tonumber(stored[1]), tonumber(stored[2]), tonumber(stored[3]), tonumber(stored[4])
-local count = tonumber(ARGV[2])
-if not (live and mean and m2) then
-    live = 0
-end
-local seeded, first_load = marker, ARGV[1] == '1'
-if seeded and live < seeded then
-    -- Without the seed: a scorer wrote back what it had computed before it. Nothing in it is gold's.
-    seeded, first_load = nil, first_load or seeded == count
-end
+local fields, later, passed = open_seed(KEYS[2], watermark)
+local seeded, left = tonumber(fields.count or stored[4]), tonumber(fields.left) or 0
+local forgotten = fields.forgot and tonumber(fields.forgot) > tonumber(watermark)
 
-if live > 0 and first_load and not seeded then
-    -- Never seeded, and its stream began after the watermark: both count (Chan, Golub and LeVeque 1979).
-    local total = count + live
-    local delta = mean - tonumber(ARGV[3])
-    redis.call('HSET', KEYS[1],
-        'count', string.format('%.0f', total),
-        'mean', string.format('%.17g', tonumber(ARGV[3]) + delta * live / total),
-        'M2', string.format('%.17g', tonumber(ARGV[4]) + m2 + delta * delta * count * live / total),
-        'seeded', ARGV[2])
-    return 0
+local function finite(text)
+    local value = tonumber(text)
+    return value and value - value == 0
 end
--- Live events stay until gold has caught up with them. It does so by its count: whether event by event cannot be known
--- here, nor whether a smaller count is a correction. A stream restarted at the watermark decides both (README).
-if live ~= seeded and live > count then
-    if marker ~= count then
-        redis.call('HSET', KEYS[1], 'seeded', ARGV[2])
+local live = finite(stored[1]) and finite(stored[2]) and finite(stored[3]) and tonumber(stored[1]) or 0
+
+-- What nobody recorded since the last load, and what the state has beyond gold and the records. The first explains the
+-- second, or gold is right; a load of the same gold again can tell no more than the one before it.
+local unrecorded = seeded and (forgotten or not fields.forgot) and live - (seeded + left + #later + passed) or 0
+local surplus = live - (gold + #later)
+local again = seeded == gold and (fields.watermark or ARGV[5]) == watermark
+local stays = surplus > 0 and (again or surplus <= unrecorded)
+if not stays then
+    local count, mean, m2 = gold, tonumber(ARGV[3]), tonumber(ARGV[4])
+    for _, event in ipairs(later) do
+        local delta = event.amount - mean
+        count = count + 1
+        mean = mean + delta / count
+        m2 = m2 + delta * (event.amount - mean)
     end
-    return 0
+    redis.call('HSET', KEYS[1], 'count', string.format('%.0f', count), 'mean', #later > 0 and
+        string.format('%.17g', mean) or ARGV[3], 'M2', #later > 0 and string.format('%.17g', m2) or ARGV[4])
 end
-redis.call('HSET', KEYS[1], 'count', ARGV[2], 'mean', ARGV[3], 'M2', ARGV[4], 'seeded', ARGV[2])
-return 1
+if stored[4] then
+    redis.call('HDEL', KEYS[1], 'seeded')
+end
+close_seed(KEYS[2], fields, later, passed, watermark, ARGV[2], stays and (again and left or surplus) or 0)
+return reply(#later > 0 or stays, stays or left > 0 or unrecorded > 0, live > 0 and not fields.watermark and #later == 0, passed)

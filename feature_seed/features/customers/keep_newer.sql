@@ -1,9 +1,11 @@
--- EVALSHA script 1 stats  <first_load> <count> <mean> <M2>
+-- EVALSHA script 2 stats seed  <watermark> <count> <mean> <M2> <watermark of seeded or ''>
 SELECT
     shard_of(customer_id) AS shard,
-    format({customer_stats:String}, tagged(customer_id)) AS keys,
+    format({customer_stats:String}, tagged(customer_id)) AS stats_key,
+    format({customer_seed:String}, tagged(customer_id)) AS seed_key,
+    concat(stats_key, ', ', seed_key) AS keys,
     concat(
-        '*8\r\n$7\r\nEVALSHA\r\n', bulk({script:String}), '$1\r\n1\r\n', bulk(keys),
-        if({first_load:Bool}, '$1\r\n1\r\n', '$1\r\n0\r\n'), bulk(count), bulk(mean), bulk(m2)
+        '*10\r\n$7\r\nEVALSHA\r\n', bulk({script:String}), '$1\r\n2\r\n', bulk(stats_key), bulk(seed_key),
+        bulk({watermark:String}), bulk(count), bulk(mean), bulk(m2), bulk({seeded_watermark:String})
     ) AS commands
 FROM customers

@@ -18,7 +18,10 @@ from feature_seed.store.commands import spared
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
 
-_NOTE = "A card is loaded whole: kept newer, MB sent and seconds are those of both of its features together."
+_NOTE = """A card is loaded whole: its figures are those of both of its features together.
+
+*Live* counts entities with live events after the watermark. *Forgotten* counts recorded events that gold has passed.
+*Unrecorded* counts entities with events that no scorer recorded. *Taken over* counts entities that had no seed."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,10 @@ class Load:
     Attributes:
         feature: its name.
         entities: written or kept.
-        kept_newer: of them, those of which the store's newer state was kept.
+        live: entities with live events after the watermark.
+        forgotten: recorded events that gold has passed.
+        unrecorded: entities with events that no scorer recorded, and some of their keys.
+        taken_over: entities that something else had filled.
         rejected: gold rows that cannot be used.
         bytes: of commands sent.
         seconds: from the first byte to the last acknowledgement.
@@ -37,7 +43,11 @@ class Load:
 
     feature: str
     entities: int
-    kept_newer: int
+    live: int
+    forgotten: int
+    unrecorded: int
+    examples: Sequence[str]
+    taken_over: int
     rejected: int
     bytes: int
     seconds: float
@@ -50,7 +60,11 @@ class Load:
         return cls(
             feature,
             entities=sum(one.entities for one in seeded.values()),
-            kept_newer=sum(run["kept_newer"] for run in runs),
+            live=sum(run["kept_newer"] for run in runs),
+            forgotten=sum(run["events_forgotten"] for run in runs),
+            unrecorded=sum(run["unrecorded"] for run in runs),
+            examples=[key for run in runs for key in run["unrecorded_examples"]],
+            taken_over=sum(run["taken_over"] for run in runs),
             rejected=max(run["rejected_rows"] for run in runs),
             bytes=sum(run["bytes"] for run in runs),
             seconds=sum(run["seconds"] for run in runs),
@@ -72,7 +86,9 @@ def report(
         for name, seeded in loads.items()
     ]
     return dg.MetadataValue.md(
-        "\n\n".join([_source(warehouse.gold_table, loads), _table(done), _NOTE, _images(warehouse, layout)])
+        "\n\n".join(
+            [_source(warehouse.gold_table, loads), _table(done), _NOTE, *_unrecorded(done), _images(warehouse, layout)]
+        )
     )
 
 
@@ -101,19 +117,28 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
 
 def _source(gold_table: str, loads: Mapping[str, Mapping[str, ShardLoad]]) -> str:
     """What was loaded. All of it is from one version of gold, and gold may be newer by now."""
-    gold = next(one.metadata for seeded in loads.values() for one in seeded.values())
-    newest = datetime.fromtimestamp(gold["watermark"], timezone.utc)
+    gold = min((one.metadata for seeded in loads.values() for one in seeded.values()), key=lambda one: one["watermark"])
+    watermark = datetime.fromtimestamp(gold["watermark"], timezone.utc)
+    unread = f" {gold['unread_rows']:,} rows after it were not read." if gold["unread_rows"] else ""
     return (
         f"From {gold['gold_rows']:,} rows of {_text(gold_table)}, {gold['rejected_rows']:,} of them rejected. "
-        f"The newest transaction is of {newest:%Y-%m-%d %H:%M:%S} UTC."
+        f"The watermark is {watermark:%Y-%m-%d %H:%M:%S} UTC.{unread}"
     )
+
+
+def _unrecorded(loads: Sequence[Load]) -> list[str]:
+    keys = dict.fromkeys(key for load in loads for key in load.examples)
+    return [f"Unrecorded events, for example: {', '.join(map(_text, keys))}"] if keys else []
 
 
 def _table(loads: Sequence[Load]) -> str:
     heads = (
         "feature",
         "entities",
-        "kept newer",
+        "live",
+        "forgotten",
+        "unrecorded",
+        "taken over",
         "rejected rows",
         "MB sent",
         "seconds",
@@ -127,7 +152,8 @@ def _table(loads: Sequence[Load]) -> str:
 def _cells(load: Load) -> tuple[str, ...]:
     return (
         _text(load.feature),
-        *(f"{count:,}" for count in (load.entities, load.kept_newer, load.rejected)),
+        *(f"{count:,}" for count in (load.entities, load.live, load.forgotten, load.unrecorded, load.taken_over)),
+        f"{load.rejected:,}",
         *(f"{amount:,.1f}" for amount in (load.bytes / 1e6, load.seconds)),
         f"{load.entities / max(load.seconds, 0.001):,.0f}",  # seconds were recorded to the millisecond
         "–" if load.memory_per_entity is None else f"{load.memory_per_entity:,.0f}",

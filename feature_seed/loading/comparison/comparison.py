@@ -1,7 +1,7 @@
 """The comparison of gold and store: the entities of a feature, read on both sides."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 from feature_seed.contract import Key
 from feature_seed.errors import printable
 from feature_seed.features.feature import Feature
-from feature_seed.loading.comparison.state import PROGRESS, State, difference, gold_state, is_ahead, stored
+from feature_seed.loading.comparison.state import BESIDE, State, difference, expected, stored
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import sql
 from feature_seed.store.cluster import primaries
@@ -34,9 +34,25 @@ _SCAN_CALLS, _SCAN_COUNT = 10, 1000
 _READ_ENTITIES = 1000
 
 
+# How often an entity that differs is looked at.
+_LOOKS = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is found of an entity: whether it has live events, recorded or not, and what differs."""
+
+    live: bool
+    unrecorded: bool
+    difference: str
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """A feature in the shards of a run, in gold and in the store."""
+    """A feature in the shards of a run, in gold and in the store.
+
+    `watermarks` are those that the shards were loaded up to, in microseconds since 1970.
+    """
 
     feature: Feature
     gold: Client
@@ -44,6 +60,7 @@ class Comparison:
     table: Mapping[str, Identifier]
     layout: Layout
     shards: Sequence[str]
+    watermarks: Set[int]
 
     def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
         """Rows of a query over gold that shares nothing with the one that seeds."""
@@ -70,23 +87,31 @@ class Comparison:
                 history_length=self.layout.history_length,
             )
 
-    def differences(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bool, str]]:
-        """Whether the store is ahead of gold, and what differs, for each sampled entity."""
+    def differences(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
+        """What is found of each sampled entity; of what differs, when it is looked at again: an event may have come."""
         for first in range(0, len(rows), _READ_ENTITIES):
             some = rows[first : first + _READ_ENTITIES]
-            for row, store in zip(some, self._read([row["id"] for row in some]), strict=True):
-                gold = gold_state(row, self.layout)
-                ahead = [key for key in self.feature.keys if is_ahead(gold, store, key)]
-                found = (
-                    f"{printable(self._name(key, row['id']))} {text}"
-                    for key in self.feature.keys
-                    if key not in ahead and (text := difference(gold[key], store[key]))
-                )
-                yield bool(ahead), next(found, "")
+            verdicts = list(self._looked_at(some))
+            for _ in range(_LOOKS - 1):
+                differ = [i for i, verdict in enumerate(verdicts) if verdict.difference]
+                for i, verdict in zip(differ, self._looked_at([some[i] for i in differ]), strict=True):
+                    verdicts[i] = verdict
+            yield from verdicts
+
+    def _looked_at(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
+        for row, store in zip(rows, self._read([row["id"] for row in rows]), strict=True):
+            should = expected(row, store, self.layout, self.watermarks)
+            found = (
+                f"{printable(self._name(key, row['id']))} {text}"
+                for key in self.feature.keys
+                if (text := difference(should.state[key], store[key]))
+            )
+            yield Verdict(should.live, should.unrecorded, next(found, ""))
 
     def _read(self, entity_ids: Sequence[bytes]) -> Iterator[State]:
-        """The state of each entity; times come after what goes with them, so that an event in between looks ahead."""
-        keys = dict.fromkeys([*self.feature.keys, *chain.from_iterable(map(PROGRESS.__getitem__, self.feature.keys))])
+        keys = dict.fromkeys(
+            [*self.feature.keys, *chain.from_iterable(BESIDE.get(key, ()) for key in self.feature.keys)]
+        )
         with self.store.pipeline(transaction=False) as pipeline:
             read = {"LIST": partial(pipeline.lrange, start=0, end=-1), "HASH": pipeline.hgetall, "STRING": pipeline.get}
             for entity_id in entity_ids:

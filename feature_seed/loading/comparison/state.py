@@ -1,9 +1,14 @@
-"""The state of one entity, as gold has it and as the store has it, and where the two differ."""
+"""What the store should hold of an entity, by what gold and the entity's seed say, and where the two differ.
+
+The rule is that of the load: gold up to its watermark, and the recorded events after it. What no scorer recorded is
+known by its element or by the count alone.
+"""
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -13,8 +18,9 @@ from feature_seed.contract import (
     CARD_HISTORY,
     CARD_LAST_TS,
     CARD_LOCATION,
-    CARD_SEEDED,
+    CARD_SEED,
     CARD_SEQ,
+    CUSTOMER_SEED,
     CUSTOMER_STATS,
     Key,
     Transaction,
@@ -28,15 +34,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # What one side knows of an entity: the values of each key by their names; "" names a key that cannot be read.
 State = Mapping[Key, Mapping[str, Any]]
 
-# The values that events move on: where one of the store's is past gold's, a scorer has been at work on the key.
-PROGRESS = {
-    CARD_HISTORY: {CARD_SEQ: "value"},
-    CARD_LOCATION: {CARD_LAST_TS: "value", CARD_SEQ: "value"},  # of the same time, only the count tells
-    CARD_LAST_TS: {CARD_LAST_TS: "value"},
-    CARD_SEQ: {CARD_SEQ: "value"},
-    CARD_SEEDED: {},
-    CUSTOMER_STATS: {CUSTOMER_STATS: "count"},
-}
+# What is read beside a feature's own keys to know what it should be.
+BESIDE = {CARD_LOCATION: (CARD_SEQ, CARD_SEED)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,24 +52,125 @@ class Approximate:
         return repr(self.value)
 
 
-def gold_state(row: Mapping[str, Any], layout: Layout) -> State:
-    """What the store should hold for a row of a feature's query in sql/checks."""
+@dataclass(frozen=True)
+class Record:
+    """A live event as a seed has it. `time` is in Unix seconds."""
+
+    id: str
+    time: float
+    amount: float
+    place: tuple[float, float] | None
+
+    @property
+    def order(self) -> tuple[float, bytes]:
+        return self.time, self.id.encode(errors="surrogateescape")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the store should hold of a feature's keys, and whether live events are in it, recorded or not."""
+
+    state: State
+    live: bool
+    unrecorded: bool
+
+
+def expected(row: Mapping[str, Any], store: State, layout: Layout, watermarks: Set[int]) -> Expected:
+    """By a row of a feature's query, and by what the store has recorded. `watermarks` are those of the loads."""
     if "amounts" in row:
-        return {CUSTOMER_STATS: _stats(row["amounts"])}
-    count = {"value": row["transactions"]}
+        return _expected_stats(row["amounts"], store, watermarks)
     if "latest" in row:
-        latest = [_transaction(*one) for one in row["latest"]]
-        history = _elements(latest if layout.newest_first else latest[::-1])
-        return {CARD_HISTORY: history, CARD_SEQ: count, CARD_SEEDED: count}
+        return _expected_history(row, store, layout, watermarks)
+    return _expected_location(row, store)
+
+
+def _expected_history(row: Mapping[str, Any], store: State, layout: Layout, watermarks: Set[int]) -> Expected:
+    records = _records(store[CARD_SEED])
+    elements = store[CARD_HISTORY].get("elements", [])
+    elements = elements[::-1] if layout.newest_first else elements
+    gold = [_transaction(*one) for one in reversed(row["latest"])]
+    known = {one.transaction_id for one in gold} | records.keys()
+    unrecorded = [one for one in elements if one.transaction_id not in known]
+    listed = {one.transaction_id: one for one in elements}
+    live = [_agreed(listed[id_], one) for id_, one in records.items() if id_ in listed]
+    history = _interleaved([*gold, *live], elements, unrecorded, layout.history_length)
+    history = history[::-1] if layout.newest_first else history
+    count, seq = row["transactions"] + len(records), store[CARD_SEQ].get("value", 0)
+    explained = seq - count >= len(unrecorded) and bool(unrecorded) == (seq > count)
+    state = {
+        CARD_HISTORY: {"elements": history},
+        CARD_SEQ: {"value": seq if explained else count + len(unrecorded)},
+        CARD_SEED: _seed(store[CARD_SEED], row["transactions"], watermarks),
+    }
+    return Expected(state, bool(records), seq > count)
+
+
+def _interleaved(
+    merged: Sequence[Transaction], elements: Sequence[Transaction], unrecorded: Sequence[Transaction], length: int
+) -> list[Transaction]:
+    """Gold and the recorded events, cut to what unrecorded ones leave of the list, and these where it has them."""
+    newest = list(merged[max(len(merged) - max(length - len(unrecorded), 0), 0) :])
+    if len(newest) + len(unrecorded) != len(elements):
+        return [*newest, *unrecorded]
+    others = iter(newest)
+    return [one if one in unrecorded else next(others) for one in elements]
+
+
+def _agreed(element: Transaction, record: Record) -> Transaction:
+    """A live event as its record has it, which knows no category."""
+    lat, lon = record.place or (element.location_lat, element.location_long)
+    timestamp = _iso(math.floor(record.time * 1000 + 0.5) * 1000)
+    with suppress(ValueError):  # of a time that cannot be read
+        if math.isclose(element.time.timestamp(), record.time, abs_tol=1e-3):
+            timestamp = element.timestamp
+    return replace(element, amount=record.amount, timestamp=timestamp, location_lat=lat, location_long=lon)
+
+
+def _expected_location(row: Mapping[str, Any], store: State) -> Expected:
+    records = _records(store[CARD_SEED])
+    seq = store[CARD_SEQ].get("value", 0)
     place = dict(zip(CARD_LOCATION.fields, row["place"], strict=True)) if row["located"] else {}
-    return {CARD_LOCATION: place, CARD_LAST_TS: {"value": row["newest"] // 1000 / 1000}, CARD_SEQ: count}
+    newest = row["newest"] // 1000 / 1000
+    for one in records.values():
+        newest = one.time
+        place = dict(zip(CARD_LOCATION.fields, one.place, strict=True)) if one.place else place
+    state: State = {CARD_LOCATION: place, CARD_LAST_TS: {"value": newest}}
+    unrecorded = seq > row["transactions"] + len(records)
+    if unrecorded:  # they have moved both, whereto is their scorer's to know
+        state = {key: store[key] for key in state}
+    return Expected(state, bool(records), unrecorded)
+
+
+def _expected_stats(amounts: Sequence[float], store: State, watermarks: Set[int]) -> Expected:
+    records = _records(store[CUSTOMER_SEED])
+    stats = _stats([*amounts, *(one.amount for one in records.values())])
+    unrecorded = store[CUSTOMER_STATS].get("count", 0) > stats["count"]
+    state = {
+        CUSTOMER_STATS: store[CUSTOMER_STATS] if unrecorded else stats,
+        CUSTOMER_SEED: _seed(store[CUSTOMER_SEED], len(amounts), watermarks),
+    }
+    return Expected(state, bool(records), unrecorded)
+
+
+def _records(seed: Mapping[str, Any]) -> dict[str, Record]:
+    """The live events after the seed's watermark, in order."""
+    after = [one for one in seed.get("records", ()) if one.time * 1e6 > seed.get("watermark", -math.inf)]
+    return {one.id: one for one in sorted(after, key=lambda one: one.order)}
+
+
+def _seed(seed: Mapping[str, Any], count: int, watermarks: Set[int]) -> Mapping[str, Any]:
+    found = seed.get("watermark")
+    return {**seed, "watermark": found if found in watermarks else min(watermarks), "count": count}
 
 
 def _transaction(
     micros: int, number: bytes, paid: float, category: bytes | None, lat: float | None, lon: float | None
 ) -> Transaction:
-    time = (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="milliseconds")
-    return Transaction(_text(number), None if category is None else _text(category), paid, time, lat, lon)
+    return Transaction(_text(number), None if category is None else _text(category), paid, _iso(micros), lat, lon)
+
+
+def _iso(micros: int) -> str:
+    return (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="milliseconds")
 
 
 def _text(value: bytes) -> str:
@@ -106,30 +206,39 @@ def _decoded(key: Key, reply: Any) -> Mapping[str, Any]:
     if isinstance(reply, redis.ResponseError):
         return {"": reply}
     if key == CARD_HISTORY:
-        return _elements(map(Transaction.decode, reply))
+        return {"elements": [Transaction.decode(element) for element in reply]}
     if key == CARD_LOCATION:
         return {field: float(reply[field.encode()]) for field in key.fields}
     if key == CUSTOMER_STATS:
         state = Welford.decode(reply)
         return {"count": state.count, "mean": state.mean, "M2": state.m2}
-    return {"value": int(reply) if key in (CARD_SEQ, CARD_SEEDED) else float(reply)}
+    if key in (CARD_SEED, CUSTOMER_SEED):
+        return _decoded_seed(reply)
+    return {"value": int(reply) if key == CARD_SEQ else float(reply)}
 
 
-def is_ahead(gold: State, store: State, key: Key) -> bool:
-    if key == CARD_HISTORY and not store[key]:
-        return False  # the guard writes a list that is missing, whatever the count
-    leaders = PROGRESS[key].items()
-    return any(store[leader].get(field, -math.inf) > gold[leader][field] for leader, field in leaders)
+def _decoded_seed(reply: Mapping[bytes, bytes]) -> Mapping[str, Any]:
+    records = [_record(name, value) for name, value in reply.items() if name.startswith(b"e:")]
+    watermark = {"watermark": round(float(reply[b"watermark"]) * 1e6)} if b"watermark" in reply else {}
+    count = {"count": int(reply[b"count"])} if b"count" in reply else {}
+    return {**watermark, **count, "records": records}
 
 
-def difference(gold: Mapping[str, Any], store: Mapping[str, Any]) -> str:
+def _record(name: bytes, value: bytes) -> Record:
+    time, amount, lat, lon = value.split(b" ")
+    place = None if lat == b"-" else (float(lat), float(lon))
+    return Record(_text(name[2:]), float(time), float(amount), place)
+
+
+def difference(expected: Mapping[str, Any], store: Mapping[str, Any]) -> str:
     """The first value of a key that is not the same on both sides, '' if all are."""
     if "" in store:
         return f"cannot be read: {type(store['']).__name__} {store['']}"
-    for field in [*gold, *store]:
-        if field not in store or field not in gold or gold[field] != store[field]:
-            ours, theirs = (
-                printable(repr(side[field]).encode()) if field in side else "nothing" for side in (gold, store)
+    ours, theirs = ({**side, **_elements(side.get("elements", ()))} for side in (expected, store))
+    for field in [*ours, *theirs]:
+        if field != "elements" and (field not in theirs or field not in ours or ours[field] != theirs[field]):
+            one, other = (
+                printable(repr(side[field]).encode()) if field in side else "nothing" for side in (ours, theirs)
             )
-            return f"{field}: gold has {ours}, the store {theirs}"
+            return f"{field}: gold has {one}, the store {other}"
     return ""

@@ -1,0 +1,118 @@
+-- One event, applied to a card, a customer or both in one step, and to each of them once.
+--
+-- KEYS: of the card history, loc, last_ts, seq, seed; of the customer stats, seed; the card's first when both are given
+-- ARGV: element, Unix seconds, amount, history length, '1' for newest first, transaction id, the store's watermark in
+--       Unix seconds or '', '1' to record the event, then latitude and longitude when known
+-- Returns 'applied', 'duplicate' or 'in gold' for each entity. What can be no event is an error and changes nothing.
+local time, amount, id, lat, lon = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[6], ARGV[9], ARGV[10]
+local numbers = ARGV[2] .. ' ' .. ARGV[3]
+if not (time and amount and id and id ~= '' and string.find(numbers, '^[%d.eE+-]+ [%d.eE+-]+$')) then
+    return redis.error_reply('REFUSED an event needs a transaction id, a time in Unix seconds and an amount')
+elseif math.abs(amount) > 1e100 or time < -2208988800 then
+    return redis.error_reply('REFUSED gold holds no amount beyond 1e100 and no time before 1900: ' .. numbers)
+elseif time > redis.call('TIME')[1] + 3600 then
+    return redis.error_reply('REFUSED the time is over an hour ahead of the clock of Redis: ' .. ARGV[2])
+end
+if not is_place(lat, lon) then
+    lat, lon = '-', '-' -- unknown, as gold has it
+end
+
+-- All is read before the first write: what cannot be applied fails while nothing has changed.
+local card, customer, records, field = #KEYS ~= 2, #KEYS ~= 5, ARGV[8] == '1', 'e:' .. id
+local watermark, answers, last_ts, placed, count, mean, m2 = tonumber(ARGV[7]) or -math.huge, {}, nil, nil, nil, nil, nil
+for seed = card and 5 or 2, #KEYS, 2 do
+    local known = redis.call('HMGET', KEYS[seed], 'watermark', 'forgot', field)
+    if time <= watermark or (known[1] and time <= tonumber(known[1])) then
+        answers[#answers + 1] = 'in gold'
+    elseif known[3] or (known[2] and time <= tonumber(known[2])) then
+        answers[#answers + 1] = 'duplicate'
+    else
+        answers[#answers + 1] = 'applied'
+    end
+end
+if card then
+    redis.call('LLEN', KEYS[1])
+    placed, last_ts = redis.call('HGET', KEYS[2], 'lat'), tonumber(redis.call('GET', KEYS[3]))
+end
+if customer then
+    local stats = redis.call('HMGET', KEYS[#KEYS - 1], 'count', 'mean', 'M2')
+    local delta = amount - (stats[2] or 0)
+    count = (stats[1] or 0) + 1
+    mean = (stats[2] or 0) + delta / count
+    m2 = (stats[3] or 0) + delta * (amount - mean)
+end
+
+-- At 500 records the older half goes in one step; at every 50th record, those 7 days older than the newest.
+local function bound(seed)
+    local size = redis.call('HLEN', seed)
+    if size % 50 ~= 0 and size < 500 then
+        return
+    end
+    local _, recorded = read_seed(seed)
+    local half, gone = #recorded < 500 and 0 or #recorded / 2, {}
+    while #gone < half or recorded[#gone + 1].time < recorded[#recorded].time - 604800 do
+        gone[#gone + 1] = 'e:' .. recorded[#gone + 1].id
+    end
+    if #gone > 0 then
+        redis.call('HSET', seed, 'forgot', recorded[#gone].at)
+        redis.call('HDEL', seed, unpack(gone))
+    end
+end
+
+-- Puts an event that comes late where it belongs by time and id, if the list is long enough. Returns whether a later
+-- event has a place.
+local function insert(first, last, newest_first)
+    local this, stored, located, pivot = {id = id, time = time}, redis.call('LRANGE', KEYS[1], first, last), false, nil
+    for i = 1, #stored do
+        local element = stored[newest_first and i or #stored + 1 - i]
+        local other = decode(element)
+        if not (other and other.time and before(this, other)) then
+            pivot = element
+            break
+        end
+        located = located or other.lat
+    end
+    if pivot then
+        redis.call('LINSERT', KEYS[1], newest_first and 'BEFORE' or 'AFTER', pivot, ARGV[1])
+        return located
+    elseif #stored < tonumber(ARGV[4]) then
+        redis.call(newest_first and 'RPUSH' or 'LPUSH', KEYS[1], ARGV[1])
+    end
+    local _, recorded = read_seed(KEYS[5])
+    located = located or not records and placed
+    for _, other in ipairs(recorded) do
+        located = located or other.lat and before(this, other)
+    end
+    return located
+end
+
+if card and answers[1] == 'applied' then
+    redis.call('INCR', KEYS[4])
+    local newest_first, located = ARGV[5] == '1', false
+    local first, last = newest_first and 0 or -ARGV[4], newest_first and ARGV[4] - 1 or -1
+    if last_ts and time <= last_ts then
+        located = insert(first, last, newest_first)
+    else
+        redis.call(newest_first and 'LPUSH' or 'RPUSH', KEYS[1], ARGV[1])
+    end
+    redis.call('LTRIM', KEYS[1], first, last)
+    if not last_ts or time > last_ts then
+        redis.call('SET', KEYS[3], ARGV[2])
+    end
+    if lat ~= '-' and not located then
+        redis.call('HSET', KEYS[2], 'lat', lat, 'lon', lon)
+    end
+    if records then
+        redis.call('HSET', KEYS[5], field, numbers .. ' ' .. lat .. ' ' .. lon)
+        bound(KEYS[5])
+    end
+end
+if customer and answers[#answers] == 'applied' then
+    redis.call('HSET', KEYS[#KEYS - 1], 'count', string.format('%.0f', count),
+        'mean', string.format('%.17g', mean), 'M2', string.format('%.17g', m2))
+    if records then
+        redis.call('HSET', KEYS[#KEYS], field, numbers .. ' - -')
+        bound(KEYS[#KEYS])
+    end
+end
+return answers

@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import GoldError
 from feature_seed.graph.assets import gold_transactions
+from feature_seed.graph.blocking import blocking
 from feature_seed.graph.retries import retried
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold
@@ -49,13 +50,18 @@ def gold_checks(
     context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
 ) -> Iterable[dg.AssetCheckResult]:
     """Two scans of gold for all of them, before anything is written."""
+    yield from blocking(_evaluated(context, warehouse, limits))
+
+
+def _evaluated(
+    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
+) -> Iterator[dg.AssetCheckResult]:
+    """The outcome of each check. A check that cannot be evaluated, because another has failed, has none."""
     try:
         with retried(context.retry_number):
             scan, duplicates, shared = _scan(warehouse)
     except GoldError as e:
         yield check_result("schema", False, str(e))
-        for name in list(_GOLD_CHECKS)[1:]:
-            yield check_result(name, False, "not evaluated: gold cannot be read, see schema")
         return
     unread, usable = scan.pop("unread", _NO_ROWS), scan.get("", _NO_ROWS)
     newest = max(filter(None, (unread["newest"], usable["newest"])), default=None)
@@ -64,7 +70,8 @@ def gold_checks(
     yield check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings]))
     yield _not_empty(usable["rows"], sum(found["rows"] for found in scan.values()), unread["rows"])
     yield _rejected_rows(scan, limits.max_rejected)
-    yield _freshness(newest, limits.max_age_hours)
+    if newest:
+        yield _freshness(newest, limits.max_age_hours)
     yield _coordinates(usable["out_of_range"])
     yield _zeros(scan, warehouse.zero_is_unknown)
     yield _duplicates(duplicates)
@@ -143,9 +150,7 @@ def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:
     return check_result("rejected_rows", share <= limit, text, {"rejected": rejected, "share": share, **counts})
 
 
-def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckResult:
-    if newest is None:
-        return check_result("freshness", False, "not evaluated: no row can be used")
+def _freshness(newest: datetime, limit: float | None) -> dg.AssetCheckResult:
     age = datetime.now(timezone.utc) - newest
     hours = age / timedelta(hours=1)
     metadata = {"newest": dg.MetadataValue.timestamp(newest), "age_hours": round(hours, 2)}

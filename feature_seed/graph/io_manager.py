@@ -91,8 +91,9 @@ class RedisIOManager(dg.ConfigurableIOManager):
         }
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
-        progress = Progress(context, stream.entity.name, _selected_assets(context, stream.entity), stream.expected)
+        assets = _selected_assets(context, stream.entity)
         with (
+            Progress(context, stream.entity.name, assets, stream.expected) as progress,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,

@@ -1,4 +1,9 @@
-"""The sockets of a client of ClickHouse, so that one thread can end what another is reading."""
+"""The sockets of a client of ClickHouse, so that one thread can end what another is reading.
+
+The one file that names what clickhouse-connect and urllib3 do not document: `HttpClient.http`, and of its pool manager
+`pool_classes_by_scheme` and `ConnectionCls`. Closing a stream of clickhouse-connect reads it to its end first, however
+long the server takes for that. A method of it that cancels a stream would replace all of this.
+"""
 
 import socket
 from contextlib import suppress
@@ -30,10 +35,7 @@ class Sockets:
                 raise WarehouseError("Nobody waits for this answer any more")
 
     def interrupt(self) -> None:
-        """End all connections: a read that waits for the server returns at once, and the server drops its query.
-
-        Closing a stream of clickhouse-connect reads it to its end first, however long the server takes for that.
-        """
+        """End all connections: a read that waits for the server returns at once, and the server drops its query."""
         with self._lock:
             self._interrupted = True
             for one in self._open:

@@ -20,13 +20,13 @@ from feature_seed_tests.support.run import materialised, seed
 Pages = dict[str, dg.AssetSpec]
 
 WRITTEN = {
-    "card_history": ["card:{card_id}:history", "card:{card_id}:seq", "card:{card_id}:seeded"],
+    "card_history": ["card:{card_id}:history", "card:{card_id}:seq", "card:{card_id}:seed"],
     "card_location": ["card:{card_id}:loc", "card:{card_id}:last_ts"],
-    "customer_stats": ["cust:{customer_id}:stats"],
+    "customer_stats": ["cust:{customer_id}:stats", "cust:{customer_id}:seed"],
 }
 
 # Values whose keys are STRINGs: what they are called on the page is the end of the key.
-STRINGS = {"card_history": {"seq", "seeded"}, "card_location": {"last_ts"}, "customer_stats": set()}
+STRINGS = {"card_history": {"seq"}, "card_location": {"last_ts"}, "customer_stats": set()}
 
 
 # The metadata of a load, as the documents list them.
@@ -125,7 +125,7 @@ def test_the_code_of_a_feature(pages: Pages, feature: str) -> None:
     paths = [Path(one.file_path) for one in references]
     assert all(path.is_file() for path in paths), paths
     assert {"select.sql", "overwrite.sql", "keep_newer.sql", "keep_newer.lua"} <= {path.name for path in paths}
-    assert {path.parent.name for path in paths} == {"customers" if feature == "customer_stats" else "cards"}
+    assert {path.parent.name for path in paths} == {"customers" if feature == "customer_stats" else "cards", "events"}
 
 
 def test_a_load_leaves_numbers_to_chart(make_parquet: MakeWarehouse, store: OnlineStore) -> None:

@@ -66,7 +66,7 @@ def test_a_failed_run_never_says_ready(make_parquet: MakeWarehouse, online: redi
 def test_a_failed_rerun_leaves_what_is_true(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
-    """A store that is ready for one gold stays so when seeding the next one fails. Its field `loading` names that one."""
+    """A store that is ready for one gold stays so when seeding the next one fails, which `loading` names."""
     seed(make_parquet(ROWS), store, verify=True)
     before = read_ready(online)
     online.delete("cust:of c1:stats")

@@ -180,13 +180,13 @@ def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Re
     assert len(markdown) < 300_000
     rows = cells(markdown)
     assert [row[0] for row in rows] == [r"card\_history", r"card\_location", r"customer\_stats"]
-    assert [row[1:4] for row in rows] == [["5,000", "0", "0"]] * 2 + [["2,500", "0", "0"]]
+    assert [row[1:7] for row in rows] == [["5,000", *"00000"]] * 2 + [["2,500", *"00000"]]
     for row in rows:
         loaded = metadata(result, row[0].replace("\\", ""))
-        assert row[4:6] == [f"{loaded['bytes'] / 1e6:,.1f}", f"{loaded['seconds']:,.1f}"]
-    for row, kinds in zip(rows, (("history", "seq", "seeded"), ("loc", "last_ts")), strict=False):
+        assert row[7:9] == [f"{loaded['bytes'] / 1e6:,.1f}", f"{loaded['seconds']:,.1f}"]
+    for row, kinds in zip(rows, (("history", "seq", "seed"), ("loc", "last_ts")), strict=False):
         every = [online.memory_usage(key) or 0 for kind in kinds for key in online.scan_iter(f"card:*:{kind}")]
-        assert _amount(row[7]) == pytest.approx(sum(every) / 5000, rel=0.1)
+        assert _amount(row[10]) == pytest.approx(sum(every) / 5000, rel=0.1)
     images = re.findall(r"!\[(.*)\]\(data:image/png;base64,([^)]+)\)", markdown)
     assert [re.sub(r"\\(.)", r"\1", title) for title, _ in images] == [title for title, _ in pictures(sample, Layout())]
     assert all(b64decode(png, validate=True).startswith(b"\x89PNG") for _, png in images)
@@ -204,10 +204,12 @@ def _amount(cell: str) -> float:
 
 def test_shards_loaded_by_different_runs() -> None:
     """A run that loaded several shards counts once, every shard's entities do, and the rate is of all runs."""
-    first = {"kept_newer": 2, "rejected_rows": 7, "bytes": 100, "seconds": 1.5}
-    second = {"kept_newer": 1, "rejected_rows": 7, "bytes": 50, "seconds": 0.5}
+    events = {"events_forgotten": 5, "unrecorded": 1, "unrecorded_examples": ["card:a:history"], "taken_over": 4}
+    first = {"kept_newer": 2, "rejected_rows": 7, "bytes": 100, "seconds": 1.5, **events}
+    second = {"kept_newer": 1, "rejected_rows": 7, "bytes": 50, "seconds": 0.5, **events}
     seeded = {"00": ShardLoad("a", 10, first), "01": ShardLoad("a", 20, first), "02": ShardLoad("b", 30, second)}
-    assert Load.of("card_history", seeded, 12.5) == Load("card_history", 60, 3, 7, 150, 2.0, 12.5)
+    examples = ["card:a:history"] * 2
+    assert Load.of("card_history", seeded, 12.5) == Load("card_history", 60, 3, 10, 2, examples, 8, 7, 150, 2.0, 12.5)
 
 
 def test_report_without_matplotlib(
@@ -220,9 +222,7 @@ def test_report_without_matplotlib(
         "report"
     ]
     first, *_ = markdown.splitlines()
-    assert first.endswith(
-        r"0 of them rejected\. The newest transaction is of 2026\-01\-01 00:00:00 UTC\.".replace("\\", "")
-    )
+    assert first.endswith(r"0 of them rejected\. The watermark is 2026\-01\-01 00:00:00 UTC\.".replace("\\", ""))
     assert name in re.sub(r"\\(.)", r"\1", first)
     assert not re.search(r"(?<!\\)[|_!\[\]<>#$]", first)
     assert [row[0] for row in cells(markdown)] == [r"card\_history", r"card\_location", r"customer\_stats"]

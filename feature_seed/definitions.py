@@ -12,6 +12,7 @@ from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.graph.jobs import seed_all, seed_shard
 from feature_seed.graph.sensors import SENSORS
+from feature_seed.graph.store_check import store_check
 from feature_seed.loading.stream import Layout
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -53,7 +54,7 @@ limits = GoldLimits(
 
 defs = dg.Definitions(
     assets=[gold_transactions, cards, customers, warm_start],
-    asset_checks=[gold_checks, *FEATURE_CHECKS],
+    asset_checks=[gold_checks, *FEATURE_CHECKS, store_check],
     jobs=[seed_all, seed_shard],
     sensors=SENSORS,
     resources={

@@ -12,6 +12,7 @@ from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count, shards_per_run
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
 from feature_seed.features.feature import FEATURES, Feature
+from feature_seed.graph.checks import GOLD
 from feature_seed.graph.readiness import latest_loads, ready_when_whole, require_kept, require_verified
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
@@ -23,6 +24,9 @@ from feature_seed.warehouse.limits import GoldLimits
 
 # Beta in name only, and without a stable twin: a warning for each in every command would be noise.
 warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
+
+# One group, so that its page opens with the whole graph.
+GROUP = "feature_seed"
 
 # With a limit of 1 in dagster.yaml, one run at a time seeds the store.
 POOL = "online_store"
@@ -36,10 +40,10 @@ _BACKFILL = dg.BackfillPolicy(max_partitions_per_run=shards_per_run())
 SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
 
 gold_transactions = dg.AssetSpec(
-    "gold_transactions",
+    GOLD,
     description="The gold table of card transactions, which the ETL rebuilds. "
     "When the ETL is done, report a materialisation of this asset: the sensor `etl_completed` then seeds the store.",
-    group_name="warehouse",
+    group_name=GROUP,
     kinds={"clickhouse"},
     owners=["team:data-platform"],
     freshness_policy=_DAILY,
@@ -80,7 +84,7 @@ def _out(feature: Feature) -> dg.AssetOut:
         description=feature.description,
         is_required=False,
         io_manager_key="redis_io_manager",
-        group_name="features",
+        group_name=GROUP,
         kinds={"clickhouse", "redis"},
         owners=["team:fraud"],
         metadata=_page(feature),
@@ -121,10 +125,12 @@ customers = _feature_assets(CUSTOMERS)
     deps=[cards, customers],
     io_manager_key="redis_io_manager",
     pool=POOL,
-    group_name="features",
+    group_name=GROUP,
     kinds={"redis"},
     owners=["team:fraud"],
     freshness_policy=_DAILY,
+    # Without partitions, and so without effect but one: the CLI then takes it into a range of the features' partitions.
+    backfill_policy=dg.BackfillPolicy.single_run(),
     metadata={"key": READY.pattern},
 )
 def warm_start(
@@ -137,8 +143,8 @@ def warm_start(
     require_verified(context.instance, loads)
     with retried(context.retry_number), store.client() as client:
         require_kept(client, store.address, loads)
-        page = report(client, warehouse, layout, loads)
-    return dg.MaterializeResult(value=ready, metadata={"report": page, **_ready(ready)})
+        page = report(context, client, warehouse, layout, loads)
+    return dg.MaterializeResult(value=ready, metadata={**page, **_ready(ready)})
 
 
 def _ready(ready: Ready) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
 from feature_seed.graph.jobs import seed_all, seed_shard
+from feature_seed.graph.store_check import store_check
 from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -59,7 +60,7 @@ def seed(
     """Load every shard or one, with any rejected rows; `verify` it and say that it is ready; or run a job as it is."""
     definitions = dg.Definitions(
         assets=[gold_transactions, cards, customers, warm_start],
-        asset_checks=[gold_checks, *FEATURE_CHECKS],
+        asset_checks=[gold_checks, *FEATURE_CHECKS, store_check],
         jobs=_JOBS,
         resources={
             "warehouse": warehouse,

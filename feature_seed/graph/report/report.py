@@ -1,94 +1,162 @@
-"""The report of `warm_start`: what the load of every feature did, and pictures of what the store holds."""
+"""The report of `warm_start`: a table of what the loads did, pictures of what the store holds, numbers over time."""
 
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import dagster as dg
 import redis
 
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.readiness import ShardLoad
+from feature_seed.graph.checks import CHECKS, WARM_START, verdicts
+from feature_seed.graph.readiness import Loads
+from feature_seed.graph.report.figures import examples, figures, figures_in_all
 from feature_seed.graph.report.pictures import available, pictures
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
+from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
 
-_NOTE = """A card is loaded whole: its figures are those of both of its features together.
+Numbers = Mapping[str, float]
 
-*Live* counts entities with live events after the watermark. *Forgotten* counts recorded events that gold has passed.
-*Unrecorded* counts entities with events that no scorer recorded. *Taken over* counts entities that had no seed."""
+_MB = 1e6
 
 
 @dataclass(frozen=True)
-class Load:
-    """What loading one feature did, in the runs that loaded its shards last.
+class Row:
+    """A row of the table: what it says, the number that it shows, in which unit and with how many decimals.
 
-    Attributes:
-        feature: its name.
-        entities: written or kept.
-        live: entities with live events after the watermark.
-        forgotten: recorded events that gold has passed.
-        unrecorded: entities with events that no scorer recorded, and some of their keys.
-        taken_over: entities that something else had filled.
-        rejected: gold rows that cannot be used.
-        bytes: of commands sent.
-        seconds: from the first byte to the last acknowledgement.
-        memory_per_entity: bytes in Redis, None where no id is text.
+    `in_all` is whether it is of all features alone.
     """
 
-    feature: str
-    entities: int
-    live: int
-    forgotten: int
-    unrecorded: int
-    examples: Sequence[str]
-    taken_over: int
-    rejected: int
-    bytes: int
-    seconds: float
-    memory_per_entity: float | None
+    text: str
+    number: str
+    unit: float = 1
+    decimals: int = 0
+    in_all: bool = False
 
-    @classmethod
-    def of(cls, feature: str, seeded: Mapping[str, ShardLoad], memory_per_entity: float | None) -> "Load":
-        """The metadata of a shard is that of the whole run that loaded it, so each run counts once."""
-        runs = {one.run_id: one.metadata for one in seeded.values()}.values()
-        return cls(
-            feature,
-            entities=sum(one.entities for one in seeded.values()),
-            live=sum(run["kept_newer"] for run in runs),
-            forgotten=sum(run["events_forgotten"] for run in runs),
-            unrecorded=sum(run["unrecorded"] for run in runs),
-            examples=[key for run in runs for key in run["unrecorded_examples"]],
-            taken_over=sum(run["taken_over"] for run in runs),
-            rejected=max(run["rejected_rows"] for run in runs),
-            bytes=sum(run["bytes"] for run in runs),
-            seconds=sum(run["seconds"] for run in runs),
-            memory_per_entity=memory_per_entity,
-        )
+    def cells(self, features: Sequence[Numbers], together: Numbers, before: Numbers) -> list[str]:
+        """Of each feature, of all of them, and how that differs from the run before."""
+        each = ["" if self.in_all else self._cell(one) for one in features]
+        now, then = together.get(self.number), before.get(self.number)
+        change = "" if now is None or then is None else self._text(now - then, sign="+")
+        return [self.text, *each, self._cell(together), change]
+
+    def _cell(self, numbers: Numbers) -> str:
+        value = numbers.get(self.number)
+        return "–" if value is None else self._text(value)
+
+    def _text(self, value: float, sign: str = "") -> str:
+        return format(value / self.unit, f"{sign},.{self.decimals}f")
+
+
+_ROWS = (
+    Row("entities", "entities"),
+    Row("with live events after the watermark", "kept_newer"),
+    Row("with events that no scorer recorded", "unrecorded"),
+    Row("taken over from something else", "taken_over"),
+    Row("recorded events that gold has passed", "events_forgotten"),
+    Row("rows of gold", "gold_rows", in_all=True),
+    Row("rejected rows of gold", "rejected_rows", in_all=True),
+    Row("hours from gold's newest row to this run", "gold_age_hours", decimals=1, in_all=True),
+    Row("MB sent to Redis", "bytes", _MB, 1),
+    Row("seconds", "seconds", decimals=1),
+    Row("entities per second", "entities_per_second"),
+    Row("bytes in Redis per entity", "memory_per_entity"),
+    Row("MB in Redis", "features_memory_bytes", _MB, 1),
+    Row("MB in Redis, with all else that is there", "store_memory_bytes", _MB, 1, in_all=True),
+)
+
+_SCHEMA = dg.TableSchema(
+    [
+        dg.TableColumn("figure", "string", "What the row says."),
+        *(
+            dg.TableColumn(
+                one.name, "string", f"Of {one.name}. A {one.entity.name[:-1]} is loaded with all its features at once."
+            )
+            for one in FEATURES
+        ),
+        dg.TableColumn("in all", "string", "Each entity once."),
+        dg.TableColumn("change", "string", "How that differs from the run before."),
+    ]
+)
 
 
 def report(
-    client: redis.Redis, warehouse: Warehouse, layout: Layout, loads: Mapping[str, Mapping[str, ShardLoad]]
-) -> dg.MarkdownMetadataValue:
-    """Markdown with a table of the loads by feature and, where matplotlib is installed, four pictures: some 120 KB.
+    context: dg.AssetExecutionContext,
+    client: redis.Redis,
+    warehouse: Warehouse,
+    layout: Layout,
+    loads: Loads,
+) -> dict[str, Any]:
+    """Metadata: a table of the loads, pictures where matplotlib is installed (some 120 KB), and numbers to draw.
 
     Raises:
         WarehouseError: gold can no longer be read.
     """
-    features = {feature.name: feature for feature in FEATURES}
-    done = [
-        Load.of(name, seeded, memory_per_entity(client, warehouse, layout, features[name]))
-        for name, seeded in loads.items()
-    ]
-    return dg.MetadataValue.md(
-        "\n\n".join(
-            [_source(warehouse.gold_table, loads), _table(done), _NOTE, *_unrecorded(done), _images(warehouse, layout)]
-        )
+    features = [{**figures(loads[one.name]), **_memory(client, warehouse, layout, one, loads)} for one in FEATURES]
+    size = Size.of(client)
+    together = {
+        **figures_in_all(loads),
+        "features_memory_bytes": sum(one.get("features_memory_bytes", 0) for one in features),
+        "store_memory_bytes": size.memory_bytes,
+        "store_keys": size.keys,
+        "gold_age_hours": round((datetime.now(timezone.utc) - _watermark(loads)) / timedelta(hours=1), 2),
+    }
+    before = _numbers_before(context.instance)
+    rows = [*(row.cells(features, together, before) for row in _ROWS), _checks(context.instance)]
+    table = [dg.TableRecord(dict(zip((one.name for one in _SCHEMA.columns), row, strict=True))) for row in rows]
+    return {
+        "report": dg.TableMetadataValue(table, _SCHEMA),
+        "pictures": dg.MetadataValue.md(_pictures(warehouse, layout)),
+        **({"unrecorded_examples": some} if (some := examples(loads)) else {}),
+        **together,
+    }
+
+
+def _memory(
+    client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature, loads: Loads
+) -> dict[str, float]:
+    """Estimated by some entities; unknown where no id is text."""
+    each = memory_per_entity(client, warehouse, layout, feature)
+    if each is None:
+        return {}
+    entities = sum(one.entities for one in loads[feature.name].values())
+    return {"memory_per_entity": each, "features_memory_bytes": round(each * entities)}
+
+
+def _watermark(loads: Loads) -> datetime:
+    return datetime.fromtimestamp(
+        min(one.metadata["watermark"] for seeded in loads.values() for one in seeded.values()), timezone.utc
     )
+
+
+def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
+    """Those that the run before has recorded."""
+    event = instance.get_latest_materialization_event(WARM_START)
+    metadata = event.asset_materialization.metadata if event and event.asset_materialization else {}
+    return {name: one.value for name, one in metadata.items() if isinstance(one.value, int | float)}
+
+
+def _checks(instance: dg.DagsterInstance) -> list[str]:
+    """The row that says how the checks came out, those of gold among those in all."""
+    keys = [key for key in CHECKS if key != WARM_START]
+    passed = {key: verdicts(instance, key) for key in keys}
+    each = [_outcome(passed[dg.AssetKey(feature.name)]) for feature in FEATURES]
+    every = {f"{name} of {key.to_user_string()}": one for key in keys for name, one in passed[key].items()}
+    return ["checks", *each, _outcome(every), ""]
+
+
+def _outcome(passed: Mapping[str, bool | None]) -> str:
+    """How many checks have passed, and which have not."""
+    count = sum(one is True for one in passed.values())
+    failed = "".join(f", {name} failed" for name, one in passed.items() if one is False)
+    missing = "".join(f", {name} was not run" for name, one in passed.items() if one is None)
+    return f"{count} of {len(passed)} passed{failed}{missing}"
 
 
 def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature) -> float | None:
@@ -113,59 +181,15 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
         return sum(size or 0 for size in pipeline.execute()) / len(ids)
 
 
-def _source(gold_table: str, loads: Mapping[str, Mapping[str, ShardLoad]]) -> str:
-    """What was loaded. All of it is from one version of gold, and gold may be newer by now."""
-    gold = min((one.metadata for seeded in loads.values() for one in seeded.values()), key=lambda one: one["watermark"])
-    watermark = datetime.fromtimestamp(gold["watermark"], timezone.utc)
-    unread = f" {gold['unread_rows']:,} rows after it were not read." if gold["unread_rows"] else ""
-    return (
-        f"From {gold['gold_rows']:,} rows of {_text(gold_table)}, {gold['rejected_rows']:,} of them rejected. "
-        f"The watermark is {watermark:%Y-%m-%d %H:%M:%S} UTC.{unread}"
-    )
-
-
-def _unrecorded(loads: Sequence[Load]) -> list[str]:
-    keys = dict.fromkeys(key for load in loads for key in load.examples)
-    return [f"Unrecorded events, for example: {', '.join(map(_text, keys))}"] if keys else []
-
-
-def _table(loads: Sequence[Load]) -> str:
-    heads = (
-        "feature",
-        "entities",
-        "live",
-        "forgotten",
-        "unrecorded",
-        "taken over",
-        "rejected rows",
-        "MB sent",
-        "seconds",
-        "entities per second",
-        "bytes in Redis per entity",
-    )
-    rows = [heads, ("---", *["---:"] * (len(heads) - 1)), *(_cells(load) for load in loads)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _cells(load: Load) -> tuple[str, ...]:
-    return (
-        _text(load.feature),
-        *(f"{count:,}" for count in (load.entities, load.live, load.forgotten, load.unrecorded, load.taken_over)),
-        f"{load.rejected:,}",
-        *(f"{amount:,.1f}" for amount in (load.bytes / 1e6, load.seconds)),
-        f"{load.entities / max(load.seconds, 0.001):,.0f}",  # seconds were recorded to the millisecond
-        "–" if load.memory_per_entity is None else f"{load.memory_per_entity:,.0f}",
-    )
-
-
-def _images(warehouse: Warehouse, layout: Layout) -> str:
+def _pictures(warehouse: Warehouse, layout: Layout) -> str:
     """All pictures in one paragraph, so that they stand side by side where there is room."""
     if not available():
         return "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
-    return "\n".join(
+    images = (
         f"![{_text(title)}](data:image/png;base64,{b64encode(png).decode()})"
         for title, png in pictures(warehouse, layout)
     )
+    return "\n".join(images)
 
 
 def _text(value: str) -> str:

@@ -51,7 +51,9 @@ def _compared(client: redis.Redis, address: str, recorded: Mapping[str, Any], ru
         if (found := getattr(ready, name, None)) != value
     ]
     if not ready or wrong:
-        text = f"feature_seed:ready in Redis at {address} is not as run {run_id} set it: {', '.join(wrong)}. Run seed_all"
+        text = (
+            f"feature_seed:ready in Redis at {address} is not as run {run_id} set it: {', '.join(wrong)}. Run seed_all"
+        )
         return _result(False, text, metadata)
     if keys < then:  # maybe another program's, of a database that is shared
         text = (

@@ -12,11 +12,14 @@ _SUMS = ("commands", "bytes", "seconds")
 _MOST = ("gold_rows", "rejected_rows", "unread_rows", "probe_p99_ms")
 
 
-def figures(*loads: Mapping[str, ShardLoad]) -> dict[str, float]:
-    """What the loads of one feature did that its shards were loaded by last, or those of several features together.
+def figures_in_all(loads: Loads) -> dict[str, float]:
+    """Of all entities: each is loaded whole, so that the figures of its first feature are those of its others."""
+    firsts = {feature.entity.name: feature.name for feature in reversed(FEATURES)}
+    return figures(*(loads[name] for name in firsts.values()))
 
-    A load of several shards counts once.
-    """
+
+def figures(*loads: Mapping[str, ShardLoad]) -> dict[str, float]:
+    """What the latest loads of these features did. A load of several shards counts once."""
     shards = [one for seeded in loads for one in seeded.values()]
     runs = [run for seeded in loads for run in {one.run_id: one.metadata[LOAD] for one in seeded.values()}.values()]
     sums = {name: sum(run[name] for run in runs) for name in _SUMS}
@@ -28,12 +31,6 @@ def figures(*loads: Mapping[str, ShardLoad]) -> dict[str, float]:
         "entities_per_second": round(rate, 1),
         **{name: max(run[name] for run in runs) for name in _MOST if any(name in run for run in runs)},
     }
-
-
-def figures_in_all(loads: Loads) -> dict[str, float]:
-    """Of all entities: each is loaded whole, so that the figures of its first feature are those of its others."""
-    firsts = {feature.entity.name: feature.name for feature in reversed(FEATURES)}
-    return figures(*(loads[name] for name in firsts.values()))
 
 
 def examples(loads: Loads) -> Sequence[str]:

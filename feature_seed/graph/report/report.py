@@ -1,10 +1,10 @@
 """The report of `warm_start`: a table of what the loads did, pictures of what the store holds, numbers over time."""
 
 import re
+import time
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dagster as dg
@@ -13,7 +13,7 @@ import redis
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import CHECKS, WARM_START, verdicts
 from feature_seed.graph.readiness import Loads
-from feature_seed.graph.report.figures import examples, figures, figures_in_all
+from feature_seed.graph.report.figures import examples, figures_in_all
 from feature_seed.graph.report.pictures import available, pictures
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
@@ -28,111 +28,102 @@ _MB = 1e6
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: what it says, the number that it shows, in which unit and with how many decimals.
-
-    `in_all` is whether it is of all features alone.
-    """
+    """A row of the table: what it says, the number that it shows, in which unit and with how many decimals."""
 
     text: str
     number: str
     unit: float = 1
     decimals: int = 0
-    in_all: bool = False
 
-    def cells(self, features: Sequence[Numbers], together: Numbers, before: Numbers) -> list[str]:
-        """Of each feature, of all of them, and how that differs from the run before."""
-        each = ["" if self.in_all else self._cell(one) for one in features]
-        now, then = together.get(self.number), before.get(self.number)
-        change = "" if now is None or then is None else self._text(now - then, sign="+")
-        return [self.text, *each, self._cell(together), change]
-
-    def _cell(self, numbers: Numbers) -> str:
-        value = numbers.get(self.number)
-        return "–" if value is None else self._text(value)
+    def record(self, now: Numbers, before: Numbers) -> dg.TableRecord:
+        """The number, and how it differs from that of the run before."""
+        value, then = now.get(self.number), before.get(self.number)
+        change = "" if value is None or then is None else self._text(value - then, sign="+")
+        return dg.TableRecord(
+            {"figure": self.text, "now": "" if value is None else self._text(value), "change": change}
+        )
 
     def _text(self, value: float, sign: str = "") -> str:
         return format(value / self.unit, f"{sign},.{self.decimals}f")
 
 
+# Short, so that the table is whole in a window of 1,280 pixels, of which Dagster gives it 280.
 _ROWS = (
     Row("entities", "entities"),
-    Row("with live events after the watermark", "kept_newer"),
-    Row("with events that no scorer recorded", "unrecorded"),
-    Row("taken over from something else", "taken_over"),
-    Row("recorded events that gold has passed", "events_forgotten"),
-    Row("rows of gold", "gold_rows", in_all=True),
-    Row("rejected rows of gold", "rejected_rows", in_all=True),
-    Row("hours from gold's newest row to this run", "gold_age_hours", decimals=1, in_all=True),
-    Row("MB sent to Redis", "bytes", _MB, 1),
+    Row("live", "kept_newer"),
+    Row("unrecorded", "unrecorded"),
+    Row("taken over", "taken_over"),
+    Row("events forgotten", "events_forgotten"),
+    Row("gold rows", "gold_rows"),
+    Row("rejected rows", "rejected_rows"),
+    Row("gold's age, hours", "gold_age_hours", decimals=1),
+    Row("MB sent", "bytes", _MB, 1),
     Row("seconds", "seconds", decimals=1),
     Row("entities per second", "entities_per_second"),
-    Row("bytes in Redis per entity", "memory_per_entity"),
-    Row("MB in Redis", "features_memory_bytes", _MB, 1),
-    Row("MB in Redis, with all else that is there", "store_memory_bytes", _MB, 1, in_all=True),
+    Row("MB of features", "features_memory_bytes", _MB, 1),
+    Row("MB of store", "store_memory_bytes", _MB, 1),
 )
 
-_SCHEMA = dg.TableSchema(
+_REPORT = dg.TableSchema(
     [
-        dg.TableColumn("figure", "string", "What the row says."),
-        *(
-            dg.TableColumn(
-                one.name, "string", f"Of {one.name}. A {one.entity.name[:-1]} is loaded with all its features at once."
-            )
-            for one in FEATURES
-        ),
-        dg.TableColumn("in all", "string", "Each entity once."),
-        dg.TableColumn("change", "string", "How that differs from the run before."),
+        dg.TableColumn("figure", "string", "feature_seed/graph/README.md says what each means, under its metadata."),
+        dg.TableColumn("now", "string", "In the loads by which the store became ready."),
+        dg.TableColumn("change", "string", "The difference to the run before."),
+    ]
+)
+
+_FEATURES = dg.TableSchema(
+    [
+        dg.TableColumn("feature", "string", "The features of an entity are loaded together."),
+        dg.TableColumn("entities", "string", "How many have it."),
+        dg.TableColumn("bytes", "string", "In Redis per entity, of the feature's own keys."),
     ]
 )
 
 
 def report(
-    context: dg.AssetExecutionContext,
-    client: redis.Redis,
-    warehouse: Warehouse,
-    layout: Layout,
-    loads: Loads,
+    context: dg.AssetExecutionContext, client: redis.Redis, warehouse: Warehouse, layout: Layout, loads: Loads
 ) -> dict[str, Any]:
-    """Metadata: a table of the loads, pictures where matplotlib is installed (some 120 KB), and numbers to draw.
+    """Metadata: tables of the loads, pictures where matplotlib is installed (some 120 KB), and numbers to draw.
 
     Raises:
         WarehouseError: gold can no longer be read.
     """
-    features = [{**figures(loads[one.name]), **_memory(client, warehouse, layout, one, loads)} for one in FEATURES]
-    size = Size.of(client)
-    together = {
+    entities = {name: sum(one.entities for one in seeded.values()) for name, seeded in loads.items()}
+    sizes = {one.name: memory_per_entity(client, warehouse, layout, one) for one in FEATURES}
+    now = {
         **figures_in_all(loads),
-        "features_memory_bytes": sum(one.get("features_memory_bytes", 0) for one in features),
-        "store_memory_bytes": size.memory_bytes,
-        "store_keys": size.keys,
-        "gold_age_hours": round((datetime.now(timezone.utc) - _watermark(loads)) / timedelta(hours=1), 2),
+        "features_memory_bytes": round(sum((sizes[name] or 0) * count for name, count in entities.items())),
+        **_store(client),
+        "gold_age_hours": _age_hours(loads),
     }
     before = _numbers_before(context.instance)
-    rows = [*(row.cells(features, together, before) for row in _ROWS), _checks(context.instance)]
-    table = [dg.TableRecord(dict(zip((one.name for one in _SCHEMA.columns), row, strict=True))) for row in rows]
+    features = [_feature(name, count, sizes[name]) for name, count in entities.items()]
     return {
-        "report": dg.TableMetadataValue(table, _SCHEMA),
-        "pictures": dg.MetadataValue.md(_pictures(warehouse, layout)),
+        "report": dg.TableMetadataValue([row.record(now, before) for row in _ROWS], _REPORT),
+        "features": dg.TableMetadataValue(features, _FEATURES),
+        "checks": _checks(context.instance),
         **({"unrecorded_examples": some} if (some := examples(loads)) else {}),
-        **together,
+        "pictures": dg.MetadataValue.md(_pictures(warehouse, layout)),
+        **now,
     }
 
 
-def _memory(
-    client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature, loads: Loads
-) -> dict[str, float]:
-    """Estimated by some entities; unknown where no id is text."""
-    each = memory_per_entity(client, warehouse, layout, feature)
-    if each is None:
-        return {}
-    entities = sum(one.entities for one in loads[feature.name].values())
-    return {"memory_per_entity": each, "features_memory_bytes": round(each * entities)}
-
-
-def _watermark(loads: Loads) -> datetime:
-    return datetime.fromtimestamp(
-        min(one.metadata["watermark"] for seeded in loads.values() for one in seeded.values()), timezone.utc
+def _feature(name: str, entities: int, size: float | None) -> dg.TableRecord:
+    return dg.TableRecord(
+        {"feature": name, "entities": f"{entities:,}", "bytes": "–" if size is None else f"{size:,.0f}"}
     )
+
+
+def _store(client: redis.Redis) -> dict[str, int]:
+    size = Size.of(client)
+    return {"store_memory_bytes": size.memory_bytes, "store_keys": size.keys}
+
+
+def _age_hours(loads: Loads) -> float:
+    """From the watermark, which is the least of the loads'."""
+    watermark = min(one.metadata["watermark"] for seeded in loads.values() for one in seeded.values())
+    return round((time.time() - watermark) / 3600, 2)
 
 
 def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
@@ -142,21 +133,14 @@ def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
     return {name: one.value for name, one in metadata.items() if isinstance(one.value, int | float)}
 
 
-def _checks(instance: dg.DagsterInstance) -> list[str]:
-    """The row that says how the checks came out, those of gold among those in all."""
+def _checks(instance: dg.DagsterInstance) -> str:
+    """How many checks have passed when they were run last, and which have not."""
     keys = [key for key in CHECKS if key != WARM_START]
-    passed = {key: verdicts(instance, key) for key in keys}
-    each = [_outcome(passed[dg.AssetKey(feature.name)]) for feature in FEATURES]
-    every = {f"{name} of {key.to_user_string()}": one for key in keys for name, one in passed[key].items()}
-    return ["checks", *each, _outcome(every), ""]
-
-
-def _outcome(passed: Mapping[str, bool | None]) -> str:
-    """How many checks have passed, and which have not."""
-    count = sum(one is True for one in passed.values())
+    passed = {f"{name} of {key.to_user_string()}": one for key in keys for name, one in verdicts(instance, key).items()}
+    text = f"{sum(one is True for one in passed.values())} of {len(passed)} passed"
     failed = "".join(f", {name} failed" for name, one in passed.items() if one is False)
-    missing = "".join(f", {name} was not run" for name, one in passed.items() if one is None)
-    return f"{count} of {len(passed)} passed{failed}{missing}"
+    missing = "".join(f", {name} has not been run" for name, one in passed.items() if one is None)
+    return f"{text}{failed}{missing}"
 
 
 def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature) -> float | None:

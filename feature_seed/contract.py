@@ -229,10 +229,10 @@ def apply_event(
 ) -> Any:
     """Move a card and its customer on by one transaction, once however often it is sent: what was Applied.
 
-    `redis` may be a pipeline: it executes to the answers. `watermark` is `Ready.unix` as the stream's reader read it when
-    the stream began. With `tags`, as Redis Cluster needs them, card and customer are one step each, since their slots
-    differ. An event that is not recorded is applied each time it is sent. What can be no event Redis refuses with an
-    error, redis.ResponseError, and nothing changes.
+    `redis` may be a pipeline: it executes to the answers. `watermark` is `Ready.unix`, as the stream's reader read it
+    when the stream began. With `tags`, as Redis Cluster needs them, card and customer are one step each, since their
+    slots differ. An event that is not recorded is applied each time it is sent. What can be no event Redis refuses with
+    an error, redis.ResponseError, and nothing changes.
     """
     card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED)]
     customer = [key.of(customer_id, tags=tags) for key in (CUSTOMER_STATS, CUSTOMER_SEED)]

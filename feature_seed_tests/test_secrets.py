@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 import redis
+from clickhouse_connect.driver.client import Client
 
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
-from feature_seed_tests.support.gold import create_table, transaction
+from feature_seed_tests.support.gold import create_table, transaction, write_parquet
 from feature_seed_tests.support.processes import arguments, watched
 from feature_seed_tests.support.redis_server import free_port, redis_server
+from feature_seed_tests.support.s3_server import s3_server
 
 MARKS = {name: f"marked-{name}-0f1e2d3c" for name in ("clickhouse", "redis", "webhook")}
 
@@ -130,6 +132,33 @@ def test_runs_that_fail(whole: dict[str, str]) -> None:
     for said in ("refuses user 'seeder'", "refuses the login", "cannot be reached", "URL cannot be read", "WRONGTYPE"):
         assert said in output
     assert not marks(run.output + seen + stored(Path(whole["DAGSTER_HOME"])))
+
+
+def test_runs_over_s3(chdb: Client, tmp_path: Path) -> None:
+    """ClickHouse takes the key from the environment: neither a run that succeeds nor one that S3 refuses shows it."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    gold = write_parquet(chdb, tmp_path / "gold.parquet", ROWS).read_bytes()
+    with s3_server("gold") as s3, redis_server() as port:
+        s3.put("daily/a.parquet", gold)
+        whole = {
+            **s3.variables,
+            "AWS_ENDPOINT_URL": s3.endpoint,
+            "FEATURE_SEED_GOLD_PARQUET": "s3://gold/daily",
+            "REDIS_URL": f"redis://127.0.0.1:{port}",
+            "DAGSTER_HOME": str(home),
+        }
+        ways = {"succeeds": {}, "wrong secret": {"AWS_SECRET_ACCESS_KEY": f"{s3.secret}-wrong"}}
+        command = [sys.executable, "-c", RUNS]
+        run = watched(command, arguments, env={**os.environ, **whole}, stdin=json.dumps([ways, whole]).encode())
+    output = run.output.decode()
+    assert "RESULT succeeds True" in output, output[-3000:]
+    assert "RESULT wrong secret False" in output
+    assert "that AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN may list and read it" in output
+    seen = run.output + b"".join(run.seen) + stored(home)
+    assert s3.secret.encode() not in seen
+    assert s3.key.encode() not in seen
 
 
 def test_representations() -> None:

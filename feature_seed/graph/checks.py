@@ -16,7 +16,9 @@ _OF_GOLD = {
     "rejected_rows": "No more rows are rejected than FEATURE_SEED_MAX_REJECTED allows.",
     "freshness": "The newest transaction is not older than FEATURE_SEED_MAX_AGE_HOURS, and not in the future.",
     "coordinates": "No latitude is beyond 90 degrees and no longitude beyond 180. The store takes those as unknown.",
+    "zeros": "No row is at (0, 0) or of 1970-01-01 00:00:00, as a join leaves them that finds nothing.",
     "duplicate_transactions": "No two rows have the same transaction id. Both of them would count.",
+    "shared_cards": "No card has several customers. Their transactions would count as those of one card.",
 }
 
 _OF_A_FEATURE = {
@@ -36,29 +38,21 @@ CHECKS: Mapping[dg.AssetKey, Mapping[str, str]] = {
     WARM_START: _OF_THE_STORE,
 }
 
-_READ_ON = {
-    "coordinates": "feature_seed/warehouse/README.md",
-    "duplicate_transactions": "feature_seed/warehouse/README.md",
-    "rejected_rows": "feature_seed/warehouse/README.md",
-    "schema": "feature_seed/warehouse/README.md",
-    "parity": "feature_seed/loading/README.md",
-}
-
-_WARNINGS = ("coordinates", "duplicate_transactions", "unknown_entities")
+_WARNINGS = ("coordinates", "zeros", "duplicate_transactions", "shared_cards", "unknown_entities")
 
 
 def check_specs(asset: dg.AssetKey | str) -> list[dg.AssetCheckSpec]:
     """The checks of an asset. Each can be executed by itself."""
     key = dg.AssetKey.from_coercible(asset)
     return [
-        dg.AssetCheckSpec(name, asset=key, description=_described(name, text), blocking=name not in _WARNINGS)
+        dg.AssetCheckSpec(name, asset=key, description=f"{text} {_effect(name)}", blocking=name not in _WARNINGS)
         for name, text in CHECKS[key].items()
     ]
 
 
-def _described(name: str, text: str) -> str:
-    effect = "Warns." if name in _WARNINGS else "Blocks the run."
-    return f"{text} {effect} See {_READ_ON.get(name, 'feature_seed/graph/README.md')}."
+def _effect(name: str) -> str:
+    effect = "A failure is a warning" if name in _WARNINGS else "A failure ends the run"
+    return f"{effect}: see feature_seed/graph/README.md, under Checks."
 
 
 def check_result(

@@ -13,7 +13,7 @@ from feature_seed.errors import GoldError
 from feature_seed.graph.checks import GOLD, WARM_START, asked, check_result, check_specs
 from feature_seed.graph.retries import retried
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.gold import over_gold
+from feature_seed.warehouse.gold import keeps_versions, over_gold
 from feature_seed.warehouse.limits import FUTURE, GoldLimits
 
 # Of more rows than this a part is searched for repeated ids: grouping them takes 27 bytes of memory a row.
@@ -38,7 +38,7 @@ def _evaluated(
     """The outcome of each check. A check that cannot be evaluated, because another has failed, has none."""
     try:
         with retried(context.retry_number):
-            scan, duplicates = _scan(warehouse)
+            scan, duplicates, shared = _scan(warehouse)
     except GoldError as e:
         yield check_result("schema", False, str(e))
         return
@@ -47,9 +47,12 @@ def _evaluated(
     yield check_result("schema", True, "every column can be read")
     yield _not_empty(usable["rows"], sum(found["rows"] for found in scan.values()), unread["rows"])
     yield _rejected_rows(scan, limits.max_rejected)
-    yield _freshness(newest, limits.max_age_hours)
+    if newest:
+        yield _freshness(newest, limits.max_age_hours)
     yield _coordinates(usable["out_of_range"])
+    yield _zeros(scan, warehouse.zero_is_unknown)
     yield _duplicates(duplicates)
+    yield _shared_cards(shared)
 
 
 def _untouched(
@@ -80,12 +83,12 @@ def _left_alone(instance: dg.DagsterInstance) -> str:
     )
 
 
-def _scan(warehouse: Warehouse) -> tuple[Scan, Mapping[str, Any]]:
+def _scan(warehouse: Warehouse) -> tuple[Scan, Mapping[str, Any], Mapping[str, Any]]:
     """What is known of gold's rows, by the reason that they are rejected for; '' for those that can be used.
 
     Usable rows after the watermark are `unread`.
 
-    And what is known of transactions that are there more than once.
+    And what is known of transactions that are there more than once, and of cards with several customers.
 
     Raises:
         GoldError: there is no such table, or a column is missing or mistyped.
@@ -95,10 +98,32 @@ def _scan(warehouse: Warehouse) -> tuple[Scan, Mapping[str, Any]]:
         scan = {row.pop("reason"): row for row in _rows(client, warehouse, "gold_rows")}
         slices = max(1, ceil(sum(found["rows"] for found in scan.values()) / _SEARCHED_ROWS))
         search = {"slices": slices, "slice": random.randrange(slices)}
-        duplicates = {**search, **next(_rows(client, warehouse, "duplicates", **search))}
+        duplicates = {
+            **search,
+            "read": _read(client, warehouse),
+            **next(_rows(client, warehouse, "duplicates", **search)),
+        }
         if duplicates["duplicates"]:
             duplicates |= next(_rows(client, warehouse, "duplicate", hash=duplicates["hash"]))
-    return scan, duplicates
+        shared: dict[str, Any] = {"cards": 0}
+        # The profile is what the loads go by: one look at gold for all of them.
+        if "" in scan and warehouse.profile().pairs > warehouse.profile().cards:
+            shared = next(_rows(client, warehouse, "shared_cards"))
+            shared |= next(_rows(client, warehouse, "shared_card", hash=shared["hash"]))
+    return scan, duplicates, shared
+
+
+def _read(client: Client, warehouse: Warehouse) -> str:
+    """How a table is read that keeps versions of a row."""
+    engine = warehouse.engine(client)
+    if not keeps_versions(engine):
+        return ""
+    if warehouse.gold_final:
+        return f"; the table is a {engine}, read with FINAL"
+    return (
+        f"; the table is a {engine}, read without FINAL since FEATURE_SEED_GOLD_FINAL is 0: rows that others replace "
+        "count as well, until ClickHouse merges them"
+    )
 
 
 def _rows(client: Client, warehouse: Warehouse, check: str, **parameters: Any) -> Iterator[dict[str, Any]]:
@@ -130,9 +155,7 @@ def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:
     return check_result("rejected_rows", share <= limit, text, {"rejected": rejected, "share": share, **counts})
 
 
-def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckResult:
-    if newest is None:
-        return check_result("freshness", False, "not evaluated: no row can be used")
+def _freshness(newest: datetime, limit: float | None) -> dg.AssetCheckResult:
     age = datetime.now(timezone.utc) - newest
     hours = age / timedelta(hours=1)
     metadata = {"newest": dg.MetadataValue.timestamp(newest), "age_hours": round(hours, 2)}
@@ -148,6 +171,29 @@ def _coordinates(out_of_range: int) -> dg.AssetCheckResult:
     return check_result("coordinates", not out_of_range, text, {"out_of_range": out_of_range})
 
 
+def _zeros(scan: Scan, unknown: bool) -> dg.AssetCheckResult:
+    places, times = (sum(found[zeros] for found in scan.values()) for zeros in ("zero_places", "zero_times"))
+    text = (
+        f"{places:,} rows are at (0, 0) and {times:,} of 1970-01-01 00:00:00, as a join leaves them that finds nothing"
+    )
+    if unknown:
+        text += ": such places are unknown to the store, and such rows are rejected"
+    elif places or times:
+        text += ". Set FEATURE_SEED_ZERO_IS_UNKNOWN=1 if they are not real"
+    return check_result("zeros", unknown or not places + times, text, {"zero_places": places, "zero_times": times})
+
+
+def _shared_cards(found: Mapping[str, Any]) -> dg.AssetCheckResult:
+    text = f"{found['cards']:,} cards have several customers"
+    if found["cards"]:
+        customers = ", ".join(map(repr, found["customers"]))
+        text += (
+            f", for example {found['example']!r} of {customers}: their transactions are loaded as those of one card. "
+            "Where card numbers repeat between customers, put the customer's id into card_id"
+        )
+    return check_result("shared_cards", not found["cards"], text, {"cards": found["cards"]})
+
+
 def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
     duplicates, looked_at = found["duplicates"], found["looked_at"]
     text = f"{duplicates:,} duplicate rows"
@@ -155,6 +201,7 @@ def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
         text += f" among the {looked_at:,} rows that this run looked at, one in {found['slices']} ids"
     if duplicates:
         text += ", for example {example!r}, {times} times".format(**found)
+    text += found["read"]
     return check_result(
         "duplicate_transactions", not duplicates, text, {"duplicates": duplicates, "looked_at": looked_at}
     )

@@ -10,6 +10,8 @@ SELECT
         isNull(timestamp), 'no timestamp',
         timestamp NOT BETWEEN toDateTime64('1900-01-01 00:00:00', 6, 'UTC')
             AND toDateTime64('2299-12-31 23:59:59.999999', 6, 'UTC'), 'timestamp outside 1900 to 2299',
+        {zero_is_unknown:Bool} AND timestamp = toDateTime64('1970-01-01 00:00:00', 6, 'UTC'),
+            'timestamp 1970-01-01 00:00:00',
         isNull(amount), 'amount missing',
         NOT isFinite(amount), 'amount not finite',
         'amount beyond 1e100'
@@ -26,6 +28,8 @@ SELECT
         )
     ) AS example,
     maxIf(timestamp, valid) AS newest,
-    countIf(out_of_range) AS out_of_range
+    countIf(out_of_range) AS out_of_range,
+    countIf(at_zero) AS zero_places,
+    countIf(timestamp = toDateTime64('1970-01-01 00:00:00', 6, 'UTC')) AS zero_times
 FROM gold
 GROUP BY reason

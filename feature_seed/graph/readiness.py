@@ -53,7 +53,7 @@ class Mark:
 
 
 def mark_loading(client: redis.Redis, gold_version: str, watermark: datetime) -> Mark:
-    """Say which gold is being loaded, and `seeding` on the first write of the first load: a store that is ready stays so.
+    """Say which gold is being loaded, and `seeding` on the first write of the first load. A ready store stays ready.
 
     A watermark that goes back does so before those of entities: what came after it is about to leave the store.
     """

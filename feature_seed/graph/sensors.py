@@ -132,7 +132,7 @@ SENSORS = [etl_completed, gold_watcher, run_failed]
 
 
 def _gold_version(warehouse: Warehouse) -> str:
-    with warehouse.client() as client, warehouse.errors():
+    with warehouse.client(view=False) as client, warehouse.errors():
         return warehouse.version(client)
 
 

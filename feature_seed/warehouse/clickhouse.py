@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,15 @@ from pydantic import Field, PrivateAttr
 
 from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
+from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
-from feature_seed.warehouse.gold import over_gold, tick, wrong_columns
+from feature_seed.warehouse.files import Snapshot
+from feature_seed.warehouse.gold import keeps_versions, over_gold, tick, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
+from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros
+from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
 
 CONNECT_SECONDS = 10
@@ -71,13 +75,18 @@ class Warehouse(dg.ConfigurableResource):
     verify: bool = True
     ca: str | None = None
     gold_table: str = "fact_transactions_gold"
+    gold_final: bool = True
     gold_parquet: str | None = None
+    s3_endpoint: str | None = None
+    s3_region: str | None = None
+    zero_is_unknown: bool = False
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
     watermark_lag: float = 0
 
     _began: float | None = PrivateAttr(default=None)
     _profile: Profile | None = PrivateAttr(default=None)
+    _files: Snapshot | None = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Every step of a run, whichever process it is in, takes the run's start for that of its watermark."""
@@ -93,17 +102,20 @@ class Warehouse(dg.ConfigurableResource):
         return round((self._began - self.watermark_lag) * 1_000_000)
 
     @property
-    def table(self) -> dict[str, Identifier]:
-        """Gold's name, as the SQL's parameters."""
-        if self.host:
-            return {"database": Identifier(self.database), "gold": Identifier(self.gold_table)}
-        return {"database": Identifier("default"), "gold": Identifier(embedded.SNAPSHOT)}
+    def table(self) -> dict[str, Any]:
+        """Gold's name, and how its zeros are taken, as the SQL's parameters."""
+        database, gold = (self.database, self.gold_table) if self.host else ("default", embedded.SNAPSHOT)
+        return {
+            "database": Identifier(database),
+            "gold": Identifier(gold),
+            "zero_is_unknown": self.zero_is_unknown,
+        }
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A connection; embedded, one on which the gold snapshot is a view."""
+    def client(self, *, view: bool = True) -> Iterator[Client]:
+        """A connection; embedded, one on which the gold snapshot is a view, unless only its version is asked for."""
         with self.errors():
-            client = with_retries(self._connect) if self.host else self._embed()
+            client = with_retries(self._connect) if self.host else self._embed(view)
         try:
             yield client
         finally:
@@ -119,7 +131,7 @@ class Warehouse(dg.ConfigurableResource):
         if self.ca and not Path(self.ca).exists():
             raise ConfigurationError(f"CLICKHOUSE_CA names {self.ca!r}, and there is no such file")
         try:
-            return self._open()
+            return self._with_final(self._open())
         except OperationalError as e:
             if not self.secure and tls.speaks_tls(self.host or "", self.port or 8123):
                 raise WarehouseError(
@@ -143,13 +155,32 @@ class Warehouse(dg.ConfigurableResource):
             dedicated_pool=True,  # closed with the client
         )
 
-    def _embed(self) -> Client:
-        client = embedded.embed()
-        embedded.view(client, self._snapshot(client))
+    def _with_final(self, client: Client) -> Client:
+        """By a setting, since it reaches through views and Distributed, and passes over engines that have no FINAL."""
+        final = client.server_settings.get("final")
+        if not self.gold_final or (final and final.value == "1"):
+            return client
+        if not (final and final.readonly):
+            client.set_client_setting("final", 1)
+        elif keeps_versions(engine := self.engine(client)):
+            raise GoldError(
+                f"Gold table {self.gold_table!r} is a {engine}, and user {self.user!r} may not change the setting "
+                "final, without which replaced rows count as well: put final=1 into the user's profile, or make it "
+                "changeable_in_readonly there, or set FEATURE_SEED_GOLD_FINAL=0 to read the table as it is"
+            )
         return client
 
-    def _snapshot(self, client: Client) -> str:
-        return embedded.snapshot_path(client, self.gold_parquet, self.home)
+    def _embed(self, view: bool) -> Client:
+        client = embedded.embed()
+        if view:
+            embedded.view(client, self._snapshot(client), self.gold_table)
+        return client
+
+    def _snapshot(self, client: Client) -> Snapshot:
+        if self._files is None:
+            named = self.gold_parquet or str(sample_gold(client, Path(self.home)))
+            self._files = Snapshot(place_of(named, self.s3_endpoint, self.s3_region))
+        return self._files
 
     def release_memory(self, client: Client) -> None:
         """Have embedded ClickHouse return what it has freed."""
@@ -193,7 +224,10 @@ class Warehouse(dg.ConfigurableResource):
             )
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
-        return Profile(**counts, until=until, identity=identity)
+        profile = Profile(**counts, until=until, identity=identity)
+        if keeps_versions(self.engine(client)):
+            profile = replace(profile, content=self._readable(client, profile)["content"])
+        return profile
 
     def only_row(self, result: QueryResult) -> dict[str, Any]:
         """The row of a query that has one; an answer that was cut among its headers looks whole and has none."""
@@ -226,7 +260,7 @@ class Warehouse(dg.ConfigurableResource):
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
             return identity_of_table(client, self.database, self.gold_table, self.table)
-        return identity_of_files(client, self._snapshot(client))
+        return identity_of_files(self._snapshot(client).listed(client))
 
     def require_unbroken(self, client: Client) -> None:
         """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
@@ -240,16 +274,27 @@ class Warehouse(dg.ConfigurableResource):
                 f"Gold table {self.gold_table!r} was rebuilt while it was read, and the store may hold some of both: "
                 f"run again when the ETL is done"
             )
-        if now.version != profile.version and self._readable(client) != profile.rows - profile.rejected:
+        if now.version == profile.version:
+            return
+        readable = self._readable(client, profile)
+        before = {"rows": profile.rows - profile.rejected, "content": profile.content or readable["content"]}
+        if readable != before:
             raise GoldError(
                 f"Gold table {self.gold_table!r} got rows older than {profile.watermark}, its watermark, while "
                 f"it was read, and the store may hold some of them: run again when the ETL is done"
             )
 
-    def _readable(self, client: Client) -> int:
-        """How many usable rows a query that begins now would read: a scan of two columns, in case gold has grown."""
-        parameters = {**self.table, **self.profile().readable}
-        return int(self.only_row(client.query(over_gold("warehouse/readable"), parameters))["rows"])
+    def _readable(self, client: Client, profile: Profile) -> dict[str, int]:
+        """The usable rows that a query that begins now would read, in case gold has grown: their number and a sum."""
+        parameters = {**self.table, **profile.readable}
+        return self.only_row(client.query(over_gold("warehouse/readable"), parameters))
+
+    def engine(self, client: Client) -> str:
+        """The engine of gold's table; '' for files."""
+        if not self.host:
+            return ""
+        named = {"database": self.database, "gold": self.gold_table}
+        return next((engine for (engine,) in client.query(sql("warehouse/engine"), named).result_rows), "")
 
 
 def _nothing(rows: int, unread: int, **_: object) -> str:

@@ -1,5 +1,6 @@
 """The failures of ClickHouse: what to tell the operator, and whether another attempt may succeed."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,13 +25,13 @@ RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 # Errors of a server that another attempt may not meet.
 _OVERLOADED = ("TOO_MANY_SIMULTANEOUS_QUERIES", "NETWORK_ERROR", "SOCKET_TIMEOUT", "ALL_CONNECTION_TRIES_FAILED")
 
-# What ClickHouse calls a Parquet file that is none, is cut off, or does not fit the columns that it took from another.
+# What ClickHouse calls a Parquet file that is none, is cut off, or was written anew since its columns were looked at.
 _BAD_FILE = (
-    "CANNOT_EXTRACT_TABLE_STRUCTURE",
     "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
     "CANNOT_PARSE_TEXT",
     "INCORRECT_DATA",
     "THERE_IS_NO_COLUMN",
+    "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
 )
 
 
@@ -59,7 +60,7 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
     return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
 
 
-def _of_gold(error: Error, place: GoldSource) -> GoldError | None:
+def _of_gold(error: Error, place: GoldSource) -> WarehouseError | None:
     if error.name == "UNKNOWN_TABLE":
         return GoldError(
             f"There is no gold table {place.table!r} in database {place.database!r} of {place.address}: "
@@ -67,14 +68,26 @@ def _of_gold(error: Error, place: GoldSource) -> GoldError | None:
         )
     if error.name == "UNKNOWN_DATABASE":
         return GoldError(f"There is no database {place.database!r} on {place.address}: check CLICKHOUSE_DATABASE")
-    if error.name == "CANNOT_STAT" or "no files with provided path" in str(error):
+    if error.name == "FILE_DOESNT_EXIST":
         return GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {place.parquet!r}: {error}")
+    if error.name == "S3_ERROR":
+        return _of_s3(error, place)
     if place.parquet and error.name in _BAD_FILE:
         return GoldError(
             f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: "
-            f"a file is damaged, or lacks columns or values that others have. {error}"
+            f"a file is damaged, or was written anew meanwhile. {error}"
         )
     return None
+
+
+def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
+    said = str(error).partition(", Stack trace")[0]
+    refused = re.search(r"HTTP response code: 40\d|AccessDenied|NoSuch|Invalid|Signature|credentials", said)
+    kind = GoldError if refused else WarehouseUnavailableError
+    return kind(
+        f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: check the bucket, AWS_ENDPOINT_URL and "
+        f"AWS_REGION, and that AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN may list and read it. {said}"
+    )
 
 
 def _of_the_connection(error: Error, place: GoldSource) -> WarehouseError:

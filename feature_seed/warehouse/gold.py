@@ -1,6 +1,7 @@
 """Gold: its columns, and the relations that queries over it read."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from feature_seed.sql import sql
@@ -8,19 +9,29 @@ from feature_seed.sql import sql
 
 @dataclass(frozen=True)
 class Column:
-    """A column that gold must have: `type` in words, `accepted` as a pattern of ClickHouse's type names."""
+    """A column that gold must have.
+
+    Attributes:
+        type: the types that it may have, in words.
+        accepted: the same as a pattern of ClickHouse's type names.
+        common: ClickHouse's expression that brings it to one type, where a snapshot's files have several.
+        description: what it holds.
+    """
 
     type: str
     accepted: str
+    common: str
     description: str
 
 
 def _id(description: str) -> Column:
-    return Column("String, FixedString, UUID or integer", r"(String|FixedString\(\d+\)|UUID|U?Int\d+)", description)
+    accepted = r"(String|FixedString\(\d+\)|UUID|U?Int\d+)"
+    return Column("String, FixedString, UUID or integer", accepted, "toString({})", description)
 
 
 def _number(description: str) -> Column:
-    return Column("Float, Decimal or integer", r"(Float(32|64)|Decimal\(.+\)|U?Int\d+)", description)
+    accepted = r"(Float(32|64)|Decimal\(.+\)|U?Int\d+)"
+    return Column("Float, Decimal or integer", accepted, "toFloat64({})", description)
 
 
 # Nullable and LowCardinality are accepted around any of them.
@@ -29,33 +40,41 @@ GOLD_COLUMNS = {
     "card_id": _id("The card that paid."),
     "customer_id": _id("The customer who holds the card."),
     "merchant_category": Column(
-        "String, FixedString or Enum",
-        r"(String|FixedString\(\d+\)|Enum(8|16)\(.+\))",
-        "What kind of merchant was paid; may be missing.",
+        "String, FixedString, Enum or integer",
+        r"(String|FixedString\(\d+\)|Enum(8|16)\(.+\)|U?Int\d+)",
+        "toString({})",
+        "What kind of merchant was paid, as a word or as an ISO 18245 code; may be missing.",
     ),
     "amount": _number("The amount paid; rows without a finite one are rejected."),
-    "timestamp": Column("DateTime or DateTime64", r"DateTime(64)?(\(.+\))?", "When it was paid."),
+    "timestamp": Column(
+        "DateTime or DateTime64", r"DateTime(64)?(\(.+\))?", "toDateTime64({}, 6, 'UTC')", "When it was paid."
+    ),
     "location_lat": _number("Latitude in degrees; may be missing."),
     "location_long": _number("Longitude in degrees; may be missing."),
 }
 
 
-def wrong_columns(found: dict[str, str]) -> list[str]:
+def fits(name: str, found: Mapping[str, str]) -> bool:
+    """Whether a column is among those found, of a type that can be used."""
+    return bool(re.fullmatch(GOLD_COLUMNS[name].accepted, unwrapped(found.get(name, ""))))
+
+
+def wrong_columns(found: Mapping[str, str]) -> list[str]:
     """Every column that is missing, or of a type that cannot be used."""
     return [
         f"{name} is {found[name]} and not {column.type}" if name in found else f"{name} is missing"
         for name, column in GOLD_COLUMNS.items()
-        if not re.fullmatch(column.accepted, _unwrap(found.get(name, "")))
+        if not fits(name, found)
     ]
 
 
 def tick(timestamp: str) -> int:
     """The microseconds between two values of a column of this type: 1,000,000 for a DateTime."""
-    digits = re.fullmatch(r"DateTime64\((\d)\b.*\)", _unwrap(timestamp))
+    digits = re.fullmatch(r"DateTime64\((\d)\b.*\)", unwrapped(timestamp))
     return 10 ** max(6 - (int(digits[1]) if digits else 0), 0)
 
 
-def _unwrap(type_: str) -> str:
+def unwrapped(type_: str) -> str:
     """The type inside Nullable and LowCardinality."""
     return re.sub(r"^(LowCardinality|Nullable)\((.*)\)$", r"\2", re.sub(r"^LowCardinality\((.*)\)$", r"\1", type_))
 
@@ -67,3 +86,8 @@ RELATIONS = {name: sql(f"warehouse/{name}") for name in ("gold", "transactions")
 def over_gold(name: str) -> str:
     """The query `{name}.sql` over every row of gold."""
     return f"WITH gold AS (\n{RELATIONS['gold']})\n{sql(name)}"
+
+
+def keeps_versions(engine: str) -> bool:
+    """Whether a table of the engine holds rows that others replace, until they are merged or read with FINAL."""
+    return bool(re.search(r"(Replacing|Collapsing|Coalescing|Summing|Aggregating)MergeTree$", engine))

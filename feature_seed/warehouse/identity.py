@@ -1,14 +1,15 @@
 """The identity of gold: it differs between any two states of gold, and mostly costs no scan."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import GoldError
 from feature_seed.sql import sql
+from feature_seed.warehouse.files import File
 from feature_seed.warehouse.gold import over_gold
 
 
@@ -25,10 +26,10 @@ class Identity:
     kept: frozenset[Sequence[Any]]
 
 
-def identity_of_files(client: Client, snapshot: str) -> Identity:
+def identity_of_files(files: Iterable[File]) -> Identity:
     """A snapshot is known by its files."""
-    files = client.query(sql("warehouse/version_parquet"), parameters={"snapshot": snapshot}).result_rows
-    return Identity(_digest(files), frozenset(files))
+    listed = [astuple(file) for file in files]
+    return Identity(_digest(listed), frozenset(listed))
 
 
 def identity_of_table(client: Client, database: str, gold: str, table: dict[str, Any]) -> Identity:

@@ -17,21 +17,25 @@ class Profile:
         rows: up to the watermark, and those that are rejected.
         rejected: of them, those that cannot be used.
         cards, customers: how many the usable rows name, exact but for hashes that collide.
+        pairs: of a card and a customer, likewise.
         unread: usable rows after the watermark.
         oldest, newest: times of the first and the last usable row, after the watermark or not.
         until: the watermark in microseconds since 1970.
         identity: of what was looked at.
+        content: a sum over the usable rows of a table in which rows replace others; 0 for any other.
     """
 
     rows: int
     rejected: int
     cards: int
     customers: int
+    pairs: int
     unread: int
     oldest: datetime
     newest: datetime
     until: int
     identity: Identity
+    content: int = 0
 
     @property
     def version(self) -> str:

@@ -1,4 +1,9 @@
--- The rows up to the watermark, as transactions.sql chooses them.
-SELECT count() AS rows
+-- The rows up to the watermark, as transactions.sql chooses them: how many, and a sum that another value in one changes.
+SELECT
+    count() AS rows,
+    sum(xxh3(
+        assumeNotNull(transaction_id), assumeNotNull(card_id), assumeNotNull(customer_id),
+        ifNull(xxh3(merchant_category), 0), assumeNotNull(amount), assumeNotNull(timestamp), lat, lon
+    )) AS content
 FROM gold
 WHERE ({all_valid:Bool} OR valid) AND toUnixTimestamp64Micro(assumeNotNull(timestamp)) <= {until:Int64}

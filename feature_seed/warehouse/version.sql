@@ -11,7 +11,6 @@ SELECT
         ),
         toString(tables.uuid)
     ),
-    tables.total_rows,
     (
         SELECT groupArray((partition_id, first, block))
         FROM (

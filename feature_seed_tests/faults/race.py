@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.faults.outcome import Outcome
 from feature_seed_tests.faults.scorer import ATOMIC, CONTEXT, Counter, Style, events, history_of_gold, read, score
-from feature_seed_tests.support.expected import replay
-from feature_seed_tests.support.gold import Row, write_parquet
+from feature_seed_tests.support.expected import expect
+from feature_seed_tests.support.gold import START, Row, write_parquet
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 
@@ -48,6 +49,12 @@ class Scorers:
         counts = enumerate(counter.value for counter in self.counters)
         return [row for scorer, count in counts for row in islice(events(scorer, self.style.scorers), count)]
 
+    def rows_of_gold(self) -> list[Row]:
+        """Of these, those of an ETL that is complete up to its newest: no scorer is still at work on its time."""
+        rows = self.rows()
+        ends = [max(_times(rows, f"l{scorer}-"), default=START) for scorer in range(self.style.scorers)]
+        return [row for row in rows if row.timestamp and row.timestamp < min(ends)]
+
     @contextmanager
     def running(self) -> Iterator[None]:
         stop = CONTEXT.Event()
@@ -67,6 +74,10 @@ class Scorers:
             for process in processes:
                 process.join(30)
         assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def _times(rows: list[Row], prefix: str) -> list[datetime]:
+    return [row.timestamp for row in rows if row.timestamp and row.transaction_id.startswith(prefix)]
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ class Race:
         loads = 0
         while loads < self.loads or scorers.applied < self.events:
             if self.rebuild_every and loads % self.rebuild_every == self.rebuild_every - 1:
-                write_parquet(client, gold, [*history_of_gold(), *scorers.rows()])
+                write_parquet(client, gold, [*history_of_gold(), *scorers.rows_of_gold()])
             self._load(scorers.port, gold)
             loads += 1
         return loads
@@ -133,7 +144,7 @@ class Race:
 
     def _compare(self, online: redis.Redis, scorers: Scorers, loads: int) -> Outcome:
         live = scorers.rows()
-        expected = replay(history_of_gold(), live, newest_first=self.style.newest_first)
+        expected = expect([*history_of_gold(), *live], newest_first=self.style.newest_first)
         cards = [_card(read_card(online, card_id), card) for card_id, card in expected.cards.items()]
         customers = [_customer(read_customer(online, name), state) for name, state in expected.customers.items()]
         return Outcome(

@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
@@ -20,10 +20,12 @@ from feature_seed.contract import (
     Transaction,
     Welford,
     apply_event,
-    read_customer,
+    read_ready,
 )
+from feature_seed.loading.stream import Layout
 from feature_seed_tests.support.expected import listed
 from feature_seed_tests.support.gold import START, Row
+from feature_seed_tests.support.scorer import pay
 
 HOT_CARDS, CARDS = 20, 2_000
 
@@ -32,6 +34,9 @@ CONTEXT = get_context("spawn")
 
 # Events of one time, and events that are sent together.
 _TIED, _BATCH = 8, 16
+
+# How often a batch comes again, how long a stall is, and how many events a restart repeats.
+_AGAIN, _STALL, _REPLAYED = 0.1, 0.05, 2_000
 
 # What a reader waits between two cards.
 _BLINK = 0.001
@@ -84,17 +89,66 @@ def events(scorer: int, scorers: int) -> Iterator[Row]:
 
 
 def score(port: int, style: Style, scorer: int, applied: "Counter", stop: Event) -> None:
-    """Apply events until told to stop; `applied` is how many Redis has acknowledged."""
-    source = events(scorer, style.scorers)
+    """Apply events until told to stop; `applied` is how many different ones Redis has acknowledged."""
+    source, layout = events(scorer, style.scorers), Layout(newest_first=style.newest_first)
     with redis.Redis(port=port) as client:
+        stream = Stream(client, style, random.Random(scorer))
         while not stop.is_set():
             if style.atomic:
-                _apply(client, style, [next(source) for _ in range(_BATCH)])
+                stream.deliver([next(source) for _ in range(_BATCH)])
                 applied.value += _BATCH
                 time.sleep(style.pause)
             else:
-                _read_compute_write(client, next(source))
+                pay(client, next(source), layout)
                 applied.value += 1
+
+
+@dataclass
+class Stream:
+    """What brings a scorer its events at least once: a batch comes again at random, whole, from its middle, after a
+    stall, or, when the scorer is restarted, with what came before it, back to before the watermark.
+
+    `watermark` is the store's as it was when the stream began.
+    """
+
+    client: redis.Redis
+    style: Style
+    chance: random.Random
+    watermark: float | None = None
+    delivered: list[Row] = field(default_factory=list)
+
+    def deliver(self, batch: list[Row]) -> None:
+        self.delivered.extend(batch)
+        self._apply(batch)
+        drawn = self.chance.random()
+        if drawn < _AGAIN:
+            self._apply(batch)
+        elif drawn < 2 * _AGAIN:
+            self._apply(batch[len(batch) // 2 :])
+        elif drawn < 2.2 * _AGAIN:
+            time.sleep(_STALL)
+            self._apply(batch)
+        elif drawn < 2.3 * _AGAIN:
+            self._restart()
+
+    def _restart(self) -> None:
+        ready = read_ready(self.client)
+        self.watermark = ready.unix if ready else None
+        for first in range(max(len(self.delivered) - _REPLAYED, 0), len(self.delivered), _BATCH):
+            self._apply(self.delivered[first : first + _BATCH])
+
+    def _apply(self, rows: list[Row]) -> None:
+        with self.client.pipeline(transaction=False) as pipeline:
+            for one in rows:
+                apply_event(
+                    pipeline,
+                    one.customer_id,
+                    one.card_id,
+                    listed(one),
+                    watermark=self.watermark,
+                    newest_first=self.style.newest_first,
+                )
+            pipeline.execute()
 
 
 class Counter:
@@ -110,27 +164,6 @@ class Counter:
     @value.setter
     def value(self, value: int) -> None:
         self._value.value = value
-
-
-def _apply(client: redis.Redis, style: Style, rows: list[Row]) -> None:
-    with client.pipeline(transaction=False) as pipeline:
-        for one in rows:
-            apply_event(pipeline, one.customer_id, one.card_id, listed(one), newest_first=style.newest_first)
-        pipeline.execute()
-
-
-def _read_compute_write(client: redis.Redis, one: Row) -> None:
-    """What a scorer does that has no script: a load may come between any two of these commands."""
-    element = listed(one)
-    state = read_customer(client, one.customer_id) or Welford()
-    client.rpush(CARD_HISTORY.of(one.card_id), element.encode())
-    client.ltrim(CARD_HISTORY.of(one.card_id), -10, -1)
-    if element.location_lat is not None and element.location_long is not None:
-        place = {"lat": element.location_lat, "lon": element.location_long}
-        client.hset(CARD_LOCATION.of(one.card_id), mapping={**place})
-    client.set(CARD_LAST_TS.of(one.card_id), element.time.timestamp())
-    client.incr(CARD_SEQ.of(one.card_id))
-    client.hset(CUSTOMER_STATS.of(one.customer_id), mapping=state.update(one.amount).encode())
 
 
 def read(port: int, newest_first: bool, reads: Counter, violations: Counter, stop: Event) -> None:

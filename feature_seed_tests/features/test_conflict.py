@@ -1,14 +1,16 @@
 """What runs do to the state that a live scorer has already advanced; every case of it is in test_merge.py."""
 
+from datetime import timedelta
+
 import pytest
 import redis
 
-from feature_seed.contract import Card, Transaction, Welford, read_card, read_customer
+from feature_seed.contract import READY, Transaction, Welford, apply_event, read_card, read_customer, read_ready
 from feature_seed.errors import StoreError
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.expected import expect
+from feature_seed_tests.support.expected import expect, listed
 from feature_seed_tests.support.gold import START, transaction
 from feature_seed_tests.support.run import metadata, seed
 from feature_seed_tests.support.store import assert_holds, features
@@ -22,13 +24,13 @@ def warehouse(make_warehouse: MakeWarehouse) -> Warehouse:
     return make_warehouse(GOLD)
 
 
-def live_transaction(client: redis.Redis, card_id: str, last_ts: float) -> Transaction:
-    """One event as the scorer applies it to a card and its customer."""
+def live_transaction(client: redis.Redis, card_id: str) -> Transaction:
+    """One event as a scorer applies it that writes the keys of a card and its customer itself."""
     event = Transaction("live", "fuel", 99.0, "2026-01-02T00:00:00.000+00:00", 9.0, 8.0)
     client.rpush(f"card:{card_id}:history", event.encode())
     client.ltrim(f"card:{card_id}:history", -10, -1)
     client.hset(f"card:{card_id}:loc", mapping={"lat": 9.0, "lon": 8.0})
-    client.set(f"card:{card_id}:last_ts", last_ts)
+    client.set(f"card:{card_id}:last_ts", event.time.timestamp())
     client.incr(f"card:{card_id}:seq")
     state = read_customer(client, f"of {card_id}") or Welford()
     client.hset(f"cust:of {card_id}:stats", mapping=state.update(event.amount).encode())
@@ -40,58 +42,93 @@ def test_keep_newer_never_takes_back_a_live_event(
 ) -> None:
     """Before: seeded, then one live event on the hot card. After a rerun: not a byte changed, and it is counted."""
     seed(warehouse, store)
-    event = live_transaction(online, "hot", NEWEST + 0.5)
+    event = live_transaction(online, "hot")
     live = features(online)
     result = seed(warehouse, store)
     assert features(online) == live
     hot = read_card(online, "hot")
     assert hot and hot.history[-1] == event and hot.location == (9.0, 8.0) and hot.seq == 13
     for asset in ("card_history", "card_location", "customer_stats"):
-        assert (metadata(result, asset)["kept_newer"], metadata(result, asset)["entities_written"]) == (1, 1), asset
+        loaded = metadata(result, asset)
+        assert (loaded["kept_newer"], loaded["entities_written"], loaded["unrecorded"]) == (1, 1, 1), asset
+        assert loaded["unrecorded_examples"] == ["card:hot:history" if "card" in asset else "cust:of hot:stats"]
 
 
 def test_overwrite_puts_gold_back(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
     """The same, with overwrite: the store is gold's again, the live event is gone, and nothing counts as kept."""
     seed(warehouse, store)
-    live_transaction(online, "hot", NEWEST + 0.5)
+    live_transaction(online, "hot")
     result = seed(warehouse, store, on_conflict="overwrite")
     assert_holds(online, expect(GOLD))
     assert metadata(result, "customer_stats")["kept_newer"] == 0
     assert metadata(result, "customer_stats")["entities_written"] == 2
 
 
-def test_keep_newer_merges_what_was_never_seeded(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
-    """Before: events of cards not seeded yet. After: counts add up, the newer time stands. Again: no change."""
-    online.set("card:hot:last_ts", NEWEST + 100)
-    online.hset("card:hot:loc", mapping={"lat": 5, "lon": 6})
-    online.set("card:hot:seq", 3)
-    online.set("card:cold:last_ts", NEWEST - 100)
-    online.set("card:cold:seq", 50)
+def test_recorded_events_are_counted(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: two events of the hot card, one of which gold has by the second load. Metadata tells of both."""
+    seed(warehouse, store)
+    for number, second in ((50, 30), (51, 31)):
+        event = transaction(number, "hot", seconds=second)
+        apply_event(online, event.customer_id, event.card_id, listed(event))
     result = seed(warehouse, store)
-    hot, cold = read_card(online, "hot"), read_card(online, "cold")
-    assert isinstance(hot, Card) and isinstance(cold, Card)
-    assert (hot.last_ts, hot.location, hot.seq) == (NEWEST + 100, (5.0, 6.0), 15)
-    assert (cold.last_ts, cold.location, cold.seq) == (NEWEST, (1.5, -2.25), 62)
-    assert metadata(result, "card_history")["kept_newer"] == 2
-    merged = features(online)
-    seed(warehouse, store)
-    assert features(online) == merged
+    for asset in ("card_history", "customer_stats"):
+        loaded = metadata(result, asset)
+        assert (loaded["kept_newer"], loaded["events_forgotten"], loaded["unrecorded"]) == (1, 0, 0), asset
 
 
-def test_only_the_first_load_adds_counts(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
-    """Once the store was ready, gold has had the time to take in the events of a card that is new: the count stands."""
-    seed(warehouse, store, verify=True)
-    online.delete("card:hot:seeded", "cust:of hot:stats")
-    online.set("card:hot:seq", 50)
-    online.hset("cust:of hot:stats", mapping=Welford(50, 1.0, 0.0).encode())
+def test_recorded_events_are_forgotten(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: two events, one of which the next gold has. After: the store is that gold and the other."""
+    seed(make_parquet(GOLD), store)
+    events = [transaction(number, "hot", seconds=number) for number in (50, 51)]
+    for event in events:
+        apply_event(online, event.customer_id, event.card_id, listed(event))
+    result = seed(make_parquet([*GOLD, events[0]]), store)
+    assert_holds(online, expect([*GOLD, *events]))
+    for asset in ("card_history", "customer_stats"):
+        assert (metadata(result, asset)["kept_newer"], metadata(result, asset)["events_forgotten"]) == (1, 1), asset
+
+
+def test_what_something_else_has_filled_becomes_gold(
+    warehouse: Warehouse, online: redis.Redis, store: OnlineStore
+) -> None:
+    """Before: another seeder has filled the store, and a scorer that records nothing has used it. After the first load
+    every customer is gold's, a card is gold's and its events after the watermark, and the run says how many there were.
+    """
     seed(warehouse, store)
+    online.delete(*online.keys("*:seed"), READY.pattern)
+    live_transaction(online, "hot")
+    result = seed(warehouse, store)
     hot, customer = read_card(online, "hot"), read_customer(online, "of hot")
-    assert hot and customer and (hot.seq, customer.count) == (50, 50)
+    assert hot and customer and (hot.seq, customer.count) == (13, 12)
+    for asset in ("card_history", "customer_stats"):
+        assert metadata(result, asset)["taken_over"] == 2, asset
+    again = seed(warehouse, store)
+    assert metadata(again, "customer_stats")["taken_over"] == 0
+
+
+def test_a_store_of_the_version_before(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: it left a count of gold in place of seeds, and a scorer went on. After: as if it had left seeds."""
+    seed(warehouse, store, verify=True)
+    ready = read_ready(online)
+    assert ready
+    online.hset(READY.pattern, "watermark", "2026-01-01T00:00:11.000+00:00")
+    online.delete(*online.keys("*:seed"))
+    for card in ("hot", "cold"):
+        online.set(f"card:{card}:seeded", 12)
+        online.hset(f"cust:of {card}:stats", "seeded", 12)
+    live_transaction(online, "hot")
+    result = seed(warehouse, store)
+    hot, customer = read_card(online, "hot"), read_customer(online, "of hot")
+    assert hot and customer and (hot.seq, customer.count) == (13, 13)
+    assert not online.keys("card:*:seeded") and not online.hexists("cust:of hot:stats", "seeded")
+    assert metadata(result, "customer_stats")["taken_over"] == 2
+    assert online.hgetall("cust:of hot:seed") == {b"watermark": b"1767225611.000999", b"count": b"12"}
 
 
 def test_a_load_that_failed_is_still_the_first(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
     """Before: a first load fails at the customers. After the next one: live events and gold's, each counted once."""
-    live_transaction(online, "hot", NEWEST + 0.5)
+    event = transaction(50, "hot", seconds=50)
+    apply_event(online, event.customer_id, event.card_id, listed(event))
     online.set("cust:of cold:stats", "something else's")
     with pytest.raises(StoreError):
         seed(warehouse, store)
@@ -130,3 +167,20 @@ def test_keep_newer_follows_gold_when_gold_is_ahead(
     result = seed(make_warehouse(later), store)
     assert_holds(online, expect(later))
     assert metadata(result, "card_location")["kept_newer"] == 0
+
+
+def test_a_watermark_that_goes_back(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before: a ready store. A gold without its latest rows sets entities and watermark back, and the run says so."""
+    seed(make_parquet(GOLD), store, verify=True)
+    older = [row for row in GOLD if row.timestamp and row.timestamp <= START + timedelta(seconds=5)]
+    warehouse = make_parquet(older)
+    seed(warehouse, store, config={})
+    assert_holds(online, expect(older))
+    ready = read_ready(online)
+    assert ready and ready.watermark == "2026-01-01T00:00:05.000999+00:00"
+    assert (
+        "The watermark goes back from 2026-01-01T00:00:11.000999+00:00 to 2026-01-01T00:00:05.000999"
+        in capfd.readouterr().err
+    )

@@ -47,7 +47,7 @@ def watermark(step: int | None) -> float:
 @st.composite
 def worlds(draw: st.DrawFn) -> dict[str, Event]:
     details = st.tuples(STEPS, AMOUNTS, st.none() | PLACES)
-    return {id_: Event(id_, millis(step), *rest) for id_ in IDS for step, *rest in [draw(details)]}
+    return {id_: Event(id_, millis(step), amount, place) for id_ in IDS for step, amount, place in [draw(details)]}
 
 
 some = st.lists(st.sampled_from(IDS), min_size=1, max_size=6)
@@ -205,7 +205,9 @@ class Mixture:
         known = {event.id for event in (*map(read_element, listed), *gold) if event}
         ordered = sorted({one.id: one for one in [*gold, *after]}.values(), key=lambda one: one.order)
         history = tuple(one.id for one in ordered if one.id in known)[-self.pair.length :]
-        return replace(entity([*gold, *after], self.pair.length), history=history), unrecorded
+        again = _millis(seed.get("watermark")) == until and seed.get("count") == str(len(gold))
+        left = int(seed.get("left", 0)) if again else unrecorded
+        return replace(entity([*gold, *after], self.pair.length), history=history), left
 
     def _expected_customer(self, gold: list[Event], until: float) -> tuple[tuple[int, float, float], int]:
         stats, (_, seed) = self.pair.hash(self.pair.key("stats")), self.pair.seeds()

@@ -254,7 +254,7 @@ def test_no_gold_table(server: Warehouse, tmp_path: Path, online: redis.Redis, s
     missing = Warehouse(**place, gold_table="gone")
     failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
     assert "no gold table 'gone'" in failed.pop("gold_transactions.schema")
-    assert len(failed) == 5
+    assert len(failed) == 7
     assert all(text.startswith("not evaluated: ") for text in failed.values())
     missing = Warehouse(gold_parquet=str(tmp_path / "gone.parquet"))
     failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
@@ -293,7 +293,7 @@ def test_duplicates_in_more_rows_than_memory_is_given_for(
         assert 20 < found["duplicates"] < 80
         assert found["looked_at"] < 300
         assert re.match(
-            rf"{found['repeated']} duplicate rows among the {found['looked_at']} rows that this run looked at, "
+            rf"{found['duplicates']} duplicate rows among the {found['looked_at']} rows that this run looked at, "
             r"one in 4 ids, for example 't\d\d\d', 2 times$",
             failures(result)["gold_transactions.duplicate_transactions"],
         )

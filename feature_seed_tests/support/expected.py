@@ -41,38 +41,6 @@ def expect(rows: Iterable[Row], *, history_length: int = 10, newest_first: bool 
     return expected
 
 
-def replay(
-    gold: Iterable[Row], live: Iterable[Row], *, history_length: int = 10, newest_first: bool = False
-) -> Expected:
-    """What gold and then every live event that gold does not hold, in order of arrival, make of the store."""
-    by_card: dict[str, list[Row]] = defaultdict(list)
-    for row in sorted(gold, key=_order):
-        by_card[row.card_id].append(row)
-    seeded = {row.transaction_id for rows in by_card.values() for row in rows}
-    for row in live:
-        if row.transaction_id not in seeded:
-            by_card[row.card_id].append(row)
-    amounts: dict[str, list[float]] = defaultdict(list)
-    for rows in by_card.values():
-        for row in rows:
-            amounts[row.customer_id].append(row.amount)
-    return Expected(
-        {card_id: _replayed(rows, history_length, newest_first) for card_id, rows in by_card.items()},
-        {customer_id: welford(values) for customer_id, values in amounts.items()},
-    )
-
-
-def _replayed(rows: list[Row], history_length: int, newest_first: bool) -> Card:
-    history = [listed(row) for row in rows[-history_length:]]
-    newest, location = -math.inf, None
-    for row in rows:
-        time = _utc(row).timestamp()
-        if _latitude(row) is not None and not (time < newest and location):
-            location = (row.location_lat, row.location_long)
-        newest = max(newest, time)
-    return Card(tuple(history[::-1] if newest_first else history), location, newest, len(rows))  # type: ignore[arg-type]
-
-
 def usable(row: Row) -> bool:
     ids = (row.transaction_id, row.card_id, row.customer_id)
     return (

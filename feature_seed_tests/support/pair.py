@@ -76,7 +76,7 @@ class Pair:
         count, mean, m2 = int(stats.get("count", 0)) + 1, float(stats.get("mean", 0)), float(stats.get("M2", 0))
         delta = event.amount - mean
         mean += delta / count
-        state = {"count": count, "mean": repr(mean), "M2": repr(m2 + delta * (event.amount - mean))}
+        state: dict[Any, Any] = {"count": count, "mean": repr(mean), "M2": repr(m2 + delta * (event.amount - mean))}
         self.client.hset(self.key("stats"), mapping=state)
 
     def load(self, gold: Iterable[Event], watermark: float, seeded_watermark: float = -math.inf) -> list[int]:

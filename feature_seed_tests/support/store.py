@@ -35,16 +35,21 @@ def said(client: redis.Redis) -> Ready | None:
     return ready and replace(ready, loading="")
 
 
-def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
-    """Every key of every entity is right, and there is no other key."""
+def assert_same_entities(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
+    """Every entity that is expected is as expected."""
     for card_id, card in expected.cards.items():
         assert read_card(client, card_id, tags=tags) == card, card_id
     for customer_id, welford in expected.customers.items():
         seeded = read_customer(client, customer_id, tags=tags)
         assert seeded is not None, customer_id
         assert seeded.count == welford.count, customer_id
-        assert math.isclose(seeded.mean, welford.mean, rel_tol=1e-14), customer_id
+        assert math.isclose(seeded.mean, welford.mean, rel_tol=1e-13), customer_id
         assert math.isclose(seeded.m2, welford.m2, rel_tol=1e-11, abs_tol=1e-20), customer_id
+
+
+def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
+    """Every key of every entity is right, and there is no other key."""
+    assert_same_entities(client, expected, tags=tags)
     assert set(client.scan_iter(count=10_000)) - {READY.pattern.encode()} == _keys(expected, tags)
 
 

@@ -3,10 +3,9 @@
 Each table goes through the whole job, its checks included, and every key is compared with plain Python.
 """
 
-import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timezone
@@ -21,8 +20,7 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import read_card, read_customer, read_ready
-from feature_seed.errors import GoldError, StoreError
-from feature_seed.graph.gold_checks import GoldLimits
+from feature_seed.errors import StoreError
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import GOLD_COLUMNS
@@ -30,13 +28,9 @@ from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import COLUMNS, TYPES, Row, create_table, transaction, write_parquet
+from feature_seed_tests.support.outcome import ALL_MAY_BE_REJECTED, holds, refused
 from feature_seed_tests.support.run import checks, seed
-from feature_seed_tests.support.store import assert_holds, dump, features
-
-ALL_MAY_BE_REJECTED = GoldLimits(max_rejected=1)
-
-# As exports of a table without Nullable are: each column has a value in each row.
-REQUIRED = {name: type_.removeprefix("Nullable(").removesuffix(")") for name, type_ in TYPES.items()}
+from feature_seed_tests.support.store import assert_holds, features
 
 TEXTS = [
     one if isinstance(one, bytes) else one.encode()
@@ -64,61 +58,6 @@ TEXTS = [
         bytes(range(1, 256)),
     )
 ]
-
-
-def holds(
-    warehouse: Warehouse,
-    store: OnlineStore,
-    online: redis.Redis,
-    rows: Sequence[Row],
-    warnings: Sequence[str] = (),
-    **layout: Any,
-) -> dict[str, dg.AssetCheckEvaluation]:
-    """Run everything: the store holds what plain Python makes of the rows, and no check but these warnings fails."""
-    result = seed(warehouse, store, job="seed_all", limits=ALL_MAY_BE_REJECTED, raise_on_error=False, **layout)
-    evaluated = checks(result)
-    failed = {name: one.description for name, one in evaluated.items() if not one.passed}
-    assert set(failed) == {f"gold_transactions.{name}" for name in warnings}, failed
-    ready = read_ready(online)
-    assert ready and ready.state == "ready"
-    expected = expect(rows)
-    assert evaluated["gold_transactions.rejected_rows"].metadata["rejected"].value == expected.rejected
-    assert_holds(online, expected, tags=layout.get("key_tags", False))
-    assert_readable(online)
-    return evaluated
-
-
-def assert_readable(online: redis.Redis) -> None:
-    """For any reader: histories are JSON in UTF-8 without NaN and its like, numbers are finite, places on the globe."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    for key, (type_, value) in features(online).items():  # type: ignore[misc]
-        if type_ == b"list":
-            for element in value:
-                json.loads(element.decode(), parse_constant=refuse)
-        else:
-            numbers = value.values() if type_ == b"hash" else [value]
-            assert all(math.isfinite(float(number)) for number in numbers), key
-        if key.endswith(b":loc"):
-            assert abs(float(value[b"lat"])) <= 90, key
-            assert abs(float(value[b"lon"])) <= 180, key
-
-
-def refused(warehouse: Warehouse, store: OnlineStore, online: redis.Redis) -> str:
-    """Run everything: what the schema check says; the store is left as it was."""
-    online.set("card:c1:seq", 4)
-    before = dump(online)
-    result = seed(warehouse, store, job="seed_all", limits=ALL_MAY_BE_REJECTED, raise_on_error=False)
-    assert not result.success
-    assert dump(online) == before
-    with pytest.raises(GoldError) as raised:
-        warehouse.profile()
-    schema = checks(result)["gold_transactions.schema"]
-    assert not schema.passed
-    assert str(schema.description) == str(raised.value)
-    return str(raised.value)
 
 
 def on(server: Warehouse | ClickHouseServer, **changes: str) -> Warehouse:
@@ -206,7 +145,7 @@ def test_values(make_warehouse: MakeWarehouse, online: redis.Redis, store: Onlin
     """
     rows = [*texts(), *nul_in_ids(), *amounts(), *times(), *places()]
     warehouse = make_warehouse(rows, timestamp="Nullable(DateTime64(6, 'UTC'))")
-    found = holds(warehouse, store, online, rows, ["duplicate_transactions", "coordinates"], **layout)
+    found = holds(warehouse, store, online, rows, ["duplicate_transactions", "coordinates", "zeros"], **layout)
     rejected = {name: value.value for name, value in found["gold_transactions.rejected_rows"].metadata.items()}
     assert {**rejected, "share": 0} == {
         "rejected": 22,
@@ -314,7 +253,7 @@ def test_types(
     rows = [Row(*one) for one in values]
     warehouse = make_warehouse([replace(row, **padded(row, types)) for row in rows], **types)
     out_of_range = sum(abs(lat or 0) > 90 or abs(lon) > 180 for *_, lat, lon in values)
-    found = holds(warehouse, store, online, rows, ["coordinates"])
+    found = holds(warehouse, store, online, rows, ["coordinates", "zeros"])
     assert found["gold_transactions.coordinates"].metadata["out_of_range"].value == out_of_range > 0
 
 
@@ -541,26 +480,6 @@ def test_a_file_that_cannot_be_read(
     assert says.startswith("FEATURE_SEED_GOLD_PARQUET '")
     assert "cannot be read: a file is damaged" in says
     assert str(bad) in says
-
-
-def test_files_that_differ(chdb: Client, tmp_path: Path, online: redis.Redis, store: OnlineStore) -> None:
-    """Types that fit are read as one. What a file lacks is an error, since it would be read as zeros."""
-    rows = [transaction(i, f"c{i}") for i in range(20)]
-    write_parquet(chdb, tmp_path / "a.parquet", rows[:10], **REQUIRED)
-    types = {"amount": "Decimal(18, 4)", "timestamp": "DateTime('UTC')", "transaction_id": "FixedString(4)"}
-    write_parquet(chdb, tmp_path / "b.parquet", rows[10:], **{**REQUIRED, **types})
-    holds(Warehouse(gold_parquet=str(tmp_path / "{a,b}.parquet")), store, online, rows)
-    write_parquet(chdb, tmp_path / "nulls.parquet", [*rows[10:], transaction(20, amount=None)])
-    says = refused(Warehouse(gold_parquet=str(tmp_path / "{a,nulls}.parquet")), store, online)
-    assert "lacks columns or values" in says
-    assert "NULL value to non-Nullable type for column amount" in says
-    assert f"{tmp_path}/nulls.parquet" in says
-    columns = ", ".join(name for name in COLUMNS if name != "amount")
-    select_as(chdb, tmp_path / "less.parquet", columns, tmp_path / "a.parquet")
-    says = refused(Warehouse(gold_parquet=str(tmp_path / "{a,less}.parquet")), store, online)
-    assert "lacks columns or values" in says
-    assert "Column amount was not found" in says
-    assert f"{tmp_path}/less.parquet" in says
 
 
 def select_as(chdb: Client, path: Path, columns: str, whole: Path) -> None:

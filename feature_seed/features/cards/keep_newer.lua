@@ -34,7 +34,6 @@ local function add_unrecorded(live, stored, before_this)
         if type(same) == 'table' then
             same.element = element
         elseif event and not same and event.time and event.time > after and event.time <= now + 3600 then
-            event.at = string.gsub(string.format('%.6f', event.time), '%.?0+$', '')
             known[event.id], live[#live + 1], unrecorded = event, event, unrecorded + 1
         end
     end
@@ -69,7 +68,8 @@ local unrecorded = texts ~= table.concat(gold, '\n') and #stored > 0
 local list = #live > 0 and merged(live) or gold
 local count, at, lat, lon = string.format('%.0f', ARGV[4] + #live), ARGV[5], ARGV[6], ARGV[7]
 for _, event in ipairs(live) do
-    at, lat, lon = event.at, event.lat or lat, event.lon or lon
+    at, lat, lon = event.at or tonumber(last_ts or '') == event.time and last_ts, event.lat or lat, event.lon or lon
+    at = at or string.gsub(string.format('%.6f', event.time), '%.?0+$', '')
 end
 
 if texts ~= table.concat(list, '\n') then
@@ -82,12 +82,13 @@ if seq ~= count or last_ts ~= at then
 end
 if lat == '' then
     redis.call('DEL', KEYS[4])
-elseif loc[1] ~= lat or loc[2] ~= lon then
+elseif tonumber(loc[1] or '') ~= tonumber(lat) or tonumber(loc[2] or '') ~= tonumber(lon) then
     redis.call('HSET', KEYS[4], 'lat', lat, 'lon', lon)
 end
 local taken_over = not fields.watermark and seq and #recorded + passed == 0
 if seeded then
     redis.call('DEL', KEYS[6])
 end
-close_seed(KEYS[3], fields, recorded, passed, watermark, ARGV[4], unrecorded)
+local again = fields.watermark == watermark and fields.count == ARGV[4]
+close_seed(KEYS[3], fields, recorded, passed, watermark, ARGV[4], again and tonumber(fields.left) or not again and unrecorded or 0)
 return reply(#live > 0, unrecorded > 0, taken_over, passed)

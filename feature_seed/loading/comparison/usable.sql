@@ -5,13 +5,17 @@ SELECT
     toString(gold.merchant_category) AS category,
     assumeNotNull(toFloat64(gold.amount)) AS paid,
     toUnixTimestamp64Micro(toDateTime64(assumeNotNull(gold.timestamp), 6, 'UTC')) AS micros,
-    if(toFloat64(gold.location_lat) BETWEEN -90 AND 90, toFloat64(gold.location_lat), NULL) AS latitude,
-    if(toFloat64(gold.location_long) BETWEEN -180 AND 180, toFloat64(gold.location_long), NULL) AS longitude
+    ifNull({zero_is_unknown:Bool} AND toFloat64(gold.location_lat) = 0 AND toFloat64(gold.location_long) = 0, false)
+        AS placeless,
+    if(toFloat64(gold.location_lat) BETWEEN -90 AND 90 AND NOT placeless, toFloat64(gold.location_lat), NULL) AS latitude,
+    if(toFloat64(gold.location_long) BETWEEN -180 AND 180 AND NOT placeless, toFloat64(gold.location_long), NULL)
+        AS longitude
 FROM {database:Identifier}.{gold:Identifier} AS gold
 WHERE length(toString(gold.transaction_id)) > 0
     AND length(toString(gold.card_id)) > 0
     AND length(toString(gold.customer_id)) > 0
     AND toUnixTimestamp64Micro(toDateTime64(gold.timestamp, 6, 'UTC')) BETWEEN -2208988800000000 AND 10413791999999999
+    AND (micros != 0 OR NOT {zero_is_unknown:Bool})
     -- Newer ones are a stream's to bring. Shards that were loaded by runs of their own may have watermarks of their own.
     AND micros <= if(
         length({untils:Array(Int64)}) = 1,

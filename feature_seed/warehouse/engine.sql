@@ -1,0 +1,3 @@
+SELECT engine
+FROM system.tables
+WHERE database = {database:String} AND name = {gold:String}

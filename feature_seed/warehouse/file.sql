@@ -1,0 +1,3 @@
+-- One file of a snapshot.
+SELECT {columns}
+FROM {function}(%(pattern)s, 'Parquet', %(structure)s, %(compression)s)

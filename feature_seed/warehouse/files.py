@@ -1,0 +1,220 @@
+"""A snapshot's files: which there are, what is in each, and the SELECT over all of them.
+
+Every file is read by its own types, as if it were the only one, and then its values are brought to one type for gold.
+Read by the types of one of them, as ClickHouse does by itself, 3.5 becomes 3 where that one has whole numbers.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from clickhouse_connect.driver.binding import finalize_query
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error
+
+from feature_seed.errors import GoldError
+from feature_seed.sql import sql
+from feature_seed.warehouse.gold import GOLD_COLUMNS, fits, unwrapped
+from feature_seed.warehouse.place import Place
+
+_PARQUET = re.compile(r"\.(parquet|parq|pq)$")
+
+# How files begin that are compressed as a whole, outside of Parquet.
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"(\xb5/\xfd": "zstd",
+    b"\xfd7zX": "xz",
+    b'\x04"M\x18': "lz4",
+    b"BZh": "bz2",
+}
+
+# Tables whose directory also has files of rows that were deleted or rewritten since.
+_TABLES = {
+    r"(^|/)_delta_log/": "Delta Lake",
+    r"(^|/)\.hoodie/": "Hudi",
+    r"(^|/)metadata/[^/]*\.metadata\.json$": "Iceberg",
+}
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it is listed; another one after every write. The ETag is that of an object in S3."""
+
+    path: str
+    size: int
+    written: str
+    etag: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a file: its columns with their types, and what all of it is compressed with."""
+
+    columns: Mapping[str, str]
+    compression: str
+
+
+@dataclass
+class Snapshot:
+    """The files at a place; what was seen in a file is remembered while the file stays as it is."""
+
+    place: Place
+    _compressions: dict[File, str | None] = field(default_factory=dict)
+    _contents: dict[File, Contents] = field(default_factory=dict)
+
+    def files(self, client: Client) -> dict[File, Contents]:
+        """Every file of the snapshot, and what is in it.
+
+        Raises:
+            GoldError: there is none, or one cannot be read.
+        """
+        return {file: self._look(client, file, compression) for file, compression in self.listed(client).items()}
+
+    def listed(self, client: Client) -> dict[File, str]:
+        """Every file of the snapshot, and what all of it is compressed with.
+
+        Raises:
+            GoldError: there is none, or they are not a snapshot but the files of a table.
+        """
+        compressions = {file: self._compression(client, file) for file in self._all(client)}
+        found = {file: compression for file, compression in compressions.items() if compression}
+        if not found:
+            hidden = "" if self.place.root is None else ", besides those that are hidden by . or _ before a name"
+            raise GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.place.named!r}{hidden}")
+        return found
+
+    def _all(self, client: Client) -> list[File]:
+        rows = client.query(sql(f"warehouse/list_{self.place.function}"), {"pattern": self.place.pattern})
+        files = [File(*row) for row in rows.result_rows]
+        if self.place.directory:
+            files = [file for file in files if self._is_below(file.path)]
+            self._require_no_table(files)
+        return self._once([file for file in files if not _hidden(self.place.below(file.path))])
+
+    def _is_below(self, path: str) -> bool:
+        """Listed by how keys begin, `gold` finds `gold_old/…` as well."""
+        return str(self.place.root).endswith("/") or self.place.below(path)[:1] in ("", "/")
+
+    def _require_no_table(self, files: Sequence[File]) -> None:
+        for pattern, kind in _TABLES.items():
+            if any(re.search(pattern, self.place.below(file.path)) for file in files):
+                raise GoldError(
+                    f"FEATURE_SEED_GOLD_PARQUET {self.place.named!r} is a table of {kind}, among whose files are some "
+                    "that it has deleted: export what is in the table to a directory of its own"
+                )
+
+    def _once(self, files: Sequence[File]) -> list[File]:
+        """Without those that are links to another one, as `latest` beside the directories of single days."""
+        if self.place.function != "file":
+            return list(files)
+        return list({os.path.realpath(file.path): file for file in reversed(files)}.values())[::-1]
+
+    def _compression(self, client: Client, file: File) -> str | None:
+        """None for a file of another kind that is in the directory."""
+        if file not in self._compressions:
+            named = _PARQUET.search(file.path)
+            self._compressions[file] = "none" if named else self._told_by_head(client, file)
+        return self._compressions[file]
+
+    def _told_by_head(self, client: Client, file: File) -> str | None:
+        """By how the file begins: the name `x.parquet.snappy` may tell of what is inside Parquet, or around it."""
+        head = sql("warehouse/file_head").format(function=self.place.function)
+        rows = client.query(head, {"path": self.place.argument(file.path)}, query_formats={"FixedString": "bytes"})
+        magic = rows.result_rows[0][0] if rows.result_rows else b""
+        if magic == b"PAR1":
+            return "none"
+        if self.place.directory and ".parq" not in file.path.rpartition("/")[2]:
+            return None
+        return next((one for start, one in _MAGIC.items() if magic.startswith(start)), "auto")
+
+    def _look(self, client: Client, file: File, compression: str) -> Contents:
+        if file not in self._contents:
+            self._contents[file] = self._read(client, file, compression)
+        return self._contents[file]
+
+    def _read(self, client: Client, file: File, compression: str) -> Contents:
+        try:
+            return Contents(self._columns(client, file, compression), compression)
+        except Error as e:
+            if e.name != "CANNOT_EXTRACT_TABLE_STRUCTURE":
+                raise
+            raise GoldError(
+                f"FEATURE_SEED_GOLD_PARQUET {self.place.named!r} cannot be read: a file is damaged, or is no Parquet "
+                f"file: {file.path}. {e}"
+            ) from e
+
+    def _columns(self, client: Client, file: File, compression: str) -> dict[str, str]:
+        """As ClickHouse infers them, but for a time of day, which it takes for one in 1970."""
+        read = {"path": self.place.argument(file.path), "compression": compression}
+        columns = client.query(sql("warehouse/file_columns").format(function=self.place.function), read).named_results()
+        found = {column["name"]: column["type"] for column in columns}
+        times = client.query(sql("warehouse/file_times").format(function=self.place.function), read).result_rows
+        return {**found, **dict.fromkeys([name for (name,) in times if name in found], "Time")}
+
+    def select(self, files: Mapping[File, Contents]) -> str:
+        """All rows of these files, of gold's columns."""
+        groups: dict[tuple[Any, ...], list[File]] = {}
+        for file, inside in files.items():
+            types = tuple(unwrapped(inside.columns[name]) for name in GOLD_COLUMNS)
+            groups.setdefault((types, inside.compression), []).append(file)
+        differ = [len(set(types)) > 1 for types in zip(*(types for types, _ in groups), strict=True)]
+        columns = ", ".join(
+            f"{column.common.format(name)} AS {name}" if differs else name
+            for (name, column), differs in zip(GOLD_COLUMNS.items(), differ, strict=True)
+        )
+        return "\nUNION ALL\n".join(
+            self._group(columns, {file: files[file] for file in group}) for group in groups.values()
+        )
+
+    def _group(self, columns: str, files: Mapping[File, Contents]) -> str:
+        """All rows of files whose types are the same, but for NULL."""
+        compression = next(iter(files.values())).compression
+        paths = [file.path for file in files]
+        structure = ", ".join(
+            f"{name} {_with_null([one.columns[name] for one in files.values()])}" for name in GOLD_COLUMNS
+        )
+        text = sql("warehouse/files" if len(paths) > 1 else "warehouse/file")
+        pattern = self.place.pattern if len(paths) > 1 else self.place.argument(paths[0])
+        return finalize_query(
+            text.format(columns=columns, function=self.place.function),
+            {"pattern": pattern, "structure": structure, "compression": compression, "paths": paths},
+        )
+
+
+def _with_null(types: Sequence[str]) -> str:
+    """One type for several that differ in NULL at most."""
+    return next((type_ for type_ in types if "Nullable(" in type_), types[0])
+
+
+def _hidden(below: str) -> bool:
+    """As Spark and Hive hide files and directories: those of partitions may begin with _, as `_day=1`."""
+    return any(part[:1] == "." or (part[:1] == "_" and "=" not in part) for part in below.split("/"))
+
+
+def require_columns(files: Mapping[File, Contents], table: str) -> None:
+    """Raise a GoldError that names each file's missing and mistyped columns, and what other files have there."""
+    columns = {file.path: inside.columns for file, inside in files.items()}
+    wrong = [text for name in GOLD_COLUMNS if (text := _wrong(name, columns))]
+    if wrong:
+        path = next(path for path, found in columns.items() if not all(fits(name, found) for name in GOLD_COLUMNS))
+        there = ", ".join(f"{name} {type_}" for name, type_ in columns[path].items())
+        raise GoldError(f"Gold table {table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+
+
+def _wrong(name: str, files: Mapping[str, Mapping[str, str]]) -> str:
+    """What is wrong with a column, '' if nothing: where, of which type, and which one others have."""
+    bad = [path for path, found in files.items() if not fits(name, found)]
+    if not bad:
+        return ""
+    type_ = files[bad[0]].get(name)
+    text = f"{name} is {type_ or 'missing'}"
+    if len(files) > 1:
+        text += f" in {bad[0]}" + (f" and {len(bad) - 1:,} other files" if len(bad) > 1 else "")
+    if type_:
+        text += f" and not {GOLD_COLUMNS[name].type}"
+    elif re.search(rf"/{name}=", bad[0]):
+        text += ": its directory is called after it, and values are read from the files alone"
+    good = next((path for path in files if path not in bad), None)
+    return text + (f"; it is {files[good][name]} in {good}" if good else "")

@@ -10,6 +10,7 @@ import dagster as dg
 
 from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count, shards_per_run
+from feature_seed.errors import ConfigurationError
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import GOLD
@@ -109,12 +110,21 @@ def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[FeatureStream]]:
         with retried(context.retry_number):
             limits.require(warehouse)
-        one = FeatureStream(warehouse, layout, entity, tuple(context.partition_keys))
+        one = FeatureStream(warehouse, layout, entity, _shards(context))
         for feature in features:
             if dg.AssetKey(feature.name) in context.selected_asset_keys:
                 yield dg.Output(one, feature.name)
 
     return stream
+
+
+def _shards(context: dg.AssetExecutionContext) -> tuple[str, ...]:
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise ConfigurationError(
+            f"{context.job_name} seeds the shard that its run names, and this run names none: add --partition 05, or "
+            """--tags '{"dagster/partition": "05"}' to dagster job execute, or run seed_all for every shard"""
+        )
+    return tuple(context.partition_keys)
 
 
 cards = _feature_assets(CARDS)

@@ -10,6 +10,7 @@ import dagster as dg
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import GoldError
+from feature_seed.graph.blocking import blocking
 from feature_seed.graph.checks import GOLD, WARM_START, asked, check_result, check_specs
 from feature_seed.graph.retries import retried
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -29,7 +30,7 @@ def gold_checks(
     context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
 ) -> Iterable[dg.AssetCheckResult]:
     """Two scans of gold for all of them, before anything is written."""
-    yield from _untouched(context, asked(context, _evaluated(context, warehouse, limits)))
+    yield from blocking(_untouched(context, asked(context, _evaluated(context, warehouse, limits))))
 
 
 def _evaluated(

@@ -108,8 +108,9 @@ class RedisIOManager(dg.ConfigurableIOManager):
         return Record(load, {shard: _shard(shard, redis) for shard in stream.shards})
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
-        progress = Progress(context, stream.entity.name, _selected_assets(context, stream.entity)[0], stream.expected)
+        asset = _selected_assets(context, stream.entity)[0]
         with (
+            Progress(context, stream.entity.name, asset, stream.expected) as progress,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,

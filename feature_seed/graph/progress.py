@@ -4,8 +4,13 @@ import time
 
 import dagster as dg
 
+from feature_seed.graph.screen import SCREEN
+
 # Often enough to see it move, rarely enough that a day's load leaves no more events than shards do.
 _INTERVAL_SECONDS = 5.0
+
+# Marks the lines that a progress bar says as well.
+IS_PROGRESS = "is_progress"
 
 
 class Progress:
@@ -18,7 +23,14 @@ class Progress:
         self._expected = max(expected, 1)
         self._started = self._reported = time.monotonic()
 
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        SCREEN.finish(self._name)
+
     def done(self, entities: int) -> None:
+        SCREEN.advance(self._name, entities, self._expected)
         now = time.monotonic()
         if now - self._reported < _INTERVAL_SECONDS:
             return
@@ -27,7 +39,7 @@ class Progress:
         share = min(entities / self._expected, 1.0)
         left = max(self._expected - entities, 0) / rate if rate else float("inf")
         done = f"{entities:,} entities, {share:.0%}, {rate:,.0f} per second, {left:.0f} s left"
-        self._context.log.info(f"{self._name}: {done}")
+        self._context.log.info(f"{self._name}: {done}", extra={IS_PROGRESS: True})
         metadata = {
             "entities_done": entities,
             "share_done": round(share, 3),

@@ -9,6 +9,7 @@ import redis
 from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.features.feature import FEATURES
+from feature_seed.graph.blocking import blocking
 from feature_seed.graph.checks import WARM_START, check_result, check_specs
 from feature_seed.graph.readiness import latest_loads, require_kept
 from feature_seed.graph.retries import retried
@@ -24,10 +25,14 @@ _RECORDED = ("gold_version", "cards", "customers")
 def store_check(
     context: dg.AssetCheckExecutionContext, store: OnlineStore, layout: Layout
 ) -> Iterator[dg.AssetCheckResult]:
+    """Blocking, so that a run by a schedule fails, and is told of as any failed run."""
+    yield from blocking([_evaluated(context, store, layout)])
+
+
+def _evaluated(context: dg.AssetCheckExecutionContext, store: OnlineStore, layout: Layout) -> dg.AssetCheckResult:
     seeded = context.instance.get_latest_materialization_event(WARM_START)
     if not seeded or not seeded.asset_materialization:
-        yield _result(False, "No run has made the store ready so far: run seed_all")
-        return
+        return _result(False, "No run has made the store ready so far: run seed_all")
     recorded = {name: value.value for name, value in seeded.asset_materialization.metadata.items()}
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
@@ -35,9 +40,8 @@ def store_check(
         try:
             require_kept(client, store.address, loads)
         except ReadinessError as e:
-            yield _result(False, str(e))
-            return
-        yield _compared(client, store.address, recorded, seeded.run_id)
+            return _result(False, str(e))
+        return _compared(client, store.address, recorded, seeded.run_id)
 
 
 def _compared(client: redis.Redis, address: str, recorded: Mapping[str, Any], run_id: str) -> dg.AssetCheckResult:

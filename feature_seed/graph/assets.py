@@ -38,12 +38,18 @@ _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_wi
 # None is a single run: fewer scans of gold, and one start. Several are for launchers that spread them over machines.
 _BACKFILL = dg.BackfillPolicy(max_partitions_per_run=shards_per_run())
 
+_LOADED = (
+    "A partition is a shard of the {0}, and its metadata are of that shard. Loading any feature of the {0} loads all of "
+    "them. See feature_seed/features/README.md."
+)
+
 SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
 
 gold_transactions = dg.AssetSpec(
     GOLD,
-    description="The gold table of card transactions, which the ETL rebuilds. "
-    "When the ETL is done, report a materialisation of this asset: the sensor `etl_completed` then seeds the store.",
+    description="The gold table of card transactions, which the ETL builds. feature_seed only reads it. When the ETL is "
+    "done, have it report a materialisation of this asset: the sensor etl_completed then seeds the store. "
+    "See feature_seed/warehouse/README.md, and feature_seed/graph/README.md for the report.",
     group_name=GROUP,
     kinds={"clickhouse"},
     owners=["team:data-platform"],
@@ -82,7 +88,7 @@ def _page(feature: Feature) -> dict[str, Any]:
 
 def _out(feature: Feature) -> dg.AssetOut:
     return dg.AssetOut(
-        description=feature.description,
+        description=f"{feature.description} {_LOADED.format(feature.entity.name)}",
         is_required=False,
         io_manager_key="redis_io_manager",
         group_name=GROUP,
@@ -146,7 +152,11 @@ customers = _feature_assets(CUSTOMERS)
 def warm_start(
     context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
 ) -> dg.MaterializeResult[Ready]:
-    """Tells the scorer that it may start: every shard of every feature is in the store, and verified."""
+    """Tells the scorer that it may start: every shard of every feature is in the store, and was compared with gold.
+
+    Its metadata are of all loads together: the report, pictures of the store, and numbers to plot over the runs. Its
+    check store_kept says later on whether the store is still what the run left. See feature_seed/graph/README.md.
+    """
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
     ready = ready_when_whole(loads, shards, context.run.run_id)

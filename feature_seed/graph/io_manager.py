@@ -56,6 +56,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     Given a Ready, it says so in the store. One object lives as long as the run, or in executors that give every step
     a process of its own, as the step. `max_rate` (entities per second) and `max_latency_ms` spare those who read.
+
+    See feature_seed/loading/README.md.
     """
 
     store: dg.ResourceDependency[OnlineStore]

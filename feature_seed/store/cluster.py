@@ -34,7 +34,7 @@ _OPTIONS = ("client_name", "password", "protocol", "socket_connect_timeout", "so
 
 
 class ClusterStore(OnlineStore):
-    """A Redis Cluster, one node of which `url` names."""
+    """The Redis Cluster that the scorer reads; `url` names one of its nodes. See feature_seed/store/README.md."""
 
     @contextmanager
     def client(self, name: str | None = None) -> Iterator[redis.Redis]:

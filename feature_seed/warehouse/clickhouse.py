@@ -64,6 +64,8 @@ class Warehouse(dg.ConfigurableResource):
     CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, and 40 and 2.1 in one pass.
 
     `watermark_lag` is for how many seconds before a run began gold may still lack rows: they are left to the stream.
+
+    See feature_seed/warehouse/README.md.
     """
 
     host: str | None = None

@@ -39,16 +39,16 @@ _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_wi
 _BACKFILL = dg.BackfillPolicy(max_partitions_per_run=shards_per_run())
 
 _LOADED = (
-    "A partition is a shard of the {0}, and its metadata are of that shard. Loading any feature of the {0} loads all of "
-    "them. See feature_seed/features/README.md."
+    "A partition is a shard of the {0}, and its metadata are of that shard. Loading one feature of the {0} loads all. "
+    "See feature_seed/features/README.md."
 )
 
 SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
 
 gold_transactions = dg.AssetSpec(
     GOLD,
-    description="The gold table of card transactions, which the ETL builds. feature_seed only reads it. When the ETL is "
-    "done, have it report a materialisation of this asset: the sensor etl_completed then seeds the store. "
+    description="The gold table of card transactions, which the ETL builds. feature_seed only reads it. When the "
+    "ETL is done, have it report a materialisation of this asset: the sensor etl_completed then seeds the store. "
     "See feature_seed/warehouse/README.md, and feature_seed/graph/README.md for the report.",
     group_name=GROUP,
     kinds={"clickhouse"},

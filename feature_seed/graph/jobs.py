@@ -16,7 +16,7 @@ seed_all = dg.define_asset_job(
     "seed_all",
     _features | dg.AssetSelection.assets(warm_start),
     description="Seeds every feature of every shard, and then says that the store is ready. Click *Materialize all*, "
-    "*All*, *Launch backfill*. In the launchpad, leave *Partition* empty though Dagster frames it in red: the job itself "
+    "*All*, *Launch backfill*. In the launchpad, leave *Partition* empty though it is framed in red: the job itself "
     "names the range of all shards. Click *Launch Run* and *Confirm*. See feature_seed/graph/README.md.",
     executor_def=dg.in_process_executor,
     tags={"dagster/asset_partition_range_start": _shards[0], "dagster/asset_partition_range_end": _shards[-1]},
@@ -33,7 +33,7 @@ seed_shard = dg.define_asset_job(
 check_store = dg.define_asset_job(
     "check_store",
     dg.AssetSelection.checks(store_check),
-    description="Says whether the store still is what the last run left. Reads a few keys and writes none. The schedule "
+    description="Says whether the store still is what the last run left. Reads some keys and writes none. The schedule "
     "check_on_schedule launches it every hour, once you start it. See feature_seed/graph/README.md.",
     executor_def=dg.in_process_executor,
 )

@@ -55,20 +55,15 @@ CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("cou
 _SEED = ("watermark", "count", "left", "forgot", "e:{transaction_id}")
 CARD_SEED = Key("card_seed", "card:{card_id}:seed", "HASH", _SEED)
 CUSTOMER_SEED = Key("customer_seed", "cust:{customer_id}:seed", "HASH", _SEED)
-READY = Key(
-    "ready",
-    "feature_seed:ready",
-    "HASH",
-    # The last is feature_seed's own: another in every store, and once a store was emptied.
-    ("state", "gold_version", "watermark", "cards", "customers", "finished_at", "run_id", "loading", "store_id"),
-)
+# The last field is feature_seed's own: another in every store, and once a store was emptied.
+_READY = "state gold_version watermark cards customers finished_at run_id loading store_id"
+READY = Key("ready", "feature_seed:ready", "HASH", tuple(_READY.split()))
 
 KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED, CUSTOMER_STATS, CUSTOMER_SEED, READY)
 
 # One event, applied to a card, a customer or both in one step, and to each of them once.
-EVENT = "\n".join(
-    (Path(__file__).parent / "features" / "events" / name).read_text() for name in ("elements.lua", "event.lua")
-)
+_LUA = Path(__file__).parent / "features" / "events"
+EVENT = "\n".join((_LUA / name).read_text() for name in ("elements.lua", "event.lua"))
 
 
 @dataclass(frozen=True)

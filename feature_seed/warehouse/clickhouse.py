@@ -25,7 +25,7 @@ from feature_seed.warehouse.files import Snapshot
 from feature_seed.warehouse.gold import keeps_versions, over_gold, tick, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
 from feature_seed.warehouse.place import place_of
-from feature_seed.warehouse.profile import Profile, micros
+from feature_seed.warehouse.profile import Profile, micros, nothing_readable
 from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
 
@@ -221,9 +221,8 @@ class Warehouse(dg.ConfigurableResource):
         profile = client.query(over_gold("warehouse/profile"), parameters, query_tz="UTC", tz_mode="aware")
         counts = self.only_row(profile)
         if counts["rows"] == counts["rejected"]:
-            raise GoldError(
-                f"Gold table {self.gold_table!r} has nothing to seed: {_nothing(**counts)}. The store was left as it is"
-            )
+            found = nothing_readable(**counts)
+            raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
         profile = Profile(**counts, until=until, identity=identity)
@@ -297,13 +296,3 @@ class Warehouse(dg.ConfigurableResource):
             return ""
         named = {"database": self.database, "gold": self.gold_table}
         return next((engine for (engine,) in client.query(sql("warehouse/engine"), named).result_rows), "")
-
-
-def _nothing(rows: int, unread: int, **_: object) -> str:
-    """Why no row can be read."""
-    if unread:
-        return (
-            f"its {unread} usable rows are all after the watermark, the time at which the run began less "
-            "FEATURE_SEED_WATERMARK_LAG"
-        )
-    return f"all {rows} rows are rejected" if rows else "it is empty"

@@ -77,3 +77,13 @@ def micros(time: datetime) -> int:
 def unix_text(micros: int) -> str:
     """Microseconds as Unix seconds with six decimals, without a rounding."""
     return format(Decimal(micros).scaleb(-6), "f")
+
+
+def nothing_readable(rows: int, unread: int, **_: object) -> str:
+    """Why no row can be read."""
+    if unread:
+        return (
+            f"its {unread} usable rows are all after the watermark, the time at which the run began less "
+            "FEATURE_SEED_WATERMARK_LAG"
+        )
+    return f"all {rows} rows are rejected" if rows else "it is empty"

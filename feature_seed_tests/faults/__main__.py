@@ -1,6 +1,6 @@
 """What may happen to the store while it is seeded, at full length: minutes, and tables of what was lost.
 
-    $ python -m feature_seed_tests.faults [race] [kill] [cut]
+    $ python -m feature_seed_tests.faults [race] [nights] [kill] [cut]
 
 Ends with an error when anything was lost, counted twice, half-written or left behind where nothing may be.
 """
@@ -19,6 +19,7 @@ from clickhouse_connect.driver.client import Client
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.faults.cut import Cut, Restart, gold_at, served
 from feature_seed_tests.faults.kill import STEPS, Kill, Moment, any_moments, whole_run
+from feature_seed_tests.faults.nights import Nights
 from feature_seed_tests.faults.outcome import Outcome, Recovery, show, total
 from feature_seed_tests.faults.race import Race
 from feature_seed_tests.faults.scorer import Style
@@ -52,6 +53,20 @@ def race() -> Iterator[Outcome]:
             yield one.run(client, directory)
         for one in FIRST_LOADS:
             yield total([one.run(client, directory) for _ in range(_TIMES)])
+
+
+NIGHTS = (
+    Nights("nights", 60, 400, 600, 1500, outages=frozenset({20, 21, 33}), emptied=40),
+    Nights("nights, newest first", 30, 400, 600, 1500, newest_first=True, emptied=12),
+    Nights("nights, separate commands", 60, 400, 600, 1500, plain=5),
+    Nights("nights, from separate commands to recording", 40, 400, 600, 1500, plain=5, converted=20),
+)
+
+
+def nights() -> Iterator[Outcome]:
+    with campaign() as (client, directory):
+        for one in NIGHTS:
+            yield from one.run(client, directory)
 
 
 _CARDS = 12_000
@@ -105,7 +120,12 @@ def campaign() -> Iterator[tuple[Client, Path]]:
         yield client, Path(directory)
 
 
-CAMPAIGNS: Mapping[str, Callable[[], Iterator[Outcome | Recovery]]] = {"race": race, "kill": kill, "cut": cut}
+CAMPAIGNS: Mapping[str, Callable[[], Iterator[Outcome | Recovery]]] = {
+    "race": race,
+    "nights": nights,
+    "kill": kill,
+    "cut": cut,
+}
 
 
 def main() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import redis
 
-from feature_seed.contract import Key, Ready, read_ready
+from feature_seed.contract import Key, Ready
 from feature_seed.features.feature import FEATURES
 from feature_seed.store.lock import KEY as LOCK
-from feature_seed_tests.support.store import features
+from feature_seed_tests.support.store import features, said
 
 # What Redis says of how long a key lives.
 FREE, FOR_EVER = -2, -1
@@ -21,7 +21,7 @@ class Contents:
 
     Attributes:
         entities: every key of every entity with its type and bytes.
-        ready: what the store says of itself.
+        ready: what the store says of itself, but for the load under way.
         lock_ms: for how long its lock is still held, or FOR_EVER, or FREE.
     """
 
@@ -32,7 +32,7 @@ class Contents:
     @classmethod
     def of(cls, client: redis.Redis) -> "Contents":
         lock_ms: Any = client.pttl(LOCK)
-        return cls(features(client), read_ready(client), lock_ms)
+        return cls(features(client), said(client), lock_ms)
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ class Race:
         warehouse = Warehouse(gold_parquet=str(gold))
         seed(warehouse, store, job=job, on_conflict=self.on_conflict, newest_first=newest_first, shard_count=4)
         if not self.checked:  # a store that has lost something is not called ready by the job
-            _call_ready(store, warehouse)
+            call_ready(store, warehouse)
 
     def _compare(self, online: redis.Redis, scorers: Scorers, loads: int) -> Outcome:
         live = scorers.rows()
@@ -168,7 +168,7 @@ class Difference:
     different: bool
 
 
-def _call_ready(store: OnlineStore, warehouse: Warehouse) -> None:
+def call_ready(store: OnlineStore, warehouse: Warehouse) -> None:
     with store.client() as client:
         ready = Ready("ready", watermark=warehouse.profile().watermark.isoformat())
         client.hset(READY.pattern, mapping=ready.encode())

@@ -12,13 +12,12 @@ import dagster as dg
 import pytest
 import redis
 
-from feature_seed.errors import StoreError
 from feature_seed.loading import throttle
 from feature_seed.loading.throttle import Throttle
 from feature_seed.store.block import Block
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
@@ -164,20 +163,6 @@ def test_probes_that_fail_end_the_load(warehouse: Warehouse, store: OnlineStore,
     assert restarted == ["cards"]
     assert_holds(online, expect(ROWS))
     assert not [one for one in threading.enumerate() if one.name == "probes"]
-
-
-def test_the_right_that_probes_take(warehouse: Warehouse, store: OnlineStore, online: redis.Redis) -> None:
-    """A user who may not ask for the time: refused before anything is written, and only where probes are asked for."""
-    online.acl_setuser(
-        "untimed", enabled=True, passwords=[f"+{PASSWORD}"], categories=["+@all"], commands=["-time"], keys=["*"]
-    )
-    assert store.url
-    untimed = OnlineStore(url=store.url.replace("//", "//untimed@"), password=PASSWORD)
-    with pytest.raises(StoreError, match=r"ACL SETUSER untimed \+time"):
-        seed(warehouse, untimed, max_latency_ms=10)
-    assert online.dbsize() == 0
-    seed(warehouse, untimed, max_rate=1e6)
-    assert_holds(online, expect(ROWS))
 
 
 def test_a_stall_is_no_burst(store: OnlineStore) -> None:

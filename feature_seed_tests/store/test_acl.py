@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 
-from feature_seed.contract import Transaction, Welford, apply_event, read_card, read_customer, read_ready
+from feature_seed.contract import Transaction, Welford, apply_event, read_card, read_customer, read_ready, read_state
 from feature_seed.errors import StoreError
 from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.preflight import COMMANDS, examine
@@ -23,6 +24,10 @@ from feature_seed_tests.support.store import assert_holds, dump
 ACL = {user: only(rf"^ACL SETUSER {user} (.*)$")[1].split() for user in ("seeder", "scorer")}
 
 RIGHTS = [rule for rule in ACL["seeder"] if rule[0] in "+~"]
+
+# Of events: before another one, and a week apart.
+EARLIER = "2026-01-01T12:00:00.000+00:00"
+WEEKS = ("2026-01-02T00:00:00.000+00:00", "2026-01-09T00:00:01.000+00:00")
 
 ROWS = [transaction(i, f"c{i % 40}", seconds=i) for i in range(200)]
 
@@ -140,14 +145,22 @@ def test_the_scorer_has_what_it_needs(
         ready, card, customer = read_ready(scorer), read_card(scorer, "c1"), read_customer(scorer, "of c1")
         assert ready and ready.state == "ready" and scorer.hget("feature_seed:ready", "state") == b"ready"
         assert card and card == expect(ROWS).cards["c1"] and customer
+        state = read_state(scorer, "c1", "of c1")
+        assert state.card == card and state.customer == customer
         apply_event(scorer, "of c1", "c1", event)
         with scorer.pipeline(transaction=False) as pipeline:
-            apply_event(pipeline, "of c1", "c1", event, newest_first=True)
+            apply_event(pipeline, "of c1", "c1", replace(event, transaction_id="late", timestamp=EARLIER))
+            apply_event(pipeline, "of c1", "c1", replace(event, transaction_id="other"), newest_first=True)
             apply_event(pipeline, "of c1", "c1", event, tags=True)
+            # A record of a week ago is dropped as soon as fifty are there.
+            for number in range(50):
+                apply_event(
+                    pipeline, "of new", "new", replace(event, transaction_id=str(number), timestamp=WEEKS[number > 0])
+                )
             pipeline.execute()
         _apply_by_commands(scorer, event, customer)
     commands = used(admin) - {"AUTH", "CONFIG RESETSTAT"}
-    assert admin.get("card:c1:seq") == b"%d" % (card.seq + 3)
+    assert admin.get("card:c1:seq") == b"%d" % (card.seq + 4)
     assert commands == {rule[1:].upper().replace("|", " ") for rule in ACL["scorer"] if rule[0] == "+"}
 
 

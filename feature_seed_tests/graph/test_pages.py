@@ -155,7 +155,7 @@ def test_the_metadata_of_a_shard_are_that_shards(chdb: Client, make_parquet: Mak
     rows = [transaction(i, f"c{i % 8}", seconds=i) for i in range(40)]
     result = seed(make_parquet([*rows, transaction(99, "c8", amount=None)]), store, verify=True)
     for feature in WRITTEN:
-        shards = {one.partition: one.metadata for one in materialised(result, feature)}
+        shards = {str(one.partition): one.metadata for one in materialised(result, feature)}
         ids = [f"c{i}" if feature.startswith("card") else f"of c{i}" for i in range(8)]
         hashes = chdb.query("SELECT sipHash64(arrayJoin({ids:Array(String)})) % 16", {"ids": ids}).result_columns[0]
         per_shard = Counter(f"{shard:02x}" for shard in hashes)
@@ -181,7 +181,7 @@ def test_warm_start_has_the_totals(make_parquet: MakeWarehouse, store: OnlineSto
         grown = [*rows, transaction(98, "c9", seconds=50), transaction(99, "c8", seconds=60)]
         result = seed(make_parquet(grown), store, job="seed_all", instance=instance)
     (page,) = materialised(result, "warm_start")
-    shown = {name: one.value for name, one in page.metadata.items()}
+    shown: dict[str, Any] = {name: one.value for name, one in page.metadata.items()}
     loads = [metadata(result, feature)["load"] for feature in ("card_history", "customer_stats")]
     assert (shown["cards"], shown["customers"], shown["entities"]) == (10, 10, 20)
     assert (shown["gold_rows"], shown["rejected_rows"], shown["kept_newer"]) == (42, 0, 0)

@@ -178,19 +178,19 @@ def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Re
     result = seed(sample, store, verify=True)
     shown = metadata(result, "warm_start")
     loads = [metadata(result, one) for one in ("card_history", "customer_stats")]
-    figures = {one.data["figure"]: one.data["now"] for one in shown["report"]}
+    figures = {one.data["figure"]: one.data["now"] for one in shown["report"].records}
     assert figures["entities"] == "7,500"
     assert figures["gold rows"] == "200,000"
     assert figures["MB sent"] == f"{sum(load['bytes'] for load in loads) / 1e6:,.1f}"
     assert figures["seconds"] == f"{sum(load['seconds'] for load in loads):,.1f}"
-    assert {one.data["change"] for one in shown["report"]} == {""}, "no run was before"
+    assert {one.data["change"] for one in shown["report"].records} == {""}, "no run was before"
     written = {
         "card_history": ("card:*:history", "card:*:seq", "card:*:seed"),
         "card_location": ("card:*:loc", "card:*:last_ts"),
         "customer_stats": ("cust:*:stats", "cust:*:seed"),
     }
     every = 0
-    for one in shown["features"]:
+    for one in shown["features"].records:
         keys = [key for pattern in written[one.data["feature"]] for key in online.scan_iter(pattern, count=10_000)]
         memory = sum(online.memory_usage(key) or 0 for key in keys)
         entities = 2500 if one.data["feature"] == "customer_stats" else 5000
@@ -227,7 +227,7 @@ def test_report_without_matplotlib(
     """The tables stay, with a line on how to get pictures."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     shown = metadata(seed(make_parquet([transaction(1)]), store, verify=True), "warm_start")
-    assert [one.data["feature"] for one in shown["features"]] == ["card_history", "card_location", "customer_stats"]
+    assert [one.data["feature"] for one in shown["features"].records] == ["card_history", "card_location", "customer_stats"]
     assert shown["pictures"] == NOTE
 
 

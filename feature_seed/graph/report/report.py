@@ -38,7 +38,7 @@ class Row:
     def record(self, now: Numbers, before: Numbers) -> dg.TableRecord:
         """The number, and how it differs from that of the run before."""
         value, then = now.get(self.number), before.get(self.number)
-        change = "" if value is None or then is None else self._text(value - then, sign="+")
+        change = "" if value is None or then is None else self._text(value - then, "+" if value != then else "")
         return dg.TableRecord(
             {"figure": self.text, "now": "" if value is None else self._text(value), "change": change}
         )
@@ -50,7 +50,7 @@ class Row:
 # Short, so that the table is whole in a window of 1,280 pixels, of which Dagster gives it 280.
 _ROWS = (
     Row("entities", "entities"),
-    Row("live", "kept_newer"),
+    Row("with live events", "kept_newer"),
     Row("unrecorded", "unrecorded"),
     Row("taken over", "taken_over"),
     Row("events forgotten", "events_forgotten"),

@@ -63,7 +63,7 @@ def test_a_load_tells_how_far_it_is(
     told = observations(instance_home)
     assert "card_history" in told
     assert "card_location" not in told, "once for the cards, whichever of their features are loaded"
-    for events in told.values():
+    for events in [told["card_history"]]:
         assert len(events) >= 2
         assert all(later["at"] - earlier["at"] > INTERVAL_SECONDS / 2 for earlier, later in pairwise(events))
         done = [one["entities_done"] for one in events]

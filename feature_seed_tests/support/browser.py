@@ -67,7 +67,7 @@ class Browser:
 
     def see(self, text: str) -> None:
         """Wait until this text is to be seen, in one element."""
-        visible = f"//*[not(*)][contains(normalize-space(), {text!r})]"
+        visible = f"//*[text()[contains(., {text!r})]]"
         self._wait.until(
             lambda driver: any(one.is_displayed() for one in driver.find_elements(By.XPATH, visible)), f"no {text!r}"
         )

@@ -17,6 +17,7 @@ _ADVICE = {
     "freshness": f"Build gold anew, or set FEATURE_SEED_MAX_AGE_HOURS to the age that you accept. {_UNTOUCHED}",
     "entity_count": _UNSET,
     "parity": _UNSET,
+    "store_kept": "Nothing was written",
 }
 
 

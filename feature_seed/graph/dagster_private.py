@@ -4,7 +4,7 @@ They are the same in Dagster 1.11, 1.12 and 1.13. test_dagster_private.py fails 
 """
 
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import dagster as dg
@@ -30,6 +30,12 @@ def previous_attempts(context: dg.OutputContext) -> int:
 def run_of(context: dg.OutputContext) -> dg.DagsterRun:
     """The run, for its tags: an IO manager is told its id alone, and may not ask the instance."""
     return context.step_context.dagster_run
+
+
+def add_shard_metadata(context: dg.OutputContext, shard: str, metadata: Mapping[str, Any]) -> None:
+    """Metadata of one partition's materialisation. Assets have `add_asset_metadata`; that of an IO manager goes to all
+    partitions of a run alike."""
+    context.step_context.add_asset_metadata(metadata, context.asset_key, shard)
 
 
 def steps_have_processes(context: dg.OutputContext) -> bool:

@@ -10,7 +10,7 @@ import dagster as dg
 from feature_seed.errors import printable
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.blocking import blocking
-from feature_seed.graph.gold_checks import check_result, check_specs
+from feature_seed.graph.checks import asked, check_result, check_specs
 from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
 from feature_seed.loading.comparison.comparison import Comparison, Verdict, sample_share
@@ -24,12 +24,6 @@ from feature_seed.warehouse.limits import GoldLimits
 _SCANNED_ENTITIES = 1000
 
 _EXAMPLES = 10
-
-_CHECKS = {
-    "entity_count": "The load delivered as many entities of every shard as gold has.",
-    "parity": "A sample of entities is in the store as gold and the events after it make it. Every run takes another.",
-    "unknown_entities": "Gold knows every entity that has keys in the store. A scorer may have added new ones since.",
-}
 
 
 def compared(
@@ -102,7 +96,7 @@ def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[byt
 
 
 def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
-    @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name, _CHECKS))
+    @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name), can_subset=True)
     def compare(
         context: dg.AssetCheckExecutionContext,
         warehouse: Warehouse,
@@ -116,7 +110,8 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
             untils = untils_of(seeded, layout, warehouse)
             table = {**warehouse.table, "untils": untils}
             comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
-            yield from blocking(compared(comparison, context.run.run_id, limits.sample_size, seeded))
+            results = compared(comparison, context.run.run_id, limits.sample_size, seeded)
+            yield from blocking(asked(context, results))
 
     return compare
 

@@ -1,7 +1,6 @@
 """The progress of a load: a log line and an observation every few seconds."""
 
 import time
-from collections.abc import Sequence
 
 import dagster as dg
 
@@ -15,12 +14,12 @@ IS_PROGRESS = "is_progress"
 
 
 class Progress:
-    """Reports to its assets how much of a load is done, at most every few seconds."""
+    """Reports how much of an entity's load is done, at most every few seconds, and on one of its assets alone."""
 
-    def __init__(self, context: dg.OutputContext, name: str, assets: Sequence[dg.AssetKey], expected: int) -> None:
+    def __init__(self, context: dg.OutputContext, name: str, asset: dg.AssetKey, expected: int) -> None:
         self._context = context
         self._name = name
-        self._assets = assets
+        self._asset = asset
         self._expected = max(expected, 1)
         self._started = self._reported = time.monotonic()
 
@@ -47,5 +46,4 @@ class Progress:
             "entities_per_second": round(rate, 1),
             "seconds_left": round(left, 1),
         }
-        for asset in self._assets:
-            self._context.log_event(dg.AssetObservation(asset, metadata=metadata))
+        self._context.log_event(dg.AssetObservation(self._asset, metadata=metadata))

@@ -42,7 +42,8 @@ _LONGEST_WAIT = timedelta(hours=1)
     job=seed_all,
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Launches seed_all once for every version of gold that is reported.",
+    description="Launches seed_all once for every version of gold that is reported. Reports of gold_transactions come "
+    "from the ETL or from gold_watcher. See feature_seed/graph/README.md.",
 )
 def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
     """The cursor is the storage id of the last report that was handled, as that of an asset sensor is.
@@ -83,7 +84,7 @@ def _seed_gold(
 @dg.sensor(
     minimum_interval_seconds=_POLL_SECONDS,
     description="Looks at gold every 30 seconds. Reports gold when it has changed, and has then stayed the same for "
-    "one more look. Start this sensor if the ETL cannot report gold by itself.",
+    "one more look. Start this sensor if the ETL cannot report gold by itself. See feature_seed/graph/README.md.",
 )
 def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult:
     """The cursor is the version reported last, followed while gold changes by the one seen last.
@@ -106,7 +107,8 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
 @dg.run_failure_sensor(
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK if that is set.",
+    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK if that is set. "
+    "See feature_seed/graph/README.md.",
 )
 def run_failed(context: dg.RunFailureSensorContext) -> None:
     run = context.dagster_run

@@ -225,7 +225,7 @@ def _decoded_seed(reply: Mapping[bytes, bytes]) -> Mapping[str, Any]:
 
 
 def _record(name: bytes, value: bytes) -> Record:
-    time, amount, lat, lon = value.split(b" ")
+    time, amount, lat, lon = value.split(b",")
     place = None if lat == b"-" else (float(lat), float(lon))
     return Record(_text(name[2:]), float(time), float(amount), place)
 

@@ -113,7 +113,7 @@ def _state(store: OnlineStore) -> tuple[bool, str]:
     if ready is None:
         return False, "nothing has been seeded"
     if ready.state == "ready":
-        return True, status.ready_in_words(ready)
+        return True, status.in_words(ready)
     return False, f"its state is {ready.state!r}"
 
 

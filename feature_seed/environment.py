@@ -39,8 +39,12 @@ VARIABLES = {
     "AWS_ENDPOINT_URL_S3": ("S3 server other than AWS", "`AWS_ENDPOINT_URL`"),
     "AWS_ENDPOINT_URL": ("the same", "AWS"),
     "FEATURE_SEED_PASS_MB": ("memory of one pass over gold in ClickHouse; less memory means more passes", "`540`"),
-    "REDIS_URL": ("the store: `redis://`, `rediss://` or `unix://`", "a local Redis under `FEATURE_SEED_HOME`"),
+    "REDIS_URL": (
+        "the store: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://`",
+        "a local Redis under `FEATURE_SEED_HOME`",
+    ),
     "REDIS_PASSWORD": ("its password, so that it is not in the URL", "none"),
+    "REDIS_SENTINEL_PASSWORD": ("password of the sentinels in `REDIS_URL`", "none is sent to them"),
     "REDIS_CLUSTER": ("`1`: `REDIS_URL` names a node of a Redis Cluster; needs `FEATURE_SEED_KEY_TAGS=1`", "`0`"),
     "FEATURE_SEED_HOME": ("folder of the sample and the local Redis", "`.feature_seed`"),
     "FEATURE_SEED_WAIT_REPLICAS": (
@@ -100,7 +104,7 @@ _WAREHOUSE_DETAILS = (
     "CLICKHOUSE_VERIFY",
 )
 
-_STORE_DETAILS = ("REDIS_PASSWORD", "REDIS_CLUSTER", "FEATURE_SEED_WAIT_REPLICAS")
+_STORE_DETAILS = ("REDIS_PASSWORD", "REDIS_SENTINEL_PASSWORD", "REDIS_CLUSTER", "FEATURE_SEED_WAIT_REPLICAS")
 
 
 def is_set(name: str) -> bool:

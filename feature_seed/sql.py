@@ -1,24 +1,38 @@
 """The loader of SQL and Lua, which lie beside the code that runs them, and the functions that all SQL may use."""
 
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 
 _PACKAGE = files("feature_seed")
 
-# Lambdas are inlined where they are used: no call per value.
+# The functions of the dialect: the parameter, and what a call stands for. Calls are written out before a query is sent.
+# Lambdas of an outer WITH would do the same on newer servers; ClickHouse 24.8 does not see them in a relation.
+# `json_text`: a JSON string with slashes as they are, whatever the user's profile says, which may be all it may send.
 # `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
 # cannot take the braces itself, it stumbles over `{{{}}}`. `millis`: of microseconds, rounded down before 1970 as well.
 # `sortable`: an Int64 as eight bytes in the same order, and `unsorted` back. `ordinal`: the bits of a double as an
 # Int64 in the same order, and back.
-_DIALECT = r"""
-    (text -> concat('$', toString(length(text)), '\r\n', text, '\r\n')) AS bulk,
-    (id -> if({key_tags:Bool}, concat('{', id, '}'), id)) AS tagged,
-    (id -> toUInt16(sipHash64(id) % {shard_count:UInt16})) AS shard_of,
-    (micros -> intDiv(micros - positiveModulo(micros, 1000), 1000)) AS millis,
-    (number -> reverse(reinterpretAsFixedString(bitXor(toUInt64(number), bitShiftLeft(1::UInt64, 63))))) AS sortable,
-    (bytes -> toInt64(bitXor(reinterpretAsUInt64(reverse(bytes)), bitShiftLeft(1::UInt64, 63)))) AS unsorted,
-    (bits -> if(bits < 0, bitXor(bits, 9223372036854775807), bits)) AS ordinal
-"""
+_DIALECT = {
+    "json_text": (
+        "text",
+        r"if(getSetting('output_format_json_escape_forward_slashes'), "
+        r"replaceAll(toJSONString(text), '\\/', '/'), toJSONString(text))",
+    ),
+    "bulk": ("text", r"concat('$', toString(length(text)), '\r\n', text, '\r\n')"),
+    "tagged": ("id", "if({key_tags:Bool}, concat('{', id, '}'), id)"),
+    "shard_of": ("id", "toUInt16(sipHash64(id) % {shard_count:UInt16})"),
+    "millis": ("micros", "intDiv(micros - positiveModulo(micros, 1000), 1000)"),
+    "sortable": (
+        "number",
+        "reverse(reinterpretAsFixedString(bitXor(toUInt64(number), bitShiftLeft(1::UInt64, 63))))",
+    ),
+    "unsorted": ("bytes", "toInt64(bitXor(reinterpretAsUInt64(reverse(bytes)), bitShiftLeft(1::UInt64, 63)))"),
+    "ordinal": ("bits", "if(bits < 0, bitXor(bits, 9223372036854775807), bits)"),
+}
+
+# Texts and comments, in which parentheses and names mean nothing; names; every other character by itself.
+_TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|\w+|.", re.DOTALL)
 
 
 def sql(name: str) -> str:
@@ -32,6 +46,27 @@ def lua(name: str) -> str:
 
 
 def over(relations: Mapping[str, str], select: str) -> str:
-    """A query over named relations, each of which may read the ones before it."""
+    """A query over named relations, each of which may read the ones before it; the dialect is written out."""
     definitions = ",\n".join(f"{name} AS (\n{text})" for name, text in relations.items())
-    return f"WITH {_DIALECT.strip()},\n{definitions}\n{select}"
+    return written_out(f"WITH {definitions}\n{select}")
+
+
+def written_out(text: str) -> str:
+    """SQL with every call of the dialect's functions replaced by what it stands for, innermost calls first."""
+    levels: list[list[str]] = [[]]  # the tokens so far, for each parenthesis that is open
+    for token in _TOKEN.findall(text):
+        if token == "(":
+            levels.append([])
+        elif token == ")":
+            argument = "".join(levels.pop())
+            name = levels[-1].pop() if levels[-1] else ""
+            levels[-1].append(_call(name, argument) if name in _DIALECT else f"{name}({argument})")
+        else:
+            levels[-1].append(token)
+    (whole,) = levels
+    return "".join(whole)
+
+
+def _call(name: str, argument: str) -> str:
+    parameter, body = _DIALECT[name]
+    return "".join(f"({argument})" if token == parameter else token for token in _TOKEN.findall(body))

@@ -15,6 +15,7 @@ from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
 from feature_seed.loading.comparison.comparison import Comparison, Verdict, sample_share
 from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.store.commands import spared
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits
@@ -33,8 +34,8 @@ def compared(
     Without a size all of them, and a scan for every million rows.
     """
     feature, shards = comparison.feature.name, comparison.shards
-    scanned = comparison.scanned_keys(_SCANNED_ENTITIES)
-    ids = [zlib.crc32(entity_id) for entity_id in set(scanned.values())]
+    scanned = spared(lambda: comparison.scanned_keys(_SCANNED_ENTITIES), None)
+    ids = [zlib.crc32(entity_id) for entity_id in set((scanned or {}).values())]
     rows = {f"{row['shard']:02x}": row for row in comparison.ask("entities", ("usable",), scanned=ids)}
     counts = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in shards}
     yield _entity_count(feature, counts, seeded)
@@ -44,8 +45,8 @@ def compared(
     found = chain.from_iterable(map(comparison.differences, comparison.sample(run_id, share, slices)))
     yield _parity(feature, found, seeded)
     known = {entity_id for row in rows.values() for entity_id in row["known"]}
-    unknown = [name for name, entity_id in scanned.items() if entity_id not in known]
-    yield _unknown_entities(feature, len(scanned), unknown)
+    unknown = [name for name, entity_id in (scanned or {}).items() if entity_id not in known]
+    yield _unknown_entities(feature, None if scanned is None else len(scanned), unknown)
 
 
 def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, ShardLoad]) -> dg.AssetCheckResult:
@@ -85,7 +86,9 @@ def _parity(feature: str, found: Iterable[Verdict], seeded: Mapping[str, ShardLo
     return check_result("parity", not different, "; ".join([text, *examples[:1]]), metadata, feature)
 
 
-def _unknown_entities(feature: str, looked_at: int, unknown: Sequence[bytes]) -> dg.AssetCheckResult:
+def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[bytes]) -> dg.AssetCheckResult:
+    if looked_at is None:
+        return check_result("unknown_entities", True, "No key was looked at: the store runs no SCAN", {}, feature)
     examples = [printable(name) for name in unknown[:_EXAMPLES]]
     text = f"{len(unknown):,} of {looked_at:,} keys looked at belong to entities that gold does not know"
     metadata = {"looked_at": looked_at, "unknown": len(unknown), "examples": examples}

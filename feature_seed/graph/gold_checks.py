@@ -45,7 +45,9 @@ def _evaluated(
         return
     unread, usable = scan.pop("unread", _NO_ROWS), scan.get("", _NO_ROWS)
     newest = max(filter(None, (unread["newest"], usable["newest"])), default=None)
-    yield check_result("schema", True, "every column can be read")
+    for warning in warehouse.warnings:
+        context.log.warning(warning)
+    yield check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings]))
     yield _not_empty(usable["rows"], sum(found["rows"] for found in scan.values()), unread["rows"])
     yield _rejected_rows(scan, limits.max_rejected)
     if newest:

@@ -89,6 +89,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
+        stream.rehearse()
         with self._writing(context, stream) as (client, lock):
             mark = mark_loading(client, profile.version, profile.watermark)
             _warn_of_going_back(context, mark, profile)
@@ -114,7 +115,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         with (
             Progress(context, stream.entity.name, asset, stream.expected) as progress,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
-            stream.prefetched(_BYTES_AHEAD) as blocks,
+            stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
         ):
             for block in throttled:
@@ -153,6 +154,9 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 f"Redis at {self.store.address} was restarted since this run began to write, and may have lost what "
                 "it had acknowledged: run again"
             )
+        if not before:
+            for loss in server.losses:
+                context.log.warning(loss)
         if stream and not before and server.limit:
             self._check_memory(context, server, client, stream)
         self._server = server

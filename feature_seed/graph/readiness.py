@@ -88,17 +88,16 @@ def require_kept(client: redis.Redis, address: str, loads: Loads) -> None:
             f"Redis at {address} was restarted since it was seeded, and may have lost what it had acknowledged: "
             "run seed_all"
         )
-    _require_replicated(nodes, seeded)
+    _require_replicated(nodes, address, seeded)
 
 
-def _require_replicated(nodes: Sequence[redis.Redis], seeded: Sequence[ShardLoad]) -> None:
-    """Where a cluster's primaries have come to in their replication tells whether one was replaced by one that lacks
-    something."""
+def _require_replicated(nodes: Sequence[redis.Redis], address: str, seeded: Sequence[ShardLoad]) -> None:
+    """Where primaries have come to in their replication tells whether one was replaced by one that lacks something."""
     ends = {end for one in seeded for end in one.metadata.get("replication", {}).items()}
     now = [ReplicationState.of(node.info("replication")) for node in nodes] if ends else []  # type: ignore[arg-type]
     if any(not any(position.includes(*end) for position in now) for end in ends):
         raise ReadinessError(
-            "A node of the Redis Cluster was replaced or restarted since it was seeded, and may have lost what it "
+            f"A primary of Redis at {address} was replaced or restarted since it was seeded, and may have lost what it "
             "had acknowledged: run seed_all. With FEATURE_SEED_WAIT_REPLICAS a replica that takes over has it all"
         )
 

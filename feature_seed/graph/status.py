@@ -14,6 +14,7 @@ from feature_seed.errors import StoreError
 from feature_seed.graph.alert import run_page
 from feature_seed.graph.assets import gold_transactions
 from feature_seed.store.cluster import primaries
+from feature_seed.store.commands import spared
 from feature_seed.store.lock import KEY as LOCK
 from feature_seed.store.online_store import OnlineStore
 
@@ -31,6 +32,7 @@ class Status:
         state: `ready`, `seeding`, `empty` or `unreachable`.
         since: when the store became ready.
         live_events: of cards, since gold; estimated where `sampled`.
+        loading: the gold and the watermark of a load that is under way, or was broken off.
         lock: who writes to the store, None if nobody does.
         last_report: when gold was reported last to the Dagster of DAGSTER_HOME.
         error: why nothing is known.
@@ -46,6 +48,7 @@ class Status:
     run_id: str | None = None
     live_events: int | None = None
     sampled: bool = False
+    loading: str | None = None
     lock: str | None = None
     last_report: str | None = None
     error: str | None = None
@@ -79,15 +82,22 @@ def _of_ready(status: Status, ready: Ready, client: redis.Redis, *, tags: bool) 
     return Status(**{**known, **told, **counts, "since": since})
 
 
-def live_events(client: redis.Redis, cards: int, *, tags: bool) -> tuple[int, bool]:
-    """How many transactions of cards the scorer has added since they were loaded, and whether that is an estimate."""
-    names, whole = _some_cards(client)
+def live_events(client: redis.Redis, cards: int, *, tags: bool) -> tuple[int | None, bool]:
+    """How many transactions of cards the scorer has added since they were loaded, and whether that is an estimate.
+
+    None where a store runs no SCAN.
+    """
+    found = spared(lambda: _some_cards(client), None)
+    if found is None:
+        return None, False
+    names, whole = found
     with client.pipeline(transaction=False) as pipeline:
         for card_id in names:
             pipeline.get(CARD_SEQ.of(card_id, tags=tags))
-            pipeline.hget(CARD_SEED.of(card_id, tags=tags), "count")
-        values = [int(value or 0) for value in pipeline.execute()]
-    live = sum(max(seq - seeded, 0) for seq, seeded in zip(values[::2], values[1::2], strict=True))
+            pipeline.hmget(CARD_SEED.of(card_id, tags=tags), "count")
+        replies = pipeline.execute()
+    counts = zip(replies[::2], replies[1::2], strict=True)
+    live = sum(max(int(seq or 0) - int(loaded or 0), 0) for seq, (loaded,) in counts)
     return (live, False) if whole or not names else (round(live * cards / len(names)), True)
 
 
@@ -123,13 +133,10 @@ def last_report() -> str | None:
     return f"{_when(event.timestamp)}{f', version {version.value}' if version else ''}"
 
 
-def in_words(cards: int, customers: int, version: str, until: datetime) -> str:
+def in_words(ready: Ready) -> str:
     """What is in a store that is ready."""
-    return f"ready: {cards:,} cards, {customers:,} customers of gold {version} up to {until:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def ready_in_words(ready: Ready) -> str:
-    return in_words(ready.cards, ready.customers, ready.gold_version, datetime.fromisoformat(ready.watermark))
+    counts = f"{ready.cards:,} cards, {ready.customers:,} customers"
+    return f"ready: {counts} of gold {ready.gold_version} up to {_utc(ready.watermark)}"
 
 
 def as_text(status: Status) -> Iterator[str]:

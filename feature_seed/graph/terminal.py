@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEvent, DagsterEventType
 
-from feature_seed.contract import READY
+from feature_seed.contract import READY, Ready
 from feature_seed.environment import choice
 from feature_seed.graph.alert import run_page
 from feature_seed.graph.assets import warm_start
@@ -127,7 +127,7 @@ class _Outcome:
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._loaded: dict[str, set[str]] = {}
-        self._ready: Mapping[str, Any] = {}
+        self._ready: Ready | None = None
         self._failure = ""
 
     def see(self, event: DagsterEvent) -> None:
@@ -146,15 +146,13 @@ class _Outcome:
 
     def _materialised(self, one: dg.AssetMaterialization) -> None:
         if one.asset_key == warm_start.key:
-            self._ready = {name: value.value for name, value in one.metadata.items()}
+            self._ready = _ready({name: value.value for name, value in one.metadata.items()})
         else:
             self._loaded.setdefault(one.asset_key.to_user_string(), set()).add(one.partition or "")
 
     def _success(self) -> str:
         if self._ready:
-            until = datetime.fromtimestamp(self._ready["watermark"], timezone.utc)
-            counts = self._ready["cards"], self._ready["customers"]
-            return f"{in_words(*counts, self._ready['gold_version'], until)}, in {self._seconds}"
+            return f"{in_words(self._ready)}, in {self._seconds}"
         if not self._loaded:
             return f"done in {self._seconds}"
         shards = sorted(set().union(*self._loaded.values()))
@@ -164,6 +162,11 @@ class _Outcome:
     @property
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._started:.0f} s"
+
+
+def _ready(metadata: Mapping[str, Any]) -> Ready:
+    until = datetime.fromtimestamp(metadata["watermark"], timezone.utc)
+    return Ready("ready", metadata["gold_version"], until.isoformat(), metadata["cards"], metadata["customers"])
 
 
 @lru_cache(maxsize=1)

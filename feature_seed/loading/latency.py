@@ -10,6 +10,7 @@ import redis
 
 from feature_seed.store.cluster import primaries
 from feature_seed.store.online_store import OnlineStore
+from feature_seed.store.redis_py import opened_socket
 
 INTERVAL_SECONDS = 0.01
 
@@ -40,13 +41,14 @@ def probes(store: OnlineStore, on_latency: Callable[[float], None]) -> Iterator[
     with store.client() as whole:
         client = primaries(whole)[0]  # of a cluster, one for all
         connection = client.connection_pool.get_connection()
+        opened = opened_socket(connection)
         thread = Thread(target=probe, args=(_Stopwatch(connection),), name="probes", daemon=True)
         thread.start()
         try:
             yield require
         finally:
             left.set()
-            _interrupt(connection._get_socket())
+            _interrupt(opened)
             thread.join()
             connection.disconnect()
             client.connection_pool.release(connection)
@@ -75,8 +77,7 @@ class _Stopwatch:
         return min(self._shortest + served - self._soonest, noticed)  # also when somebody sets a clock
 
 
-def _interrupt(opened: socket.socket | None) -> None:
+def _interrupt(opened: socket.socket) -> None:
     """End a read that may be waiting for a server that does not answer; TLS's own shutdown would break its reader."""
-    if opened:
-        with suppress(OSError):  # closed already
-            socket.socket.shutdown(opened, socket.SHUT_RDWR)
+    with suppress(OSError):  # closed already
+        socket.socket.shutdown(opened, socket.SHUT_RDWR)

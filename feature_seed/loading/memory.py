@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis
@@ -12,6 +13,7 @@ from feature_seed.features.entity import CARDS
 from feature_seed.features.feature import HISTORY, LOCATION, STATS, Feature
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.sql import sql
+from feature_seed.store.commands import spared
 from feature_seed.warehouse.gold import over_gold
 
 # About how many cards and, at most, customers are looked at.
@@ -129,5 +131,5 @@ def _rows(client: Client, query: str, parameters: dict[str, Any]) -> list[dict[s
 
 def _missing(client: redis.Redis, keys: Sequence[str]) -> float:
     """The share of these keys that is not there."""
-    there: Any = client.exists(*keys) if keys else 0
+    there: Any = spared(partial(client.exists, *keys), 0) if keys else 0
     return 1 - there / max(len(keys), 1)

@@ -13,6 +13,9 @@ T = TypeVar("T")
 # However large an item is, it waits for less than a source bears.
 _MAX_WAIT_SECONDS = 10.0
 
+# How long a consumer that waits does nothing else. Redis takes a connection for idle after a second at the soonest.
+_IDLE_SECONDS = 0.4
+
 
 class _Queue(Generic[T]):
     """Items in between two threads, their sizes adding up to `capacity`, or one larger item; an error ends them.
@@ -49,20 +52,24 @@ class _Queue(Generic[T]):
             self._ended, self._error = True, self._error or error
             self._changed.notify()
 
-    def take(self) -> Iterator[T]:
-        """All items until the end.
+    def take(self, meanwhile: Callable[[], None]) -> Iterator[T]:
+        """All items until the end; `meanwhile` is called now and then while there is none.
 
         Raises the error that it ended with.
         """
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._ended)
-                if not self._items:
-                    break
-                item = self._items.popleft()
-                self._held -= self._size(item)
-                self._changed.notify()
-            yield item
+                item = None
+                if self._changed.wait_for(lambda: self._items or self._ended, _IDLE_SECONDS):
+                    if not self._items:
+                        break
+                    item = self._items.popleft()
+                    self._held -= self._size(item)
+                    self._changed.notify()
+            if item is None:
+                meanwhile()
+            else:
+                yield item
         if self._error:
             raise self._error
 
@@ -73,13 +80,15 @@ def prefetch(
     size: Callable[[T], int],
     capacity: int,
     interrupt: Callable[[], None],
-    min_rate: int | None = None,
+    min_rate: int | None,
+    meanwhile: Callable[[], None],
 ) -> Iterator[Iterator[T]]:
     """Run `items` in a thread of its own, so far ahead that the sizes of those not yet taken add up to `capacity`.
 
     A source that bears no long pause is read at `min_rate` sizes per second at least. It may then go beyond `capacity`
-    up to its next None, where it may pause. An error of `items` ends the consumer's loop with that error. Leaving the
-    block closes `items` and ends the thread; `interrupt` ends whatever `items` may be waiting for then.
+    up to its next None, where it may pause. An error of `items` ends the consumer's loop with that error. While the
+    consumer waits for an item, `meanwhile` is called in its thread. Leaving the block closes `items` and ends the
+    thread; `interrupt` ends whatever `items` may be waiting for then.
     """
     queue: _Queue[T] = _Queue(size, capacity, min_rate)
 
@@ -97,7 +106,7 @@ def prefetch(
     thread = Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
     try:
-        yield queue.take()
+        yield queue.take(meanwhile)
     finally:
         queue.end()
         interrupt()

@@ -4,57 +4,27 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
-from redis.exceptions import AskError, ClusterDownError, NoPermissionError
 
-from feature_seed.contract import KEYS, READY
-from feature_seed.errors import StoreError
+from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.loading.memory import MemoryEstimate
+from feature_seed.loading.rights import require_rights
 from feature_seed.store.bulk import NEEDS_CLUSTER
 from feature_seed.store.cluster import ClusterStore, primaries
-from feature_seed.store.lock import KEY as LOCK
+from feature_seed.store.commands import (
+    FIELDS,
+    NEEDED,
+    NEEDED_IN_CLUSTERS,
+    NEEDED_IN_FAILOVERS,
+    NEEDED_TO_WAIT,
+    Commands,
+    spared,
+)
 from feature_seed.store.online_store import OnlineStore
 
 # The oldest with every command and every rule of the README's ACL; Valkey says 7.2.4 for this.
 OLDEST = (6, 2)
-
-_NO_SCRIPT = "0" * 40
-
-# A key of every kind, by the pattern of its kind.
-_KEYS = {f"{key.split(':')[0]}:*": key for key in (LOCK, *(key.of("") for key in KEYS))}
-
-# Every command of the seeder, of its scripts and of its checks, with arguments that it takes.
-COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "CLIENT KILL": ("ID", "0"),
-    "CLIENT LIST": (),
-    "CLIENT SETNAME": ("",),
-    "DEL": (READY.pattern,),
-    "EVALSHA": (_NO_SCRIPT, "1", READY.pattern),
-    "EXISTS": (READY.pattern,),
-    "GET": (READY.pattern,),
-    "HDEL": (READY.pattern, "state"),
-    "HGETALL": (READY.pattern,),
-    "HMGET": (READY.pattern, "state"),
-    "HSET": (READY.pattern, "state", ""),
-    "HSETNX": (READY.pattern, "state", ""),
-    "INFO": (),
-    "LRANGE": (READY.pattern, "0", "-1"),
-    "LTRIM": (READY.pattern, "0", "-1"),
-    "MEMORY USAGE": (READY.pattern,),
-    "MSET": (READY.pattern, ""),
-    "PING": (),
-    "RPUSH": (READY.pattern, ""),
-    "SCAN": ("0",),
-    "SCRIPT LOAD": ("return 1",),
-    "SET": (READY.pattern, ""),
-    "TIME": (),
-}
-
-# The same of a cluster, and of waiting for replicas.
-_CLUSTER_COMMANDS = {"ASKING": (), "CLUSTER SLOTS": (), "COMMAND": ()}
-_WAIT_COMMANDS = {"WAIT": ("0", "1")}
 
 
 @dataclass(frozen=True)
@@ -68,6 +38,9 @@ class Server:
         policy: maxmemory-policy.
         used, limit: bytes; a limit of 0 is none.
         run_id: another after every start.
+        losses: what is less good since the store lacks a command or says too little, in a text each.
+
+    What the store does not say is empty or 0.
     """
 
     version: tuple[int, ...]
@@ -77,17 +50,18 @@ class Server:
     used: int
     limit: int
     run_id: str
+    losses: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> "Server":
         """From the fields of INFO; managed ones forbid CONFIG, and some leave fields out."""
         replica = info.get("role", "master") != "master"
         return cls(
-            version=tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]),
+            version=tuple(int(part) for part in str(info.get("redis_version", "")).split(".")[:2] if part),
             replica_of=f"{info.get('master_host')}:{info.get('master_port')}" if replica else "",
             cluster=bool(info.get("cluster_enabled")),
             policy=str(info.get("maxmemory_policy", "noeviction")),
-            used=int(info["used_memory"]),
+            used=int(info.get("used_memory", 0)),
             limit=int(info.get("maxmemory", 0)),
             run_id=str(info.get("run_id", "")),
         )
@@ -102,8 +76,11 @@ class Server:
             return servers[0]
         count = len(servers)
         fullest = min(servers, key=lambda one: one.limit - one.used if one.limit else math.inf)
+        losses = tuple(dict.fromkeys(loss for one in servers for loss in one.losses))
         policy = next((one.policy for one in servers if one.evicts), fullest.policy)
-        return replace(fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, run_id="")
+        return replace(
+            fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, run_id="", losses=losses
+        )
 
     @property
     def evicts(self) -> bool:
@@ -132,78 +109,52 @@ def examine(client: redis.Redis, store: OnlineStore) -> Server:
     """What the store is, all its primaries together.
 
     Raises:
-        StoreError: a replica, a node of a cluster, too old, or its user lacks a right; with what to do.
+        StoreError: a replica, a node of a cluster, too old, or without a command or right that is needed; with what
+            to do.
+        StoreUnavailableError: sentinels still name a primary that is none any more.
     """
-    clustered = _CLUSTER_COMMANDS if isinstance(store, ClusterStore) else {}
-    waited = _WAIT_COMMANDS if store.wait_replicas else {}
-    needed = {**COMMANDS, **clustered, **waited}
-    return Server.together([_examine(primary, store, needed) for primary in primaries(client)])
+    needed = {
+        **NEEDED,
+        **(NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
+        **(NEEDED_IN_FAILOVERS if store.fails_over else {}),
+        **(NEEDED_TO_WAIT if store.wait_replicas else {}),
+    }
+    server = Server.together([_examine(primary, store, needed) for primary in primaries(client)])
+    return replace(server, run_id="") if store.fails_over else server
 
 
-def _examine(client: redis.Redis, store: OnlineStore, needed: Mapping[str, tuple[str, ...]]) -> Server:
-    info: Any = client.info()
+def _examine(client: redis.Redis, store: OnlineStore, needed: Commands) -> Server:
+    info: Any = spared(client.info, {})
     server = Server.of(info)
     if server.replica_of:
-        raise StoreError(
-            f"Redis at {store.address} is a replica of {server.replica_of}: point REDIS_URL at the primary"
-        )
-    if server.version < OLDEST:
+        _refuse_replica(store, server)
+    if server.version and server.version < OLDEST:
         raise StoreError(
             f"Redis at {store.address} is {info['redis_version']}, which lacks commands and rights that are needed: "
             f"use {'.'.join(map(str, OLDEST))} or newer"
         )
     if server.cluster and not isinstance(store, ClusterStore):
         raise StoreError(f"Redis at {store.address} refuses: {NEEDS_CLUSTER}")
-    _require_rights(client, store, needed)
-    return server
-
-
-def _require_rights(client: redis.Redis, store: OnlineStore, needed: Mapping[str, tuple[str, ...]]) -> None:
-    connection = client.connection_pool.get_connection()
-    try:
-        lacking = _missing_rights(connection, needed)
-    finally:
-        connection.disconnect()  # and with it Redis forgets what is queued
-        client.connection_pool.release(connection)
-    if lacking:
-        user = urlsplit(store.url or "").username or "default"
+    losses = require_rights(client, store, needed)
+    if store.fails_over and not info.get("master_replid"):
         raise StoreError(
-            f"User {user!r} of Redis at {store.address} lacks rights, and nothing was written: "
-            f"ACL SETUSER {user} {' '.join(lacking)}"
+            f"Redis at {store.address} leaves master_replid out of INFO, without which a failover cannot be seen"
         )
+    return replace(server, losses=(*losses, *unsaid(store, info)))
 
 
-def _missing_rights(connection: Any, commands: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The rules that the user's ACL lacks, found without running anything.
-
-    Redis looks at a command when MULTI queues it. ACL DRYRUN would need a right of its own, and Redis 7.
-    """
-    if _refusal(connection, "MULTI"):
-        return ["+multi"]  # without it, what follows would be run
-    lacking = []
-    if _refusal(connection, "EXEC"):
-        lacking.append("+exec")
-    else:
-        _refusal(connection, "MULTI")
-    for command, arguments in commands.items():
-        if "run the" in _refusal(connection, *command.split(), *arguments):
-            lacking.append(f"+{command.replace(' ', '|').lower()}")
-    for pattern, key in _KEYS.items():
-        if "key" in _refusal(connection, "EVALSHA", _NO_SCRIPT, "1", key):
-            lacking.append(f"~{pattern}")
-    return lacking
+def _refuse_replica(store: OnlineStore, server: Server) -> None:
+    if store.fails_over:
+        raise StoreUnavailableError(
+            f"Redis at {store.address} names a replica of {server.replica_of} as a primary: a failover is under way"
+        )
+    raise StoreError(f"Redis at {store.address} is a replica of {server.replica_of}: point REDIS_URL at the primary")
 
 
-def _refusal(connection: Any, *command: str) -> str:
-    """Why the user may not give this command, '' when he may."""
-    connection.send_command(*command, check_health=False)
-    try:
-        connection.read_response()
-    except NoPermissionError as e:
-        return str(e)
-    except (AskError, ClusterDownError):  # rights come first: another node's key is no lack of one
-        return ""
-    return ""
+def unsaid(store: OnlineStore, info: Mapping[str, Any]) -> list[str]:
+    """What the fields cost that INFO leaves out; where there is none, that is known already."""
+    missing = [field for field in FIELDS if info and field not in info]
+    return [f"Redis at {store.address} leaves {field} out of INFO, so {FIELDS[field]}" for field in missing]
 
 
 def _mb(size: int) -> str:

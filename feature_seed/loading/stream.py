@@ -1,6 +1,6 @@
 """The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,15 +20,6 @@ from feature_seed.warehouse.clickhouse import READ_BYTES_PER_SECOND, Warehouse
 from feature_seed.warehouse.failures import with_retries
 from feature_seed.warehouse.gold import RELATIONS
 from feature_seed.warehouse.profile import Profile, micros, unix_text
-
-# Above 10,000 entities ClickHouse groups in 256 buckets, and each comes out as a block: of 1 M cards in two passes,
-# 2,000 cards and 4 MB. A small max_block_size instead takes a core away from the query.
-SETTINGS = {
-    "group_by_two_level_threshold": 10_000,
-    # A pass takes rows from all over gold, so there is nothing to skip: 7 % of a snapshot's time, 1 % of a table's.
-    "optimize_move_to_prewhere": 0,
-    "output_format_json_escape_forward_slashes": 0,
-}
 
 # From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500
 # transactions a card, a quarter slower at 10.
@@ -66,15 +57,19 @@ class FeatureStream:
         return entities * len(self.shards) // self.layout.shard_count
 
     @contextmanager
-    def prefetched(self, capacity: int) -> Iterator[Iterator[Block]]:
+    def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:
         """The blocks, read ahead in a thread by `capacity` bytes of commands; leaving early hangs up on the warehouse.
+
+        While the next block is waited for, `meanwhile` is called now and then.
 
         A server's answer that has begun is read on, though slowly, when nobody takes the blocks: at most one pass more.
         """
         min_rate = READ_BYTES_PER_SECOND if self.warehouse.host else None
         with (
             self.warehouse.interruptible() as (client, interrupt),
-            prefetch(self._read(client), lambda block: len(block.payload), capacity, interrupt, min_rate) as blocks,
+            prefetch(
+                self._read(client), lambda block: len(block.payload), capacity, interrupt, min_rate, meanwhile
+            ) as blocks,
         ):
             yield blocks
 
@@ -91,13 +86,39 @@ class FeatureStream:
                 yield block
             self._require_whole(client, delivered)
 
-    def _load(self, client: Client) -> Iterator[Block | None]:
+    def rehearse(self) -> None:
+        """Have the warehouse plan the query and read nothing: what it does not allow is told before the first write.
+
+        Raises:
+            WarehouseError: a limit of its user, on memory, columns, depth or size of a query, is too low.
+        """
         profile = self.warehouse.profile()
-        deep = profile.rows > DEEP * self.layout.history_length * profile.cards
+        needed = self._collected(profile) // self.layout.shard_count
+        if self.warehouse.pass_memory < min(needed, self.warehouse.pass_bytes):
+            raise WarehouseError(
+                f"max_memory_usage of ClickHouse's user leaves {self.warehouse.pass_memory:,} bytes for a pass, and "
+                f"one shard of {self.entity.name} needs {needed:,}. Nothing was written. "
+                f"Raise it for this user, or FEATURE_SEED_SHARDS"
+            )
+        query, parameters = self._query(profile, deep=self._deep(profile))
+        shards = [int(shard, 16) for shard in self.shards]
+        with self.warehouse.client() as client, self.warehouse.errors():
+            with_retries(lambda: client.command(f"{query}\nLIMIT 0", {**parameters, "shards": shards}))
+
+    def _deep(self, profile: Profile) -> bool:
+        return profile.rows > DEEP * self.layout.history_length * profile.cards
+
+    def _query(self, profile: Profile, *, deep: bool) -> tuple[str, dict[str, Any]]:
+        """The query of a pass, and its parameters but for the shards."""
         query = self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep)
         watermarks = {"watermark": profile.unix, "seeded_watermark": self._seeded_watermark(profile)}
-        parameters = {**self._parameters(), **watermarks}
-        for shards in self._passes(profile, deep=deep):
+        return query, {**self._parameters(), **watermarks}
+
+    def _load(self, client: Client) -> Iterator[Block | None]:
+        profile = self.warehouse.profile()
+        deep = self._deep(profile)
+        query, parameters = self._query(profile, deep=deep)
+        for shards in self._passes(profile):
             self.warehouse.release_memory(client)  # what is kept of the last pass makes this one's peak a sixth higher
             yield from self._blocks(client, query, {**parameters, "shards": shards})
             yield None
@@ -107,7 +128,7 @@ class FeatureStream:
         commands = 1 if guarded else self.entity.replies
         formats = {"String": "bytes"}
         begun = with_retries(
-            lambda: client.query_column_block_stream(query, parameters, SETTINGS, query_formats=formats)
+            lambda: client.query_column_block_stream(query, parameters, self.warehouse.faster, query_formats=formats)
         )
         with begun as blocks:
             for block in blocks:
@@ -156,12 +177,16 @@ class FeatureStream:
             return profile.unix
         return unix_text(millisecond * 1000 + 999)
 
-    def _passes(self, profile: Profile, *, deep: bool) -> Iterator[list[int]]:
+    def _collected(self, profile: Profile) -> int:
+        """About how many bytes ClickHouse collects for all shards."""
+        rows = profile.cards * self.layout.history_length if self._deep(profile) else profile.rows
+        return rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
+
+    def _passes(self, profile: Profile) -> Iterator[list[int]]:
         """The shards in as few groups as memory allows: each group is one more scan of gold."""
         shards = sorted(int(shard, 16) for shard in self.shards)
-        rows = profile.cards * self.layout.history_length if deep else profile.rows
-        collected = rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
-        passes = ceil(collected / self.warehouse.pass_bytes * len(shards) / self.layout.shard_count)
+        collected = self._collected(profile)
+        passes = ceil(collected / self.warehouse.pass_memory * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(passes, len(shards)))
         for first in range(0, len(shards), size):
             yield shards[first : first + size]

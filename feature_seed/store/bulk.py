@@ -1,5 +1,6 @@
 """The bulk connection: it sends blocks of ready commands and reads their acknowledgements."""
 
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
@@ -11,6 +12,7 @@ import redis
 from feature_seed.errors import StoreError, printable
 from feature_seed.features.outcome import Outcome
 from feature_seed.store.block import Block
+from feature_seed.store.redis_py import opened_socket
 
 NEEDS_CLUSTER = "this is a node of a Redis Cluster: set REDIS_CLUSTER=1 and FEATURE_SEED_KEY_TAGS=1"
 
@@ -41,7 +43,7 @@ class Loading(Protocol):
         shards: how many entities of each shard, written or kept.
         outcomes: what the guards replied of them, by shard.
         commands, bytes: of all of them.
-        replication_offsets: where the load ended, by replication id; of each primary of a cluster.
+        replication_offsets: where the load ended, by replication id; of each primary that may be replaced.
     """
 
     shards: Counter[int]
@@ -54,6 +56,8 @@ class Loading(Protocol):
     def entities(self) -> int: ...
 
     def write(self, block: Block) -> None: ...
+
+    def keep_alive(self) -> None: ...
 
     def drain(self) -> None: ...
 
@@ -68,8 +72,7 @@ class BulkConnection:
     def __init__(self, connection: redis.Connection, wait_replicas: int = 0) -> None:
         self._connection = connection
         self._wait_replicas = wait_replicas
-        socket = connection._get_socket()
-        assert socket  # the pool gives out connections that are set up
+        socket = opened_socket(connection)
         if socket.family == AF_UNIX:
             socket.setsockopt(SOL_SOCKET, SO_SNDBUF, _SEND_BUFFER)
         self._socket = socket
@@ -92,6 +95,11 @@ class BulkConnection:
         self._unacknowledged.append(block)
         if len(self._unacknowledged) > 1:
             self._acknowledge(self._unacknowledged.popleft())
+
+    def keep_alive(self) -> None:
+        """Say something while there is nothing to send: many stores close a connection that is idle."""
+        self.flush()
+        self.ask("PING")
 
     def drain(self) -> None:
         """Wait until Redis, and as many replicas as are asked for, have acknowledged everything that was sent."""
@@ -117,11 +125,12 @@ class BulkConnection:
         return reply
 
     def _require_replicas(self) -> None:
-        acknowledged = self.ask("WAIT", self._wait_replicas, round(REPLICATION_SECONDS * 1000))
+        seconds = min(REPLICATION_SECONDS, (self._socket.gettimeout() or math.inf) / 2)
+        acknowledged = self.ask("WAIT", self._wait_replicas, round(seconds * 1000))
         if acknowledged < self._wait_replicas:
             raise StoreError(
                 f"{acknowledged} of {self._wait_replicas} replicas of Redis at {self.node} have acknowledged the load "
-                f"within {REPLICATION_SECONDS:g} s: look at them, or lower FEATURE_SEED_WAIT_REPLICAS. Run again"
+                f"within {seconds:g} s: look at them, or lower FEATURE_SEED_WAIT_REPLICAS. Run again"
             )
 
     @property

@@ -1,5 +1,6 @@
 """Redis Cluster: every entity goes straight to the primary of its slot, and all primaries receive at the same time."""
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,40 +13,34 @@ from redis.cluster import RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, RedisClusterException
 
-from feature_seed.environment import flag, home, number, secret
+from feature_seed.environment import flag, home, is_set, number, secret
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
 from feature_seed.features.outcome import Outcome
 from feature_seed.store.block import Block
-from feature_seed.store.cluster_node import (
-    FAILOVER_SECONDS,
-    PAUSE_SECONDS,
-    NodeConnection,
-    NodeSender,
-    Redirection,
-    during_the_load,
-)
+from feature_seed.store.client import named, options_of
+from feature_seed.store.cluster_node import NodeConnection, NodeSender, Redirection, during_the_load
 from feature_seed.store.online_store import OnlineStore
+from feature_seed.store.replication import FAILOVER_SECONDS, PAUSE_SECONDS
+from feature_seed.store.url import StoreUrl
 
 # Entities that may wait for their slot before the load does.
 _REDIRECTED_AT_MOST = 10_000
-
-# What the seed's connection has found to work, for the connections to the other nodes.
-_OPTIONS = ("client_name", "password", "protocol", "socket_connect_timeout", "socket_timeout", "driver_info")
 
 
 class ClusterStore(OnlineStore):
     """The Redis Cluster that the scorer reads; `url` names one of its nodes. See feature_seed/store/README.md."""
 
+    @property
+    def fails_over(self) -> bool:
+        return True
+
     @contextmanager
     def client(self, name: str | None = None) -> Iterator[redis.Redis]:
         """A client that sends every command to the node it concerns, once every primary answers."""
-        if str(self.url).startswith("unix:"):
-            raise ConfigurationError("REDIS_CLUSTER=1 and REDIS_URL is a unix socket: name a node by host and port")
+        self.target.require_node()
         with super().client(name) as node:
             self._require_cluster(node)
-            cluster = self._connect_to_all(
-                {option: node.connection_pool.connection_kwargs.get(option) for option in _OPTIONS}
-            )
+            cluster = self._connect_to_all(name)
             try:
                 yield cast(redis.Redis, cluster)
             finally:
@@ -80,11 +75,13 @@ class ClusterStore(OnlineStore):
                 f"or name a node of one in REDIS_URL. {e}"
             ) from e
 
-    def _connect_to_all(self, options: Mapping[str, Any]) -> RedisCluster:
+    def _connect_to_all(self, name: str | None) -> RedisCluster:
+        (host, port), options = self.target.hosts[0], options_of(self.target, self.password)
+        del options["retry"]  # it follows a slot that has moved
         deadline = time.monotonic() + FAILOVER_SECONDS
         while True:
             try:
-                cluster = RedisCluster.from_url(str(self.url), **options)
+                cluster = RedisCluster(host, port, ssl=self.target.tls, redis_connect_func=named(name), **options)
                 cluster.ping(target_nodes=RedisCluster.PRIMARIES)
                 return cluster
             except redis.AuthenticationError:
@@ -96,10 +93,23 @@ class ClusterStore(OnlineStore):
 
 
 def store_from_environment() -> OnlineStore:
-    """The store that the environment names."""
+    """The store that the environment names.
+
+    Raises:
+        ConfigurationError: a part of REDIS_URL is not understood, so that nothing would obey it.
+    """
+    url = StoreUrl.of(os.environ["REDIS_URL"]) if is_set("REDIS_URL") else None
+    if url and flag("REDIS_CLUSTER"):
+        url.require_node()
+    if url and is_set("REDIS_SENTINEL_PASSWORD") and not url.primary:
+        raise ConfigurationError(
+            "REDIS_SENTINEL_PASSWORD is set and REDIS_URL names no sentinels: unset it, or name them as "
+            "redis+sentinel://host:26379/mymaster"
+        )
     return (ClusterStore if flag("REDIS_CLUSTER") else OnlineStore)(
         url=secret("REDIS_URL"),
         password=secret("REDIS_PASSWORD"),
+        sentinel_password=secret("REDIS_SENTINEL_PASSWORD"),
         home=home(),
         wait_replicas=number("FEATURE_SEED_WAIT_REPLICAS", 0, 0, 5),
     )
@@ -150,6 +160,13 @@ class ClusterConnection:
         while len(self._redirected) > _REDIRECTED_AT_MOST:
             time.sleep(PAUSE_SECONDS)
             self._resend()
+
+    def keep_alive(self) -> None:
+        for sender in self._senders.values():
+            sender.keep_alive()
+        for connection in self._direct.values():
+            with during_the_load(connection.node):
+                connection.keep_alive()
 
     def drain(self) -> None:
         """Wait until the nodes, and as many replicas of each as are asked for, have acknowledged everything."""

@@ -12,13 +12,7 @@ from redis.crc import key_slot
 
 from feature_seed.errors import StoreUnavailableError
 from feature_seed.store.block import Block
-from feature_seed.store.bulk import BulkConnection
-from feature_seed.store.replication import ReplicationState
-
-# How long a failover, or the migration of a slot, is waited for: nodes call one failed after 15 s by default.
-FAILOVER_SECONDS = 30.0
-
-PAUSE_SECONDS = 0.05
+from feature_seed.store.replication import PrimaryConnection
 
 # Parts of blocks that a slow node may be behind before the others wait for it.
 _BLOCKS_AHEAD = 8
@@ -40,37 +34,17 @@ class Redirection:
         return key_slot(self.block.keys[0])
 
 
-class NodeConnection(BulkConnection):
+class NodeConnection(PrimaryConnection):
     """A bulk connection to one node, which sets aside what the node says is to be tried elsewhere or later."""
 
     def __init__(self, connection: redis.Connection, wait_replicas: int) -> None:
         super().__init__(connection, wait_replicas)
         self.redirected: deque[Redirection] = deque()
         self._replies_by_entity: dict[int, str] = {}
-        self._replication = ReplicationState.asked(self.ask).id
 
     def load(self, scripts: Iterable[str]) -> None:
         for script in scripts:
             self.ask("SCRIPT", "LOAD", script)
-
-    def confirm(self) -> ReplicationState:
-        """Where the node is in its replication, when what it acknowledged is certain to be kept.
-
-        A primary that was demoted on purpose follows its successor in one history. One that was cut off, and was
-        replaced meanwhile, takes over another's.
-
-        Raises:
-            StoreUnavailableError: it was replaced, and its successor may lack something.
-        """
-        deadline = time.monotonic() + FAILOVER_SECONDS
-        while not (position := ReplicationState.asked(self.ask)).continues(self._replication):
-            if position.primary or position.linked or time.monotonic() > deadline:
-                raise StoreUnavailableError(
-                    f"Node {self.node} of the Redis Cluster was replaced during the load by one that may lack what it "
-                    "had acknowledged: run again"
-                )
-            time.sleep(PAUSE_SECONDS)
-        return position
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
         if _span_slots(block.keys[entity]):
@@ -108,6 +82,13 @@ class NodeSender:
         while len(self._pending) > _BLOCKS_AHEAD or self._pending[0].done():
             if not self._take_result():
                 return
+
+    def keep_alive(self) -> None:
+        """Unless it has something to do, or is doing it."""
+        while self._pending and self._pending[0].done():
+            self._take_result()
+        if not self._pending:
+            self._submit(self.connection.keep_alive)
 
     def begin_drain(self) -> None:
         self._submit(self.connection.drain)

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
@@ -16,6 +17,7 @@ import dagster as dg
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.sql import lua
 from feature_seed.store.cluster import primaries
+from feature_seed.store.commands import spared
 from feature_seed.store.online_store import OnlineStore
 
 KEY = "feature_seed:lock"
@@ -159,10 +161,10 @@ class StoreLock:
         with self._store.client() as client:
             for primary in primaries(client):
                 database = primary.connection_pool.connection_kwargs.get("db") or 0
-                for other in primary.client_list():
+                for other in spared(primary.client_list, []):
                     writes = other["name"].startswith(_WRITERS) and other["name"] != self.owner.connection
                     if writes and int(other["db"]) == database:
-                        primary.client_kill_filter(_id=other["id"])
+                        spared(partial(primary.client_kill_filter, _id=other["id"]), 0)
 
     def _renew_until_stopped(self, stopped: Event) -> None:
         while not stopped.wait(self._lease / 3) and not self._lost:

@@ -1,8 +1,19 @@
 """Replication offsets: what a failover has kept, and what it may have lost."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import redis
+
+from feature_seed.errors import StoreUnavailableError
+from feature_seed.store.bulk import BulkConnection
+
+# How long a failover, or the migration of a slot, is waited for: nodes call one failed after 15 s by default.
+FAILOVER_SECONDS = 30.0
+
+PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,3 +62,33 @@ class ReplicationState:
         """Whether the server has that much of a history."""
         now, before = (self.id, self.offset), (self.former_id, self.former_offset - 1)
         return any(history == one and offset <= reached for one, reached in (now, before))
+
+
+class PrimaryConnection(BulkConnection):
+    """A bulk connection to a primary that may be replaced meanwhile."""
+
+    def __init__(self, connection: redis.Connection, wait_replicas: int) -> None:
+        super().__init__(connection, wait_replicas)
+        self._replication = ReplicationState.asked(self.ask).id
+
+    def confirm(self) -> ReplicationState:
+        """Where the server is in its replication, when what it acknowledged is certain to be kept.
+
+        A primary that was demoted on purpose follows its successor in one history. One that was cut off, and was
+        replaced meanwhile, takes over another's.
+
+        Raises:
+            StoreUnavailableError: it was replaced, and its successor may lack something.
+        """
+        deadline = time.monotonic() + FAILOVER_SECONDS
+        while not (position := ReplicationState.asked(self.ask)).continues(self._replication):
+            if position.primary or position.linked or time.monotonic() > deadline:
+                raise self.replaced()
+            time.sleep(PAUSE_SECONDS)
+        return position
+
+    def replaced(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"Redis at {self.node} was replaced during the load by another primary, which may lack what it had "
+            "acknowledged: run again"
+        )

@@ -1,14 +1,12 @@
 """The warehouse: ClickHouse, as a server or embedded in the process, and what gold holds."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
-import dagster as dg
 from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, OperationalError
@@ -20,14 +18,17 @@ from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
+from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import keeps_versions, over_gold, tick, wrong_columns
+from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, tick, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
+from feature_seed.warehouse.restrictions import Setting
 from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
+from feature_seed.warehouse.watermark import Watermarked
 
 CONNECT_SECONDS = 10
 
@@ -42,28 +43,16 @@ READ_BYTES_PER_SECOND = 1_000_000
 common.set_setting("http_buffer_size", 65536)
 
 
-@dataclass(frozen=True)
-class Identifier:
-    """A name for an `Identifier` parameter, which ClickHouse takes as it stands.
-
-    clickhouse-connect escapes every str as for a `String` parameter, and so asks for another name where a quote, a
-    backtick or a backslash is in it. Values of other types it writes as they print.
-    """
-
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
+# How many times what is collected in one pass a query takes at most.
+MEMORY_OF_PASS = 4
 
 
-class Warehouse(dg.ConfigurableResource):
+class Warehouse(Watermarked):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
     `pass_bytes` is about what ClickHouse collects in memory in one pass over gold. A pass reads all of it again, 1.4
     CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse embedded, a job takes 44
     CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, and 40 and 2.1 in one pass.
-
-    `watermark_lag` is for how many seconds before a run began gold may still lack rows: they are left to the stream.
 
     See feature_seed/warehouse/README.md.
     """
@@ -84,24 +73,10 @@ class Warehouse(dg.ConfigurableResource):
     zero_is_unknown: bool = False
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
-    watermark_lag: float = 0
 
-    _began: float | None = PrivateAttr(default=None)
     _profile: Profile | None = PrivateAttr(default=None)
+    _access: Access | None = PrivateAttr(default=None)
     _files: Snapshot | None = PrivateAttr(default=None)
-
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Every step of a run, whichever process it is in, takes the run's start for that of its watermark."""
-        if context.run and context.instance:
-            record = context.instance.get_run_record_by_id(context.run.run_id)
-            self._began = record.start_time if record else None
-
-    @property
-    def latest(self) -> int:
-        """The time after which no row is read, whatever gold holds, in microseconds since 1970."""
-        if self._began is None:
-            self._began = time.time()
-        return round((self._began - self.watermark_lag) * 1_000_000)
 
     @property
     def table(self) -> dict[str, Any]:
@@ -133,13 +108,18 @@ class Warehouse(dg.ConfigurableResource):
         if self.ca and not Path(self.ca).exists():
             raise ConfigurationError(f"CLICKHOUSE_CA names {self.ca!r}, and there is no such file")
         try:
-            return self._with_final(self._open())
+            client = self._open()
         except OperationalError as e:
             if not self.secure and tls.speaks_tls(self.host or "", self.port or 8123):
                 raise WarehouseError(
                     f"ClickHouse at {self.address} cannot be reached: that port speaks TLS, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
+        if self._access:
+            lift(client, self._access.restrictions)
+        else:
+            self._access = examine(client, self.source, self.table)
+        return self._with_final(client, self._access.final)
 
     def _open(self) -> Client:
         return clickhouse_connect.get_client(
@@ -157,12 +137,11 @@ class Warehouse(dg.ConfigurableResource):
             dedicated_pool=True,  # closed with the client
         )
 
-    def _with_final(self, client: Client) -> Client:
+    def _with_final(self, client: Client, final: Setting) -> Client:
         """By a setting, since it reaches through views and Distributed, and passes over engines that have no FINAL."""
-        final = client.server_settings.get("final")
-        if not self.gold_final or (final and final.value == "1"):
+        if not self.gold_final or final.value == "1":
             return client
-        if not (final and final.readonly):
+        if not final.fixed:
             client.set_client_setting("final", 1)
         elif keeps_versions(engine := self.engine(client)):
             raise GoldError(
@@ -195,8 +174,28 @@ class Warehouse(dg.ConfigurableResource):
         try:
             yield
         except Error as e:
-            place = GoldSource(self.address, self.user, self.database, self.gold_table, self.gold_parquet)
-            raise explain(e, place) from e
+            raise explain(e, self.source) from e
+
+    @property
+    def source(self) -> GoldSource:
+        """Where gold is, for messages."""
+        return GoldSource(self.address, self.user or "default", self.database, self.gold_table, self.gold_parquet)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a load does without, since the server's user may not have it."""
+        return self._access.warnings(self.source) if self._access else []
+
+    @property
+    def faster(self) -> dict[str, str]:
+        """Settings that make a load faster, as far as they may be set."""
+        return self._access.faster if self._access else FASTER
+
+    @property
+    def pass_memory(self) -> int:
+        """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
+        memory = self._access.restrictions.memory if self._access else None
+        return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
 
     @property
     def address(self) -> str:
@@ -223,6 +222,9 @@ class Warehouse(dg.ConfigurableResource):
         if counts["rows"] == counts["rejected"]:
             found = nothing_readable(**counts)
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
+        small = self._access.restrictions.too_small(counts["rows"]) if self._access else {}
+        if small:
+            raise refusal(self.source, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
         profile = Profile(**counts, until=until, identity=identity)
@@ -243,6 +245,7 @@ class Warehouse(dg.ConfigurableResource):
         if wrong := wrong_columns(columns):
             there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
             raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+        client.command(sql("warehouse/columns"), parameters=self.table)  # the right to read each of them
         return columns
 
     def columns(self, client: Client) -> dict[str, str]:
@@ -260,7 +263,8 @@ class Warehouse(dg.ConfigurableResource):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            return identity_of_table(client, self.database, self.gold_table, self.table)
+            parts = self._access is not None and self._access.parts
+            return identity_of_table(client, self.database, self.gold_table, self.table, parts=parts)
         return identity_of_files(self._snapshot(client).listed(client))
 
     def require_unbroken(self, client: Client) -> None:

@@ -79,6 +79,20 @@ def unwrapped(type_: str) -> str:
     return re.sub(r"^(LowCardinality|Nullable)\((.*)\)$", r"\2", re.sub(r"^LowCardinality\((.*)\)$", r"\1", type_))
 
 
+@dataclass(frozen=True)
+class Identifier:
+    """A name for an `Identifier` parameter, which ClickHouse takes as it stands.
+
+    clickhouse-connect escapes every str as for a `String` parameter, and so asks for another name where a quote, a
+    backtick or a backslash is in it. Values of other types it writes as they print.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
 # `gold`: every row, with its columns brought to one type each. `transactions`: the valid ones of the chosen shards.
 RELATIONS = {name: sql(f"warehouse/{name}") for name in ("gold", "transactions")}
 

@@ -32,18 +32,21 @@ def identity_of_files(files: Iterable[File]) -> Identity:
     return Identity(_digest(listed), frozenset(listed))
 
 
-def identity_of_table(client: Client, database: str, gold: str, table: dict[str, Any]) -> Identity:
-    """A table is known by its parts; one that has none, as a view, is read whole, and nothing of it stays."""
+def identity_of_table(client: Client, database: str, gold: str, table: dict[str, Any], *, parts: bool) -> Identity:
+    """A table is known by its parts, if its user may see `parts`; one that has none, as a view, is read whole."""
     named = {"database": database, "gold": gold}
-    tables = list(client.query(sql("warehouse/version"), parameters=named).named_results())
+    tables = client.query(sql("warehouse/version"), parameters=named).result_rows
     if not tables:
         raise GoldError(f"There is no gold table {gold!r} in database {database!r}")
-    found = tables[0]
-    if found["blocks"]:
-        partitions = {(found["created"], partition, first) for partition, first, _ in found["blocks"]}
-        return Identity(_digest(found), frozenset(partitions))
-    rows = client.query(over_gold("warehouse/version_content"), parameters=table).result_rows
-    return Identity(_digest((found, rows)), frozenset(rows))
+    uuid, defined = tables[0]
+    blocks = client.query(sql("warehouse/parts"), parameters=named).result_rows if parts else []
+    if blocks:
+        created = uuid or defined
+        # Databases without UUIDs start a rebuilt table's block numbers again: there its parts' time stands in.
+        seen = [(partition, first, block, 0 if uuid else written) for partition, first, block, written in blocks]
+        return Identity(_digest((created, seen)), frozenset((created, *one[:2]) for one in blocks))
+    content = client.query(over_gold("warehouse/version_content"), parameters=table).result_rows
+    return Identity(_digest((uuid, content)), frozenset(content))
 
 
 def _digest(identity: object) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.loading.stream import SETTINGS, FeatureStream
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.block import Block
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse.access import FASTER
 
 _CLI = shutil.which("redis-cli")
 
@@ -25,7 +26,7 @@ class _DiscardedStream(FeatureStream):
     """The same passes and the same queries, whose results never leave ClickHouse."""
 
     def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
-        client.command(f"{query}\nFORMAT Null", parameters, settings=SETTINGS)
+        client.command(f"{query}\nFORMAT Null", parameters, settings=FASTER)
         yield Block([], [], b"", [], 0, False)
 
     def _require_whole(self, client: Client, delivered: int) -> None:

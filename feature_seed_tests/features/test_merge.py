@@ -23,7 +23,7 @@ from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.expected import Expected, expect, listed
 from feature_seed_tests.support.gold import START, Row, transaction
 from feature_seed_tests.support.scorer import pay
-from feature_seed_tests.support.store import assert_same_entities, features
+from feature_seed_tests.support.store import assert_entities, features
 
 # Seconds after the start.
 FIRST_WATERMARK, SECOND_WATERMARK = 100, 200
@@ -295,7 +295,7 @@ def assert_holds(stage: Stage, checkpoint: int) -> None:
         assert found == (case.name, case.seq[checkpoint], case.count[checkpoint])
         expected.cards.pop(case.name)
         expected.customers.pop(f"of {case.name}")
-    assert_same_entities(stage.online, expected, tags=stage.layout.key_tags)
+    assert_entities(stage.online, expected, tags=stage.layout.key_tags)
 
 
 def assert_unchanged_by(stage: Stage, *some: Entity) -> None:

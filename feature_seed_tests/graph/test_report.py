@@ -227,7 +227,8 @@ def test_report_without_matplotlib(
     """The tables stay, with a line on how to get pictures."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     shown = metadata(seed(make_parquet([transaction(1)]), store, verify=True), "warm_start")
-    assert [one.data["feature"] for one in shown["features"].records] == ["card_history", "card_location", "customer_stats"]
+    features = [one.data["feature"] for one in shown["features"].records]
+    assert features == ["card_history", "card_location", "customer_stats"]
     assert shown["pictures"] == NOTE
 
 

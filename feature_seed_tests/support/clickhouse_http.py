@@ -18,37 +18,33 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from hmac import compare_digest
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from string import ascii_lowercase
-from tempfile import SpooledTemporaryFile, TemporaryFile
-from threading import Lock
+from tempfile import SpooledTemporaryFile, TemporaryDirectory, TemporaryFile
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import lz4.frame
-from chdb._exceptions import ChdbError
-from chdb.state.sqlitelike import Connection
-from clickhouse_connect.driver.binding import quote_identifier
 
+from feature_seed_tests.support.clickhouse_engine import SELECT, Counts, Engine, error, message, start
 from feature_seed_tests.support.clickhouse_faults import (
     LINE,
     Fault,
-    Faults,
     HungUpError,
     Line,
     disturbed,
     hang_up_on_a_slow_reader,
     late,
 )
+from feature_seed_tests.support.patience import HANG_SECONDS
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -57,9 +53,6 @@ else:
 
 # What ClickHouse holds back before it commits itself to status 200 (DBMS_DEFAULT_BUFFER_SIZE).
 BUFFER_BYTES = 1 << 20
-
-# Formats whose blocks from chdb can be put one after another; any other has a head or a foot and is made as a whole.
-STREAMED_FORMATS = {"Native", "TabSeparated", "TSV", "CSV", "RowBinary", "JSONEachRow"}
 
 # Precedes every Native block for a client that names its protocol version: not overflowed, no bucket.
 BLOCK_INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
@@ -82,10 +75,6 @@ STATUSES = {
 }
 
 _FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
-_INSERT = re.compile(
-    rb"\s*(INSERT\s+INTO\s(?:(?!\bVALUES\b|\bSELECT\b).)*?)\bFORMAT\s+(\w+)[ \t]*\r?\n?", re.IGNORECASE | re.DOTALL
-)
-_SELECT = re.compile(rb"(\s|\(|/\*.*?\*/|--.*?\n)*(SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
 _WITHOUT_RESULT = re.compile(
     rb"\s*(ALTER|ATTACH|CREATE|DELETE|DETACH|DROP|EXCHANGE|INSERT|OPTIMIZE|RENAME|SET|SYSTEM|TRUNCATE|UPDATE|USE)\b",
     re.IGNORECASE,
@@ -108,36 +97,62 @@ class ClickHouseServer:
 
     def played(self) -> int:
         """How many times the fault was played."""
-        return int(self._control("GET").split()[0])
+        return self._noticed(0)
 
     def left(self) -> int:
         """How many readers have left in the middle of an answer since then, as far as the server has noticed."""
-        return int(self._control("GET").split()[1])
+        return self._noticed(1)
 
-    def _control(self, method: str, body: str | None = None) -> bytes:
-        with closing(HTTPConnection(self.host, self.port, timeout=10)) as connection:
-            connection.request(method, "/faults", body)
+    def gave_up(self) -> int:
+        """How many answers the server has broken off since then, as it could send nothing for too long."""
+        return self._noticed(2)
+
+    def ended(self) -> int:
+        """How many streamed answers it has sent whole since then."""
+        return self._noticed(3)
+
+    def _noticed(self, position: int) -> int:
+        return int(self._control("GET").split()[position])
+
+    def set_profile(self, **settings: str) -> None:
+        """Give the user a profile of these settings, in place of another."""
+        self._control("POST", json.dumps(settings), "/profile")
+
+    def _control(self, method: str, body: str | None = None, path: str = "/faults") -> bytes:
+        with closing(HTTPConnection(self.host, self.port, timeout=HANG_SECONDS)) as connection:
+            connection.request(method, path, body)
             return connection.getresponse().read()
 
 
 @contextmanager
-def clickhouse_server(user: str, password: str, setup: Path | None = None, port: int = 0) -> Iterator[ClickHouseServer]:
+def clickhouse_server(
+    user: str,
+    password: str,
+    setup: Path | None = None,
+    port: int = 0,
+    users: Path | None = None,
+    python: Path = Path(sys.executable),
+) -> Iterator[ClickHouseServer]:
     """Start a server without tables, or with what the SQL file `setup` makes, and end it afterwards.
+
+    With `users`, a users.xml, the user is its `default`, with the rights and the profile that it has there. `python` is
+    an interpreter with chdb and clickhouse-connect, for another version of the engine.
 
     Raises:
         RuntimeError: it did not start; its stderr.
     """
-    command = [sys.executable, "-m", __name__, "--user", user, "--password-from-env", "CLICKHOUSE_TEST_PASSWORD"]
+    command = [str(python), "-m", __name__, "--user", user, "--password-from-env", "CLICKHOUSE_TEST_PASSWORD"]
     command += ["--port", str(port), *(["--setup", str(setup.resolve())] if setup else [])]
     environment = {**os.environ, "CLICKHOUSE_TEST_PASSWORD": password}
     root = Path(__file__).parents[2]
-    with TemporaryFile("w+") as stderr:  # a pipe that nobody reads would stop the server once it is full
+    with TemporaryDirectory() as place, TemporaryFile("w+") as stderr:  # a pipe that nobody reads would fill up
+        command += ["--users", str(users.resolve()), "--place", place] if users else []
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
         with process:
             try:
                 listening = process.stdout.readline() if process.stdout else ""
                 if not listening:
-                    process.wait(10)
+                    process.wait(HANG_SECONDS)
                     stderr.seek(0)
                     raise RuntimeError(f"The ClickHouse test server did not start: {stderr.read()}")
                 yield ClickHouseServer("127.0.0.1", int(listening), user, password, process.pid)
@@ -150,7 +165,7 @@ def clickhouse_server(user: str, password: str, setup: Path | None = None, port:
 def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(HANG_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -169,115 +184,6 @@ DECODERS: dict[str, Callable[[bytes], bytes]] = {
     "lz4": lambda body: lz4.frame.LZ4FrameFile(BytesIO(body)).read(),
     "gzip": gzip.decompress,
 }
-
-
-def error(code: int, name: str, text: str) -> ChdbError:
-    """What only the server around the engine would raise, worded alike."""
-    return ChdbError(f"Code: {code}. DB::Exception: {text} ({name})")
-
-
-def _message(e: Exception) -> str:
-    """What the engine said, even where it quotes bytes that are no text and chdb could not decode it."""
-    undecoded = e if isinstance(e, UnicodeDecodeError) else e.__cause__
-    return undecoded.object.decode(errors="replace") if isinstance(undecoded, UnicodeDecodeError) else str(e)
-
-
-class Engine:
-    """chdb in memory, its user and its sessions.
-
-    Handles to the one engine run side by side without locks, so a request outside a session has a handle of its own
-    (1 ms). One handle runs one statement at a time, which is also ClickHouse's rule for a session.
-    """
-
-    def __init__(self, user: str, password: str, setup: str) -> None:
-        self._user = user
-        self._password = password
-        self._first = Connection(":memory:")  # the tables last as long as some handle
-        self._first.query(setup or "SELECT 1")
-        about = self._first.query("SELECT version(), timezone()", "TSV").bytes().decode()
-        self.version, self.timezone = about.split()
-        self._sessions: dict[str, tuple[Connection, Lock]] = {}
-        self.faults = Faults()
-
-    def run(self, statement: str) -> None:
-        with closing(Connection(":memory:")) as connection:
-            connection.query(statement)
-
-    def authenticate(self, user: str, password: str) -> None:
-        if not compare_digest(f"{user}:{password}".encode(), f"{self._user}:{self._password}".encode()):
-            code, name = (516, "AUTHENTICATION_FAILED") if password else (194, "REQUIRED_PASSWORD")
-            text = f"{user}: Authentication failed: password is incorrect, or there is no user with such name."
-            raise error(code, name, text)
-
-    @contextmanager
-    def handle(self, session: str | None) -> Iterator[Connection]:
-        if not session:
-            with closing(Connection(":memory:")) as connection:
-                yield connection
-            return
-        if session not in self._sessions:
-            self._sessions.setdefault(session, (Connection(":memory:"), Lock()))
-        connection, lock = self._sessions[session]
-        if not lock.acquire(blocking=False):
-            raise error(373, "SESSION_IS_LOCKED", f"Session {session} is locked by a concurrent client.")
-        try:
-            yield connection
-        finally:
-            lock.release()
-
-
-@contextmanager
-def _settings(connection: Connection, settings: dict[str, str]) -> Iterator[None]:
-    """Settings of one request: afterwards the session has again what its own SET statements made of them."""
-    names = ", ".join(map(_quote, settings)) or "''"
-    known = f"SELECT name, if(changed, value, NULL) FROM system.settings WHERE name IN ({names})"
-    before = dict(map(json.loads, connection.query(known, "JSONCompactEachRow").bytes().splitlines()))
-    for name in settings.keys() - before:
-        raise error(115, "UNKNOWN_SETTING", f"Setting {name} is neither a builtin setting nor started with the prefix.")
-    try:
-        _set(connection, settings)
-        yield
-    finally:
-        _set(connection, before)
-
-
-def _set(connection: Connection, settings: dict[str, Any]) -> None:
-    if settings:
-        values = [f"{name} = {'DEFAULT' if value is None else _quote(value)}" for name, value in settings.items()]
-        connection.query(f"SET {', '.join(values)}")
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-Counts = dict[str, int]
-
-
-def _results(
-    connection: Connection, query: bytes, format_: str, parameters: dict[str, str]
-) -> Generator[tuple[bytes, Counts], None, None]:
-    """What chdb answers: a block at a time where it can stream, at the reader's pace; else all at once."""
-    if insert := _INSERT.match(query):  # query() would end the data at the first byte that is a semicolon
-        with connection.send_insert(insert[1].decode(), insert[2].decode()) as inserter:
-            inserter.append(query[insert.end() :])
-            done = inserter.finish()
-        yield b"", {"written_rows": done.rows_written, "written_bytes": done.bytes_written}
-    elif format_ in STREAMED_FORMATS and _SELECT.match(query):
-        with connection.send_query(query, format_, parameters) as stream:  # type: ignore[arg-type]
-            yield from map(_counted, stream)
-    else:
-        yield _counted(connection.query(query, format_, parameters))  # type: ignore[arg-type]
-
-
-def _counted(result: Any) -> tuple[bytes, Counts]:
-    return result.bytes(), {
-        "read_rows": result.storage_rows_read(),
-        "read_bytes": result.storage_bytes_read(),
-        "written_rows": result.rows_written(),
-        "written_bytes": result.bytes_written(),
-        "result_rows": result.rows_read(),
-    }
 
 
 class Chunks:
@@ -376,7 +282,10 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:  # the reader left, which has cancelled its query
             self._engine.faults.left += self._begun
             self.close_connection = True
-        except (HungUpError, BlockingIOError):
+        except BlockingIOError:
+            self._engine.faults.gave_up += 1
+            self.close_connection = True
+        except HungUpError:
             self.close_connection = True
         self._begun = False
 
@@ -384,13 +293,18 @@ class Handler(BaseHTTPRequestHandler):
         if urlsplit(self.path).path == "/ping":
             self._send_text(200, "Ok.\n", {})
         elif self.path == "/faults":
-            self._send_text(200, f"{self._engine.faults.played} {self._engine.faults.left}", {})
+            faults = self._engine.faults
+            self._send_text(200, f"{faults.played} {faults.left} {faults.gave_up} {faults.ended}", {})
         else:
             self.do_POST()
 
     def do_POST(self) -> None:
         if self.path == "/faults":
             self._engine.faults.plan(Fault(**json.loads(self._body())))
+            self._send_text(200, "", {})
+            return
+        if self.path == "/profile":
+            self._engine.profile = json.loads(self._body())
             self._send_text(200, "", {})
             return
         parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
@@ -402,7 +316,7 @@ class Handler(BaseHTTPRequestHandler):
             self._engine.authenticate(*self._credentials(parameters))
             self._run(b"\n".join(filter(None, [parameters.get("query", "").encode(), body])), parameters, reply)
         except (RuntimeError, UnicodeDecodeError) as e:  # ChdbError is a RuntimeError; inserts raise the bare one
-            text = _message(e)
+            text = message(e)
             reply.fail(f"{text[text.index('Code: ') :]} (version {self._engine.version} (official build))")
 
     def _run(self, query: bytes, parameters: dict[str, str], reply: Reply) -> None:
@@ -412,7 +326,7 @@ class Handler(BaseHTTPRequestHandler):
         default = self.headers.get("X-ClickHouse-Format") or parameters.get("default_format") or "TabSeparated"
         format_ = named[1].decode() if named else default
         head = BLOCK_INFO if format_ == "Native" and parameters.get("client_protocol_version", "0") != "0" else b""
-        streamed = format_ == "Native" and "wait_end_of_query" not in parameters and _SELECT.match(query)
+        streamed = format_ == "Native" and "wait_end_of_query" not in parameters and SELECT.match(query)
         fault = self._engine.faults.take(streamed=bool(streamed)) or Fault("none")
         if fault.kind == "busy":
             self._send_text(503, "Try again later\n", {})
@@ -424,17 +338,15 @@ class Handler(BaseHTTPRequestHandler):
             late(fault, self._send_progress)
         if fault.kind == "old_exception":
             del reply.headers["X-ClickHouse-Exception-Tag"]
-        with self._engine.handle(parameters.get("session_id")) as connection:
-            if database := parameters.get("database"):
-                connection.query(f"USE {quote_identifier(database)}")
-            with _settings(connection, settings), closing(_results(connection, query, format_, bound)) as results:
-                reply.headers["X-ClickHouse-Timezone"] = parameters.get("session_timezone") or self._engine.timezone
-                if not _WITHOUT_RESULT.match(query):
-                    reply.headers["X-ClickHouse-Format"] = format_
-                blocks = ((head + data if data else b"", counts) for data, counts in results)
-                for data, counts in disturbed(fault, blocks, reply.push, self._engine.run):
-                    reply.write(data, counts)
+        with self._engine.answer(query, format_, parameters, bound, settings) as results:
+            reply.headers["X-ClickHouse-Timezone"] = parameters.get("session_timezone") or self._engine.timezone
+            if not _WITHOUT_RESULT.match(query):
+                reply.headers["X-ClickHouse-Format"] = format_
+            blocks = ((head + data if data else b"", counts) for data, counts in results)
+            for data, counts in disturbed(fault, blocks, reply.push, self._engine.run):
+                reply.write(data, counts)
         reply.finish()
+        self._engine.faults.ended += bool(streamed)
 
     def _credentials(self, parameters: dict[str, str]) -> tuple[str, str]:
         scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")
@@ -505,12 +417,13 @@ def main() -> None:
     parser.add_argument("--user", required=True)
     parser.add_argument("--password-from-env", required=True, metavar="NAME")
     parser.add_argument("--setup", type=Path, metavar="FILE.SQL")
+    parser.add_argument("--users", type=Path, metavar="USERS.XML", help="needs --place")
+    parser.add_argument("--place", type=Path, metavar="DIRECTORY", help="for the tables of a user with few rights")
     arguments = parser.parse_args()
     setup = arguments.setup.read_text() if arguments.setup else ""
-    engine = Engine(arguments.user, os.environ[arguments.password_from_env], setup)
-    signal.signal(
-        signal.SIGTERM, lambda *_: os._exit(0)
-    )  # in memory: nothing to save, and readers may be in mid-stream
+    password = os.environ[arguments.password_from_env]
+    engine = start(arguments.user, password, setup, arguments.users, arguments.place)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to save, and readers may be in mid-stream
     with ThreadingHTTPServer(("127.0.0.1", arguments.port), partial(Handler, engine)) as server:
         print(server.server_port, flush=True)
         server.serve_forever()

@@ -35,8 +35,14 @@ def said(client: redis.Redis) -> Ready | None:
     return ready and replace(ready, loading="")
 
 
-def assert_same_entities(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
-    """Every entity that is expected is as expected."""
+def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
+    """Every key of every entity is right, and there is no other key."""
+    assert_entities(client, expected, tags=tags)
+    assert set(client.scan_iter(count=10_000)) - {READY.pattern.encode()} == _keys(expected, tags)
+
+
+def assert_entities(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
+    """Every key of every entity is right."""
     for card_id, card in expected.cards.items():
         assert read_card(client, card_id, tags=tags) == card, card_id
     for customer_id, welford in expected.customers.items():
@@ -45,12 +51,6 @@ def assert_same_entities(client: redis.Redis, expected: Expected, *, tags: bool 
         assert seeded.count == welford.count, customer_id
         assert math.isclose(seeded.mean, welford.mean, rel_tol=1e-13), customer_id
         assert math.isclose(seeded.m2, welford.m2, rel_tol=1e-11, abs_tol=1e-20), customer_id
-
-
-def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
-    """Every key of every entity is right, and there is no other key."""
-    assert_same_entities(client, expected, tags=tags)
-    assert set(client.scan_iter(count=10_000)) - {READY.pattern.encode()} == _keys(expected, tags)
 
 
 def _keys(expected: Expected, tags: bool) -> set[bytes]:

@@ -9,12 +9,12 @@ WITH
     collected AS (
         SELECT
             card_id,
-            greatest(count(), any(made)) AS transactions,
+            greatest(count(), any(made)) AS total, -- no relation's name: below 26.9 `transactions.*` would be this number
             groupArray(
                 concat(
                     sortable(time), replaceAll(transaction_id, '\0', '\0\xff'), '\0\0',
                     sortable(ordinal(reinterpretAsInt64(amount))),
-                    ifNull(toJSONString(merchant_category), 'null'),
+                    ifNull(json_text(merchant_category), 'null'),
                     reinterpretAsFixedString(lat), reinterpretAsFixedString(lon)
                 )
             ) AS packed
@@ -24,7 +24,7 @@ WITH
     cut AS (
         SELECT
             card_id,
-            transactions,
+            total,
             arraySort(packed) AS sorted,
             arraySlice(sorted, -{history_length:UInt16}) AS newest,
             arrayLast(
@@ -38,20 +38,20 @@ WITH
 -- UTF-8: bytes that are none become U+FFFD, at once for the whole element, 2 % of the time.
 SELECT
     card_id,
-    toString(transactions) AS count,
+    toString(total) AS count,
     arrayMap(
         row -> toValidUTF8(concat(
             '{"transaction_id":',
-            toJSONString(replaceAll(substring(row, 9, (position(row, '\0\0', 9) AS end) - 9), '\0\xff', '\0')),
+            json_text(replaceAll(substring(row, 9, (position(row, '\0\0', 9) AS end) - 9), '\0\xff', '\0')),
             ',"merchant_category":', substring(row, end + 10, length(row) - end - 25),
             ',"amount":', toString(reinterpretAsFloat64(ordinal(unsorted(substring(row, end + 2, 8))))),
             ',"timestamp":"', replaceOne(
                 toString(fromUnixTimestamp64Milli(millis(unsorted(substring(row, 1, 8))), 'UTC')), ' ', 'T'
             ),
             '+00:00","location_lat":',
-            if(isFinite(reinterpretAsFloat64(substring(row, -16, 8)) AS lat), toString(lat), 'null'),
+            if(isFinite(reinterpretAsFloat64(substring(row, -16, 8)) AS latitude), toString(latitude), 'null'),
             ',"location_long":',
-            if(isFinite(reinterpretAsFloat64(substring(row, -8)) AS lon), toString(lon), 'null'),
+            if(isFinite(reinterpretAsFloat64(substring(row, -8)) AS longitude), toString(longitude), 'null'),
             '}'
         )),
         if({newest_first:Bool}, arrayReverse(newest), newest)

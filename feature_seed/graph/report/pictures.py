@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
-from feature_seed.loading.stream import SETTINGS, Layout
+from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
@@ -91,7 +91,7 @@ class Picture:
         query = (
             over({**relations, "points": select}, sql("graph/report/density")) if self.grid else over(relations, select)
         )
-        return list(client.query(query, parameters=dict(parameters), settings=SETTINGS).named_results())
+        return list(client.query(query, parameters=dict(parameters)).named_results())
 
     def parameters(self, warehouse: Warehouse, layout: Layout) -> dict[str, Any]:
         """Of the SQL. `shard_count` parts are made, one is drawn."""

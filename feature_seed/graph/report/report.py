@@ -17,6 +17,7 @@ from feature_seed.graph.report.figures import examples, figures_in_all
 from feature_seed.graph.report.pictures import available, pictures
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
+from feature_seed.store.commands import spared
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
@@ -162,7 +163,8 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
         for key in feature.keys:
             for entity_id in ids:
                 pipeline.memory_usage(key.of(entity_id, tags=layout.key_tags))
-        return sum(size or 0 for size in pipeline.execute()) / len(ids)
+        sizes = spared(pipeline.execute, None)
+    return None if sizes is None else sum(size or 0 for size in sizes) / len(ids)
 
 
 def _pictures(warehouse: Warehouse, layout: Layout) -> str:

@@ -18,7 +18,7 @@ from feature_seed.loading.comparison.state import BESIDE, State, difference, exp
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import sql
 from feature_seed.store.cluster import primaries
-from feature_seed.warehouse.clickhouse import Identifier
+from feature_seed.warehouse.gold import Identifier
 
 # Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
 _SLICE_ROWS = 1_000_000
@@ -68,7 +68,9 @@ class Comparison:
         common = {**self.table, "entity": self.feature.entity.id, "shard_count": self.layout.shard_count}
         query = f"WITH {named} {sql(f'loading/comparison/{select}')}"
         # Ids are bytes, and need not be text.
-        rows = self.gold.query(query, parameters={**common, **parameters}, query_formats={"String": "bytes"})
+        # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
+        formats = {"String": "bytes", "Tuple": "tuple"}
+        rows = self.gold.query(query, parameters={**common, **parameters}, query_formats=formats)
         return list(rows.named_results())
 
     def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:

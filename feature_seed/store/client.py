@@ -1,0 +1,134 @@
+"""Clients of what REDIS_URL names, set up but not connected yet."""
+
+import ssl
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthorizationError
+from redis.retry import Retry
+
+from feature_seed import tls
+from feature_seed.errors import StoreError
+from feature_seed.store import sentinel
+from feature_seed.store.commands import spared
+from feature_seed.store.url import StoreUrl
+
+CONNECT_SECONDS = 10
+ANSWER_SECONDS = 60
+
+# A sentinel answers at once; one that is gone holds up the question to the next.
+_SENTINEL_SECONDS = 3
+
+_AUTHORITY = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")
+_OWN = ("ssl_certfile", "ssl_keyfile")
+
+
+def client_of(url: StoreUrl, password: str | None, sentinel_password: str | None, name: str | None) -> redis.Redis:
+    """A client of one server: the one that the URL names, or that its sentinels name now.
+
+    Raises:
+        StoreError: a certificate or key cannot be used, or the sentinels do not tell.
+    """
+    if url.tls:
+        _require_certificates(url.options)
+    options = options_of(url, password)
+    # The login is waited for as long as the connecting, a TLS handshake included; redis-py would take its time.
+    patience = options["socket_timeout"]
+    options["socket_timeout"] = min(options["socket_connect_timeout"], patience)
+
+    def log_in(connection: redis.Connection) -> None:
+        connection.on_connect()
+        named(name)(connection)
+        connection.update_current_socket_timeout(patience)
+
+    return _client(url, {**_place(url, sentinel_password), **options, "redis_connect_func": log_in})
+
+
+def _require_certificates(options: Mapping[str, Any]) -> None:
+    """Of redis-py's errors, none tells a file that cannot be read from a server that is away."""
+    authority, (certificate, key) = [options.get(name) for name in _AUTHORITY], [options.get(name) for name in _OWN]
+    if missing := [path for path in (*authority[:2], certificate, key) if path and not Path(path).exists()]:
+        raise StoreError(f"REDIS_URL names a file that does not exist: {', '.join(missing)}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if certificate:  # without a password, OpenSSL would ask for that of an encrypted key at the terminal
+            context.load_cert_chain(certificate, key, options.get("ssl_password", ""))
+        if any(authority):
+            context.load_verify_locations(*authority)
+    except (ssl.SSLError, OSError) as e:
+        names = ", ".join((*_AUTHORITY, *_OWN, "ssl_password"))
+        raise StoreError(f"A certificate or key of REDIS_URL cannot be used: check its {names}. {e}") from e
+
+
+def _place(url: StoreUrl, sentinel_password: str | None) -> dict[str, Any]:
+    if url.path:
+        return {"path": url.path}
+    host, port = url.hosts[0]
+    if url.primary:
+        with closing(_sentinels(url, sentinel_password)) as sentinels:
+            host, port = sentinel.primary(url.primary, sentinels)
+    return {"host": host, "port": port}
+
+
+def options_of(url: StoreUrl, password: str | None) -> dict[str, Any]:
+    """What the connections to a store are set up with."""
+    return {
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
+        **({"password": password} if password else {}),
+        **url.options,
+        **_fixed(),
+    }
+
+
+def named(name: str | None) -> Callable[[redis.Connection], None]:
+    """What gives a connection its name, where the store lets it have one."""
+
+    def give_name(connection: redis.Connection) -> None:
+        if name:
+            connection.send_command("CLIENT", "SETNAME", name, check_health=False)
+            spared(connection.read_response, None)
+
+    return give_name
+
+
+def _fixed() -> dict[str, Any]:
+    return {
+        "protocol": 2,  # RESP3 may interleave push messages with the acknowledgements
+        "retry": Retry(NoBackoff(), 0),  # of commands: nobody knows whether one that got no answer was run
+        "driver_info": None,  # CLIENT SETINFO needs a right of its own
+    }
+
+
+def _sentinels(url: StoreUrl, password: str | None) -> Generator[redis.Redis, None, None]:
+    patience = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _SENTINEL_SECONDS)
+    of_tls = {name: value for name, value in url.options.items() if name.startswith("ssl_")}
+    for host, port in url.hosts:
+        options = {"host": host, "port": port, "password": password, **patience, **of_tls, **_fixed()}
+        with _client(url, options) as one:
+            yield one
+
+
+def _client(url: StoreUrl, options: Mapping[str, Any]) -> redis.Redis:
+    kind: Any = redis.SSLConnection if url.tls else redis.UnixDomainSocketConnection if url.path else redis.Connection
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **options))
+
+
+def passes(error: Exception) -> bool:
+    """Whether an error of the connection may pass by itself: no wrong password or certificate does."""
+    permanent = (redis.AuthenticationError, AuthorizationError)
+    return not isinstance(error, permanent) and not tls.mistaken(error)
+
+
+def tls_advice(pool: redis.ConnectionPool) -> str:
+    """What to change in REDIS_URL where it asks for TLS and there is none, or for none and there is; else ''."""
+    host, port = (pool.connection_kwargs.get(name) for name in ("host", "port"))
+    if not (host and port):
+        return ""
+    if issubclass(pool.connection_class, redis.SSLConnection):
+        return "that port speaks no TLS: begin REDIS_URL with redis://" if tls.speaks_redis(host, port) else ""
+    return "that port speaks TLS: begin REDIS_URL with rediss://" if tls.speaks_tls(host, port) else ""

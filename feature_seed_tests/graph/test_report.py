@@ -144,7 +144,7 @@ def test_pictures(sample: Warehouse, expected: Expected) -> None:
     assert [" ".join(title.split()[:3]) for title in titles[1:]] == ["Half of the"] * 2 + ["Amounts typically deviate"]
     for _, png in drawn:
         pixels = imread(BytesIO(png))
-        assert pixels.shape == (330, 520, 4)
+        assert pixels.shape == (310, 470, 4)
         assert pixels.std() > 0.05
     # The medians that titles name, read from bins, are those of the entities.
     newest = max(card.last_ts for card in expected.cards.values())

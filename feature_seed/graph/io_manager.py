@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import dagster as dg
@@ -43,12 +43,8 @@ MemoryCheck = Literal["refuse", "warn"]
 _ALLOW = "or set FEATURE_SEED_MEMORY_CHECK=warn to seed it all the same"
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is said of a load: on the page of every shard, and on that of each shard by itself."""
-
-    load: Mapping[str, Any]
-    shards: Mapping[str, Mapping[str, Any]]
+# What is said of a load: the metadata of each shard.
+Record = Mapping[str, Mapping[str, Any]]
 
 
 class RedisIOManager(dg.ConfigurableIOManager):
@@ -76,9 +72,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 with self._writing(context) as (client, _):
                     client.hset(READY.pattern, mapping=obj.encode())
             else:
-                record = self._seeded(context, obj)
-                context.add_output_metadata(record.load)
-                for shard, metadata in record.shards.items():
+                for shard, metadata in self._seeded(context, obj).items():
                     add_shard_metadata(context, shard, metadata)
 
     def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
@@ -101,14 +95,14 @@ class RedisIOManager(dg.ConfigurableIOManager):
         done = f"{redis.entities:,} entities in {seconds:.1f} s, {outcome}{throttle.summary}"
         context.log.info(f"{stream.entity.name}: {done}")
         load = {
-            LOAD: {**_figures(redis, seconds), **throttle.metadata, "shards": len(stream.shards), **_rows(profile)},
             "gold_version": profile.version,
             "watermark": dg.MetadataValue.timestamp(profile.watermark),
             "store_id": mark.store_id,
             "server": self._server.run_id if self._server else "",
             **({"replication": dict(redis.replication_offsets)} if redis.replication_offsets else {}),
+            LOAD: {**_figures(redis, seconds), **throttle.metadata, "shards": len(stream.shards), **_rows(profile)},
         }
-        return Record(load, {shard: _shard(shard, redis) for shard in stream.shards})
+        return {shard: {**_shard(shard, redis), **load} for shard in stream.shards}
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
         asset = _selected_assets(context, stream.entity)[0]

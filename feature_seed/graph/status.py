@@ -94,9 +94,10 @@ def live_events(client: redis.Redis, cards: int, *, tags: bool) -> tuple[int | N
     with client.pipeline(transaction=False) as pipeline:
         for card_id in names:
             pipeline.get(CARD_SEQ.of(card_id, tags=tags))
-            pipeline.hget(CARD_SEED.of(card_id, tags=tags), "count")
-        values = [int(value or 0) for value in pipeline.execute()]
-    live = sum(max(seq - seeded, 0) for seq, seeded in zip(values[::2], values[1::2], strict=True))
+            pipeline.hmget(CARD_SEED.of(card_id, tags=tags), "count")
+        replies = pipeline.execute()
+    counts = zip(replies[::2], replies[1::2], strict=True)
+    live = sum(max(int(seq or 0) - int(loaded or 0), 0) for seq, (loaded,) in counts)
     return (live, False) if whole or not names else (round(live * cards / len(names)), True)
 
 

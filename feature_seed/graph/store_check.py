@@ -47,7 +47,7 @@ def _evaluated(context: dg.AssetCheckExecutionContext, store: OnlineStore, layou
 def _compared(client: redis.Redis, address: str, recorded: Mapping[str, Any], run_id: str) -> dg.AssetCheckResult:
     ready: Ready | None = read_ready(client)
     keys, then = Size.of(client).keys, recorded.get("store_keys", 0)
-    metadata = {"keys": keys, "keys_then": then}
+    metadata = {} if keys is None else {"keys": keys, "keys_then": then}
     expected = {"state": "ready", "run_id": run_id, **{name: recorded[name] for name in _RECORDED}}
     wrong = [
         f"{name} is {found!r} and not {value!r}"
@@ -59,17 +59,16 @@ def _compared(client: redis.Redis, address: str, recorded: Mapping[str, Any], ru
             f"feature_seed:ready in Redis at {address} is not as run {run_id} set it: {', '.join(wrong)}. Run seed_all"
         )
         return _result(False, text, metadata)
-    if keys < then:  # maybe another program's, of a database that is shared
+    if keys is not None and keys < then:  # maybe another program's, of a database that is shared
         text = (
             f"Redis at {address} has {keys:,} keys, {then - keys:,} fewer than after run {run_id}. Find out whether "
             "Redis evicts keys or somebody deletes them, and run seed_all"
         )
         return _result(False, text, metadata)._replace(severity=dg.AssetCheckSeverity.WARN)
     loading = f". A load of gold {ready.loading} over it is under way, or has failed" if ready.loading else ""
-    text = (
-        f"Redis at {address} has gold {ready.gold_version} up to {ready.watermark}, of run {run_id}, and {keys:,} keys"
-    )
-    return _result(True, text + loading, metadata)
+    count = "" if keys is None else f", and {keys:,} keys"
+    text = f"Redis at {address} has gold {ready.gold_version} up to {ready.watermark}, of run {run_id}{count}{loading}"
+    return _result(True, text, metadata)
 
 
 def _result(passed: bool, text: str, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:

@@ -40,6 +40,16 @@ def environment(make_parquet: MakeWarehouse, redis_port: int, online: redis.Redi
     }
 
 
+def test_every_asset_at_once(command: Command, environment: dict[str, str], online: redis.Redis) -> None:
+    """A range of all shards takes in warm_start, which has none. `dg launch --assets` calls the same code."""
+    select = ("asset", "materialize", "-m", "feature_seed", "--select", "*", "--partition-range", "00...02")
+    ended = command.run(*select, environment={**environment, "FEATURE_SEED_SHARDS": "3"})
+    assert ended.code == 0
+    ready = read_ready(online)
+    assert ready and (ready.state, ready.cards) == ("ready", 40)
+    assert ended.printed.splitlines()[-1].startswith("ready: 40 cards, 40 customers")
+
+
 def test_a_run_in_words(command: Command, environment: dict[str, str], online: redis.Redis) -> None:
     """A line for each step, what a check warns of, and the outcome in the last line; nothing for whom it is noise."""
     ended = command.run(*SEED_ALL, environment=environment)
@@ -54,7 +64,7 @@ def test_a_run_in_words(command: Command, environment: dict[str, str], online: r
     assert told[1].startswith("WARNING check coordinates of gold_transactions: 1 rows have a latitude beyond 90")
     steps = [line.partition(":")[0] for line in told[2:]]
     checks = ["card_history_checks", "card_location_checks", "customer_stats_checks"]
-    assert steps == ["gold_checks", "cards", "cards", "customers", "customers", *checks, "warm_start"]
+    assert steps == ["gold_checks", "cards", "cards", "customers", "customers", *checks, "warm_start", "store_check"]
     assert "DEBUG" not in ended.printed
 
 

@@ -118,7 +118,8 @@ def _feature(name: str, entities: int, size: float | None) -> dg.TableRecord:
 
 def _store(client: redis.Redis) -> dict[str, int]:
     size = Size.of(client)
-    return {"store_memory_bytes": size.memory_bytes, "store_keys": size.keys}
+    sizes = {"store_memory_bytes": size.memory_bytes, "store_keys": size.keys}
+    return {name: value for name, value in sizes.items() if value is not None}
 
 
 def _age_hours(loads: Loads) -> float:

@@ -99,8 +99,6 @@ REFUSED = {
     "no time": {"time": lambda: ""},
     "time is no number": {"time": lambda: "yesterday"},
     "time is NaN": {"time": lambda: "nan"},
-    "time in hexadecimal": {"time": lambda: "0x5f5e100"},
-    "time with a space": {"time": lambda: " 1767225600"},
     "amount is NaN": {"amount": lambda: "nan"},
     "amount is infinite": {"amount": lambda: "-inf"},
     "amount beyond 1e100": {"amount": lambda: "1.1e100"},
@@ -173,18 +171,18 @@ def test_records_of_a_week_ago_are_dropped(client: redis.Redis) -> None:
 
 
 def test_a_load_of_less_than_was_dropped(client: redis.Redis) -> None:
-    """Gold lacks some of the dropped events: a card keeps what its list has, a customer its state, and the run says so.
-    The next load, of a gold that has them, is exact.
+    """Gold lacks some of the dropped events: card and customer keep their counts, through one such load after another,
+    and the run says so. A load of a gold that has them is exact.
     """
     pair = Pair(client)
     pair.load([at(0)], BEGIN + 0.999)
     for number in range(1, 501):
         pair.event(at(number))
-    replies = pair.load([at(number) for number in range(100)], BEGIN + 99_000.999)
-    state = pair.state()
-    assert (state.count, state.seq) == (501, 100 + 250)
-    assert replies == [1, 1 | 2]
-    assert pair.seeds()[1]["left"] == "151"
+    for gold in (100, 101, 150):
+        replies = pair.load([at(number) for number in range(gold)], BEGIN + (gold - 1) * 1000 + 0.999)
+        assert replies == [1 | 2, 1 | 2]
+        assert_same(pair.state(), entity(map(at, range(501)), 10))
+        assert [seed["left"] for seed in pair.seeds()] == [str(251 - gold)] * 2
     pair.load([at(number) for number in range(400)], BEGIN + 399_000.999)
     assert_same(pair.state(), entity(map(at, range(501)), 10))
 

@@ -245,7 +245,7 @@ def test_a_lock_that_is_lost_on_the_way_fails_the_step(
             online.set(KEY, "run z on another.host (process 7)")
 
     def robbed_before(self: BulkConnection, block: Block) -> None:
-        robbed(step == "customers" and block.keys[0].endswith(b":stats"))
+        robbed(step == "customers" and block.keys[0].startswith(b"cust:"))
         write(self, block)
 
     monkeypatch.setattr(BulkConnection, "write", robbed_before)

@@ -141,7 +141,9 @@ def customer_rule(live: int, found: Stored, gold: int, watermark: float) -> Kept
     after = [one for one in found.records if one.millis > watermark]
     known = found.count if found.count is not None else found.seeded
     exact = found.forgot is not None and found.forgot <= watermark
-    unrecorded = 0 if known is None or exact else max(0, live - (known + found.left + len(found.records)))
+    # What was dropped from the records is waited for, however many loads on.
+    left = 0 if found.forgot is not None else found.left
+    unrecorded = 0 if known is None or exact else max(0, live - (known + left + len(found.records)))
     surplus = live - (gold + len(after))
     before = found.watermark if found.watermark is not None else (watermark if found.same_gold else None)
     if known == gold and before == watermark:

@@ -146,7 +146,7 @@ def records(seed: dict[str, str]) -> list[Event]:
 
 
 def _record(id_: str, value: str) -> Event:
-    time, amount, lat, lon = value.split(" ")
+    time, amount, lat, lon = value.split(",")
     return Event(id_, round(float(time) * 1000), float(amount), None if lat == "-" else (float(lat), float(lon)))
 
 

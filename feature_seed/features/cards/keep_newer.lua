@@ -66,11 +66,19 @@ local seeded = not fields.watermark and redis.call('GET', KEYS[6])
 local unrecorded = texts ~= table.concat(gold, '\n') and #stored > 0
     and add_unrecorded(live, stored, fields.watermark or seeded and ARGV[8]) or 0
 local list = #live > 0 and merged(live) or gold
-local count, at, lat, lon = string.format('%.0f', ARGV[4] + #live), ARGV[5], ARGV[6], ARGV[7]
+local at, lat, lon = ARGV[5], ARGV[6], ARGV[7]
 for _, event in ipairs(live) do
     at, lat, lon = event.at or tonumber(last_ts or '') == event.time and last_ts, event.lat or lat, event.lon or lon
     at = at or string.gsub(string.format('%.6f', event.time), '%.?0+$', '')
 end
+local again, stays, left = fields.watermark == watermark and fields.count == ARGV[4], false, unrecorded
+if again then
+    left = tonumber(fields.left) or 0
+end
+if fields.forgot and not fields.exact then -- not all that was dropped is in gold, or in the list
+    stays, left = judge(tonumber(seq) or 0, ARGV[4], #live, #recorded + passed, tonumber(fields.count), fields, again)
+end
+local count = stays and seq or string.format('%.0f', ARGV[4] + #live)
 
 if texts ~= table.concat(list, '\n') then
     -- Pushed before the old is trimmed away: a script whose first write only frees memory may go past maxmemory.
@@ -85,10 +93,9 @@ if lat == '' then
 elseif tonumber(loc[1] or '') ~= tonumber(lat) or tonumber(loc[2] or '') ~= tonumber(lon) then
     redis.call('HSET', KEYS[4], 'lat', lat, 'lon', lon)
 end
-local taken_over = not fields.watermark and seq and #recorded + passed == 0
 if seeded then
     redis.call('DEL', KEYS[6])
 end
-local again = fields.watermark == watermark and fields.count == ARGV[4]
-close_seed(KEYS[3], fields, recorded, passed, watermark, ARGV[4], again and tonumber(fields.left) or not again and unrecorded or 0)
-return reply(#live > 0, unrecorded > 0, taken_over, passed)
+close_seed(KEYS[3], fields, recorded, passed, watermark, ARGV[4], left)
+local taken_over = not fields.watermark and seq and #recorded + passed == 0
+return reply(#live > 0, unrecorded > 0 or fields.forgot and not fields.exact, taken_over, passed)

@@ -14,11 +14,6 @@ local function before(a, b)
     return #a.id < #b.id
 end
 
--- Whether these are a place on the globe.
-local function is_place(lat, lon)
-    return math.abs(tonumber(lat) or 91) <= 90 and math.abs(tonumber(lon) or 181) <= 180
-end
-
 -- ISO 8601 as Unix seconds; UTC without an offset; nil for anything else.
 local function unix(text)
     local year, month, day, hour, minute, second, rest = string.match(
@@ -49,11 +44,11 @@ local function decode(element)
         end
     end
     if type(id) == 'string' then
-        local known = is_place(event.location_lat, event.location_long)
+        local lat, lon = tonumber(event.location_lat), tonumber(event.location_long)
+        local placed = lat and lon and math.abs(lat) <= 90 and math.abs(lon) <= 180
         return {
             id = id, time = unix(event.timestamp), element = element,
-            lat = known and string.format('%.17g', event.location_lat),
-            lon = known and string.format('%.17g', event.location_long)
+            lat = placed and string.format('%.17g', lat), lon = placed and string.format('%.17g', lon)
         }
     end
 end
@@ -62,7 +57,7 @@ end
 local function read_seed(key)
     local stored, fields, recorded = redis.call('HGETALL', key), {}, {}
     for i = 1, #stored, 2 do
-        local at, amount, lat, lon = string.match(stored[i + 1], '^(%S+) (%S+) (%S+) (%S+)$')
+        local at, amount, lat, lon = string.match(stored[i + 1], '^([^,]+),([^,]+),([^,]+),([^,]+)$')
         if at then
             recorded[#recorded + 1] = {
                 id = string.sub(stored[i], 3), record = stored[i + 1], at = at, time = tonumber(at),

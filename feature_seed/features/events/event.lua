@@ -5,15 +5,15 @@
 --       Unix seconds or '', '1' to record the event, then latitude and longitude when known
 -- Returns 'applied', 'duplicate' or 'in gold' for each entity. What can be no event is an error and changes nothing.
 local time, amount, id, lat, lon = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[6], ARGV[9], ARGV[10]
-local numbers = ARGV[2] .. ' ' .. ARGV[3]
-if not (time and amount and id and id ~= '' and string.find(numbers, '^[%d.eE+-]+ [%d.eE+-]+$')) then
+if not (time and amount and id and id ~= '') then
     return redis.error_reply('REFUSED an event needs a transaction id, a time in Unix seconds and an amount')
-elseif math.abs(amount) > 1e100 or time < -2208988800 then
-    return redis.error_reply('REFUSED gold holds no amount beyond 1e100 and no time before 1900: ' .. numbers)
+elseif not (amount <= 1e100 and amount >= -1e100 and time >= -2208988800) then
+    return redis.error_reply('REFUSED gold holds no such amount, or no time before 1900: ' .. ARGV[3] .. ', ' .. ARGV[2])
 elseif time > redis.call('TIME')[1] + 3600 then
     return redis.error_reply('REFUSED the time is over an hour ahead of the clock of Redis: ' .. ARGV[2])
 end
-if not is_place(lat, lon) then
+local north, east = tonumber(lat), tonumber(lon)
+if not (north and east and north <= 90 and north >= -90 and east <= 180 and east >= -180) then
     lat, lon = '-', '-' -- unknown, as gold has it
 end
 
@@ -42,14 +42,10 @@ if customer then
     m2 = (stats[3] or 0) + delta * (amount - mean)
 end
 
--- At 500 records the older half goes in one step; at every 50th record, those 7 days older than the newest.
-local function bound(seed)
-    local size = redis.call('HLEN', seed)
-    if size % 50 ~= 0 and size < 500 then
-        return
-    end
+-- Of some 500 records the older half goes in one step, and with them what is 7 days older than the newest.
+local function forget(seed)
     local _, recorded = read_seed(seed)
-    local half, gone = #recorded < 500 and 0 or #recorded / 2, {}
+    local half, gone = #recorded > 450 and #recorded / 2 or 0, {}
     while #gone < half or recorded[#gone + 1].time < recorded[#recorded].time - 604800 do
         gone[#gone + 1] = 'e:' .. recorded[#gone + 1].id
     end
@@ -59,60 +55,56 @@ local function bound(seed)
     end
 end
 
--- Puts an event that comes late where it belongs by time and id, if the list is long enough. Returns whether a later
--- event has a place.
-local function insert(first, last, newest_first)
-    local this, stored, located, pivot = {id = id, time = time}, redis.call('LRANGE', KEYS[1], first, last), false, nil
-    for i = 1, #stored do
-        local element = stored[newest_first and i or #stored + 1 - i]
-        local other = decode(element)
-        if not (other and other.time and before(this, other)) then
-            pivot = element
-            break
-        end
-        located = located or other.lat
-    end
-    if pivot then
-        redis.call('LINSERT', KEYS[1], newest_first and 'BEFORE' or 'AFTER', pivot, ARGV[1])
-        return located
-    elseif #stored < tonumber(ARGV[4]) then
-        redis.call(newest_first and 'RPUSH' or 'LPUSH', KEYS[1], ARGV[1])
-    end
-    local _, recorded = read_seed(KEYS[5])
-    located = located or not records and placed
-    for _, other in ipairs(recorded) do
-        located = located or other.lat and before(this, other)
-    end
-    return located
-end
-
 if card and answers[1] == 'applied' then
-    redis.call('INCR', KEYS[4])
-    local newest_first, located = ARGV[5] == '1', false
+    local seq, newest_first, located = redis.call('INCR', KEYS[4]), ARGV[5] == '1', false
     local first, last = newest_first and 0 or -ARGV[4], newest_first and ARGV[4] - 1 or -1
-    if last_ts and time <= last_ts then
-        located = insert(first, last, newest_first)
-    else
+    if not last_ts or time > last_ts then
         redis.call(newest_first and 'LPUSH' or 'RPUSH', KEYS[1], ARGV[1])
+        redis.call('SET', KEYS[3], ARGV[2])
+    else
+        -- It comes late: to where it belongs by time and id, and to no place that a later event has moved on.
+        local this, stored, pivot = {id = id, time = time}, redis.call('LRANGE', KEYS[1], first, last), nil
+        for i = 1, #stored do
+            local element = stored[newest_first and i or #stored + 1 - i]
+            local other = decode(element)
+            if not (other and other.time and before(this, other)) then
+                pivot = element
+                break
+            end
+            located = located or other.lat
+        end
+        if pivot then
+            redis.call('LINSERT', KEYS[1], newest_first and 'BEFORE' or 'AFTER', pivot, ARGV[1])
+        else
+            if #stored < tonumber(ARGV[4]) then
+                redis.call(newest_first and 'RPUSH' or 'LPUSH', KEYS[1], ARGV[1])
+            end
+            local _, recorded = read_seed(KEYS[5])
+            located = located or not records and placed
+            for _, other in ipairs(recorded) do
+                located = located or other.lat and before(this, other)
+            end
+        end
     end
     redis.call('LTRIM', KEYS[1], first, last)
-    if not last_ts or time > last_ts then
-        redis.call('SET', KEYS[3], ARGV[2])
-    end
     if lat ~= '-' and not located then
         redis.call('HSET', KEYS[2], 'lat', lat, 'lon', lon)
     end
     if records then
-        redis.call('HSET', KEYS[5], field, numbers .. ' ' .. lat .. ' ' .. lon)
-        bound(KEYS[5])
+        redis.call('HSET', KEYS[5], field, ARGV[2] .. ',' .. ARGV[3] .. ',' .. lat .. ',' .. lon)
+        if seq % 50 == 0 then
+            forget(KEYS[5])
+        end
     end
 end
 if customer and answers[#answers] == 'applied' then
     redis.call('HSET', KEYS[#KEYS - 1], 'count', string.format('%.0f', count),
         'mean', string.format('%.17g', mean), 'M2', string.format('%.17g', m2))
     if records then
-        redis.call('HSET', KEYS[#KEYS], field, numbers .. ' - -')
-        bound(KEYS[#KEYS])
+        redis.call('HSET', KEYS[#KEYS], field, ARGV[2] .. ',' .. ARGV[3] .. ',-,-')
+        if count % 50 == 0 then
+            forget(KEYS[#KEYS])
+        end
     end
 end
 return answers

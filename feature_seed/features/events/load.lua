@@ -1,6 +1,7 @@
--- What both guards of `keep_newer` do with a seed.
+-- What both guards of `keep_newer` do with a seed, and how they judge a count.
 
--- Its fields, the records after the watermark, in order, and how many of them gold has passed.
+-- The fields of a seed, the records after the watermark, in order, and how many of them gold has passed. Of the fields,
+-- `forgot` is left alone where gold has all that was dropped.
 local function open_seed(key, watermark)
     local fields, recorded = read_seed(key)
     local later = {}
@@ -9,14 +10,26 @@ local function open_seed(key, watermark)
             later[#later + 1] = event
         end
     end
+    fields.exact = fields.forgot and tonumber(fields.forgot) <= tonumber(watermark)
     return fields, later, #recorded - #later
+end
+
+-- Whether a live count stays that is beyond gold and what is known to be after it, and how many events it has then that
+-- nobody recorded. It stays where so many came since the last load. A load of the same gold can tell no more than the last.
+local function judge(live, gold, later, recorded, seeded, fields, again)
+    local left, surplus, unrecorded = tonumber(fields.left) or 0, live - (gold + later), 0
+    if seeded and not fields.exact then -- what was dropped from the records comes with a later gold, however many loads on
+        unrecorded = live - (seeded + recorded + (fields.forgot and 0 or left))
+    end
+    local stays = surplus > 0 and (again or surplus <= unrecorded)
+    return stays, stays and (again and left or surplus) or 0, stays or unrecorded > 0 or left > 0
 end
 
 -- Leaves what the load was of, how many events it `left` that nobody recorded, and the records after the watermark.
 local function close_seed(key, fields, later, passed, watermark, count, left)
     local now, stored, same = {watermark = watermark, count = count}, {}, passed == 0
     now.left = left > 0 and string.format('%.0f', left) or nil
-    now.forgot = fields.forgot and tonumber(fields.forgot) > tonumber(watermark) and fields.forgot or nil
+    now.forgot = not fields.exact and fields.forgot or nil
     for _, name in ipairs({'watermark', 'count', 'left', 'forgot'}) do
         same = same and now[name] == fields[name]
         stored[#stored + 1] = now[name] and name

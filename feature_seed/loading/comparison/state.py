@@ -96,7 +96,8 @@ def _expected_history(row: Mapping[str, Any], store: State, layout: Layout, wate
     history = _interleaved([*gold, *live], elements, unrecorded, layout.history_length)
     history = history[::-1] if layout.newest_first else history
     count, seq = row["transactions"] + len(records), store[CARD_SEQ].get("value", 0)
-    explained = seq - count >= len(unrecorded) and bool(unrecorded) == (seq > count)
+    # Some of the events may have been dropped from the records.
+    explained = seq - count >= len(unrecorded) and (seq == count or bool(unrecorded) or "forgot" in store[CARD_SEED])
     state = {
         CARD_HISTORY: {"elements": history},
         CARD_SEQ: {"value": seq if explained else count + len(unrecorded)},
@@ -221,11 +222,12 @@ def _decoded_seed(reply: Mapping[bytes, bytes]) -> Mapping[str, Any]:
     records = [_record(name, value) for name, value in reply.items() if name.startswith(b"e:")]
     watermark = {"watermark": round(float(reply[b"watermark"]) * 1e6)} if b"watermark" in reply else {}
     count = {"count": int(reply[b"count"])} if b"count" in reply else {}
-    return {**watermark, **count, "records": records}
+    forgot = {"forgot": float(reply[b"forgot"])} if b"forgot" in reply else {}
+    return {**watermark, **count, **forgot, "records": records}
 
 
 def _record(name: bytes, value: bytes) -> Record:
-    time, amount, lat, lon = value.split(b" ")
+    time, amount, lat, lon = value.split(b",")
     place = None if lat == b"-" else (float(lat), float(lon))
     return Record(_text(name[2:]), float(time), float(amount), place)
 

@@ -50,11 +50,9 @@ MEMORY_OF_PASS = 4
 class Warehouse(Watermarked):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
-    `pass_bytes` is about what ClickHouse collects in memory in one pass over gold. A pass reads all of it again, 1.4
-    CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse embedded, a job takes 44
-    CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, and 40 and 2.1 in one pass.
-
-    See feature_seed/warehouse/README.md.
+    See feature_seed/warehouse/README.md. `pass_bytes` is about what ClickHouse collects in memory in a pass over gold.
+    A pass reads all of it, 1.4 CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse
+    embedded, a job takes 44 CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, 40 and 2.1 in one.
     """
 
     host: str | None = None

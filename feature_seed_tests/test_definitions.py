@@ -51,6 +51,6 @@ def test_the_code_location_has_one_name(tmp_path: Path, program: str) -> None:
     locations = (
         "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } } }"
     )
-    with dagster_dev(tmp_path, program) as port:
+    with dagster_dev(tmp_path, program=program) as port:
         (entry,) = query(port, locations)["workspaceOrError"]["locationEntries"]
     assert entry == {"name": "feature_seed", "locationOrLoadError": {"__typename": "RepositoryLocation"}}

@@ -1,12 +1,14 @@
 """The documents are tested against the code."""
 
 import ast
+import math
 import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from dagster._cli.asset import asset_cli
 from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.config import dagster_instance_config_schema
 
-from feature_seed.contract import KEYS, read_card, read_customer
+from feature_seed.contract import KEYS, Ready, Transaction, read_card, read_customer
 from feature_seed.definitions import defs
 from feature_seed.environment import VARIABLES
 from feature_seed.features.feature import FEATURES
@@ -121,11 +123,30 @@ def test_the_test_command_is_what_ci_runs() -> None:
     assert f"\n{tests[1]}\n" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_example_of_an_event_works(online: redis.Redis) -> None:
+def test_the_worked_scorer_consumes_a_stream(online: redis.Redis) -> None:
+    """Before: a store that is ready. A payment comes twice, then one that is refused, then another. Two count."""
     (example,) = code("python")
-    exec(example, {"redis": online})
+    scorer: dict[str, Any] = {}
+    exec(example, scorer)
+    online.hset("feature_seed:ready", mapping=Ready("ready", watermark="2026-01-01T00:00:00+00:00").encode())
+    first = Transaction("a", "fuel", 10.0, "2026-01-02T00:00:00+00:00", 1.0, 2.0)
+    refused, second = (
+        replace(first, transaction_id="b", amount=math.inf),
+        replace(first, transaction_id="c", amount=30.0),
+    )
+    scores: list[tuple[str, dict[str, Any]]] = []
+    stream = [("card-0042", "cust-0021", paid) for paid in (first, first, refused, second)]
+    scorer["consume"](online, stream, lambda paid, features: scores.append((paid.transaction_id, features)))
     card, customer = read_card(online, "card-0042"), read_customer(online, "cust-0021")
-    assert card and customer and card.seq == customer.count == 1
+    assert card and customer and card.seq == customer.count == 2
+    assert [name for name, _ in scores] == ["a", "a", "b", "c"]
+    assert scores[0][1]["seconds_since_the_last"] is None
+    assert scores[3][1] == {
+        "payments_in_the_last_hour": 1,
+        "z_score": None,
+        "seconds_since_the_last": 0.0,
+        "times_the_usual": 3.0,
+    }
 
 
 def anchors(text: str) -> set[str]:

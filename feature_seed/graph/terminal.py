@@ -29,6 +29,9 @@ LEVELS = ("INFO", "DEBUG", "WARNING")
 # What Dagster logs for every step behind one that failed.
 _CONSEQUENCE = "Dependencies for step"
 
+# The library's logger, which prints a stack trace for an answer that broke off, beside the error that we explain.
+_TELLS_TWICE = "clickhouse_connect"
+
 Line = tuple[int, str]
 
 
@@ -38,6 +41,7 @@ def terminal(context: dg.InitLoggerContext) -> logging.Logger:
     level = choice("FEATURE_SEED_LOG_LEVEL", LEVELS)
     run_id = context.run_id or ""
     SCREEN.open()
+    logging.getLogger(_TELLS_TWICE).setLevel(logging.NOTSET if level == "DEBUG" else logging.CRITICAL)
     logger = logging.Logger("feature_seed")
     logger.addHandler(_Everything(run_id) if level == "DEBUG" else _Lines(level, run_id))
     return logger

@@ -175,4 +175,4 @@ def a_blocked_run(pages: Pages, store: redis.Redis) -> None:
     pages.shoot(
         "blocked-check", "/assets/gold_transactions?view=checks&checkDetail=rejected_rows", "Nothing was written"
     )
-    pages.shoot("blocked-graph", "/locations/feature_seed/asset-groups/feature_seed", "7 / 8 Passed")
+    pages.shoot("blocked-graph", "/locations/feature_seed/asset-groups/feature_seed", "16 failed")

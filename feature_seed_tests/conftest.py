@@ -22,6 +22,7 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
 from feature_seed_tests.support.documents import code
 from feature_seed_tests.support.gold import Row, create_table, write_parquet
+from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
 
 MakeWarehouse = Callable[..., Warehouse]
@@ -87,7 +88,7 @@ def redis_port() -> Iterator[int]:
 @pytest.fixture
 def online(redis_port: int) -> Iterator[redis.Redis]:
     """A client of an empty store."""
-    with redis.Redis(port=redis_port, password=PASSWORD) as client:
+    with patient(port=redis_port, password=PASSWORD) as client:
         client.flushall()
         yield client
 

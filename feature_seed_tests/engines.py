@@ -58,7 +58,7 @@ PROFILES: dict[str, dict[str, str]] = {
 _ONE_ANALYZER = ("26.9",)
 
 # Outcomes that are no failure.
-_FINE = ("right", "has none")
+FINE = ("right", "has none")
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {version: outcomes(version, arguments.home.resolve()) for version in arguments.versions}
     print(table(found))
-    sys.exit(any(outcome not in _FINE for ways in found.values() for outcome in ways.values()))
+    sys.exit(any(outcome not in FINE for ways in found.values() for outcome in ways.values()))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from feature_seed.contract import (
     read_customer,
 )
 from feature_seed_tests.conftest import PASSWORD
+from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.store import dump
 
 
@@ -63,7 +64,7 @@ def test_welford_fields_parse_back_to_the_same_doubles() -> None:
 def test_unknown_entities_and_both_kinds_of_clients(
     online: redis.Redis, redis_port: int, decode_responses: bool
 ) -> None:
-    client = redis.Redis(port=redis_port, password=PASSWORD, decode_responses=decode_responses)
+    client = patient(port=redis_port, password=PASSWORD, decode_responses=decode_responses)
     assert read_card(client, "nobody") is None
     assert read_customer(client, "nobody") is None
     online.hset(CUSTOMER_STATS.of("somebody"), mapping={"count": 1, "mean": 2.5, "M2": 0})

@@ -90,9 +90,16 @@ class FeatureStream:
         """Have the warehouse plan the query and read nothing: what it does not allow is told before the first write.
 
         Raises:
-            WarehouseError: a limit of its user, on columns, depth or size of a query, is too low.
+            WarehouseError: a limit of its user, on memory, columns, depth or size of a query, is too low.
         """
         profile = self.warehouse.profile()
+        needed = self._collected(profile) // self.layout.shard_count
+        if self.warehouse.pass_memory < min(needed, self.warehouse.pass_bytes):
+            raise WarehouseError(
+                f"max_memory_usage of ClickHouse's user leaves {self.warehouse.pass_memory:,} bytes for a pass, and "
+                f"one shard of {self.entity.name} needs {needed:,}. Nothing was written. "
+                f"Raise it for this user, or FEATURE_SEED_SHARDS"
+            )
         query, parameters = self._query(profile, deep=self._deep(profile))
         shards = [int(shard, 16) for shard in self.shards]
         with self.warehouse.client() as client, self.warehouse.errors():
@@ -111,7 +118,7 @@ class FeatureStream:
         profile = self.warehouse.profile()
         deep = self._deep(profile)
         query, parameters = self._query(profile, deep=deep)
-        for shards in self._passes(profile, deep=deep):
+        for shards in self._passes(profile):
             self.warehouse.release_memory(client)  # what is kept of the last pass makes this one's peak a sixth higher
             yield from self._blocks(client, query, {**parameters, "shards": shards})
             yield None
@@ -170,11 +177,15 @@ class FeatureStream:
             return profile.unix
         return unix_text(millisecond * 1000 + 999)
 
-    def _passes(self, profile: Profile, *, deep: bool) -> Iterator[list[int]]:
+    def _collected(self, profile: Profile) -> int:
+        """About how many bytes ClickHouse collects for all shards."""
+        rows = profile.cards * self.layout.history_length if self._deep(profile) else profile.rows
+        return rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
+
+    def _passes(self, profile: Profile) -> Iterator[list[int]]:
         """The shards in as few groups as memory allows: each group is one more scan of gold."""
         shards = sorted(int(shard, 16) for shard in self.shards)
-        rows = profile.cards * self.layout.history_length if deep else profile.rows
-        collected = rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
+        collected = self._collected(profile)
         passes = ceil(collected / self.warehouse.pass_memory * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(passes, len(shards)))
         for first in range(0, len(shards), size):

@@ -26,8 +26,6 @@ _SENTINEL_SECONDS = 3
 _AUTHORITY = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")
 _OWN = ("ssl_certfile", "ssl_keyfile")
 
-Login = Callable[[redis.Connection], None]
-
 
 def client_of(url: StoreUrl, password: str | None, sentinel_password: str | None, name: str | None) -> redis.Redis:
     """A client of one server: the one that the URL names, or that its sentinels name now.
@@ -55,9 +53,9 @@ def _require_certificates(options: Mapping[str, Any]) -> None:
     authority, (certificate, key) = [options.get(name) for name in _AUTHORITY], [options.get(name) for name in _OWN]
     if missing := [path for path in (*authority[:2], certificate, key) if path and not Path(path).exists()]:
         raise StoreError(f"REDIS_URL names a file that does not exist: {', '.join(missing)}")
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if certificate:
+        if certificate:  # without a password, OpenSSL would ask for that of an encrypted key at the terminal
             context.load_cert_chain(certificate, key, options.get("ssl_password", ""))
         if any(authority):
             context.load_verify_locations(*authority)
@@ -84,12 +82,10 @@ def options_of(url: StoreUrl, password: str | None) -> dict[str, Any]:
         **({"password": password} if password else {}),
         **url.options,
         **_fixed(),
-        # Without one, OpenSSL would ask for that of an encrypted key at the terminal.
-        **({"ssl_password": url.options.get("ssl_password", "")} if url.tls else {}),
     }
 
 
-def named(name: str | None) -> Login:
+def named(name: str | None) -> Callable[[redis.Connection], None]:
     """What gives a connection its name, where the store lets it have one."""
 
     def give_name(connection: redis.Connection) -> None:
@@ -110,9 +106,9 @@ def _fixed() -> dict[str, Any]:
 
 def _sentinels(url: StoreUrl, password: str | None) -> Generator[redis.Redis, None, None]:
     patience = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _SENTINEL_SECONDS)
-    tls = {name: value for name, value in url.options.items() if name.startswith("ssl_")}
+    of_tls = {name: value for name, value in url.options.items() if name.startswith("ssl_")}
     for host, port in url.hosts:
-        options = {"host": host, "port": port, "password": password, **patience, **tls, **_fixed()}
+        options = {"host": host, "port": port, "password": password, **patience, **of_tls, **_fixed()}
         with _client(url, options) as one:
             yield one
 

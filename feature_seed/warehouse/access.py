@@ -31,12 +31,14 @@ class Access:
         faster: which of FASTER may be set.
         parts: whether gold's parts can be seen.
         row_filter: by which a row policy hides rows from the user; '' without one.
+        final: the setting by that name.
     """
 
     restrictions: Restrictions
     faster: dict[str, str]
     parts: bool
     row_filter: str
+    final: Setting
 
     def warnings(self, source: GoldSource) -> list[str]:
         """What a load does without, and what would change that."""
@@ -67,7 +69,7 @@ def examine(client: Client, source: GoldSource, table: Mapping[str, object]) -> 
     """
     require_version(client.server_version or "", source)
     found = _settings(client, source)
-    asked = restrictions({name: found[name] for name in found if name not in FASTER})
+    asked = restrictions({name: found[name] for name in NAMES if name in found})
     if asked.refused:
         raise refusal(source, asked.refused)
     client.command(sql("warehouse/whole"))
@@ -76,7 +78,7 @@ def examine(client: Client, source: GoldSource, table: Mapping[str, object]) -> 
         faster = {}
         client.command("SELECT 1", settings={**asked.changed})  # what it says names the setting
     lift(client, asked)
-    return Access(asked, faster, _can_read_parts(client), _row_filter(client, source, table))
+    return Access(asked, faster, _can_read_parts(client), _row_filter(client, source, table), found["final"])
 
 
 def lift(client: Client, asked: Restrictions) -> None:
@@ -106,7 +108,7 @@ def refusal(source: GoldSource, settings: Mapping[str, str]) -> WarehouseError:
 
 
 def _settings(client: Client, source: GoldSource) -> dict[str, Setting]:
-    rows = client.query(sql("warehouse/settings"), parameters={"names": [*NAMES, *FASTER]}).result_rows
+    rows = client.query(sql("warehouse/settings"), parameters={"names": [*NAMES, *FASTER, "final"]}).result_rows
     if not rows:
         raise WarehouseError(
             f"ClickHouse at {source.address} gives no row where there is one: look for offset and "

@@ -25,6 +25,7 @@ from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, t
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
+from feature_seed.warehouse.restrictions import Setting
 from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.watermark import Watermarked
@@ -116,7 +117,7 @@ class Warehouse(Watermarked):
             lift(client, self._access.restrictions)
         else:
             self._access = examine(client, self.source, self.table)
-        return self._with_final(client)
+        return self._with_final(client, self._access.final)
 
     def _open(self) -> Client:
         return clickhouse_connect.get_client(
@@ -134,12 +135,11 @@ class Warehouse(Watermarked):
             dedicated_pool=True,  # closed with the client
         )
 
-    def _with_final(self, client: Client) -> Client:
+    def _with_final(self, client: Client, final: Setting) -> Client:
         """By a setting, since it reaches through views and Distributed, and passes over engines that have no FINAL."""
-        final = client.server_settings.get("final")
-        if not self.gold_final or (final and final.value == "1"):
+        if not self.gold_final or final.value == "1":
             return client
-        if not (final and final.readonly):
+        if not final.fixed:
             client.set_client_setting("final", 1)
         elif keeps_versions(engine := self.engine(client)):
             raise GoldError(

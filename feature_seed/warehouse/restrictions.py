@@ -66,6 +66,9 @@ UNSEEN = ("limit", "offset")
 # How much memory a query may take. It is kept to, by more passes over gold.
 MEMORY = ("max_memory_usage", "max_memory_usage_for_user")
 
+# What a query takes for itself, on two cores 60 MB, whatever it collects.
+LEAST_MEMORY = 200_000_000
+
 NAMES = sorted({*MEANING, *LIMITS, *filter(None, LIMITS.values()), *MEMORY})
 
 # More than gold of so many rows ever needs, of what limits with a mode `throw` count.
@@ -104,7 +107,7 @@ class Restrictions:
 
 def needed(name: str) -> str:
     """The value of a setting that a load can live with, as SQL."""
-    value = MEANING.get(name, "0")
+    value = str(LEAST_MEMORY) if name in MEMORY else MEANING.get(name, "0")
     return value if value.isdigit() else f"'{value}'"
 
 
@@ -119,12 +122,13 @@ def restrictions(found: Mapping[str, Setting]) -> Restrictions:
     limits = {name: float(found[name].value) for name in LIMITS if name in found and float(found[name].value) > 0}
     fixed = {name for name in (*wanted, *limits) if found[name].fixed}
     silent = {name for name in fixed & limits.keys() if not _fails(LIMITS[name], found)}
-    memory = [int(found[name].value) for name in MEMORY if name in found and int(found[name].value) > 0]
+    memory = {name: int(found[name].value) for name in MEMORY if name in found and int(found[name].value) > 0}
+    narrow = {name for name, value in memory.items() if value < LEAST_MEMORY}
     return Restrictions(
         changed={name: MEANING.get(name, "0") for name in (*UNSEEN, *wanted, *limits) if not found[name].fixed},
         kept={name: limits[name] for name in sorted(fixed & limits.keys() - silent)},
-        refused={name: found[name].value for name in sorted(fixed - limits.keys() | silent)},
-        memory=min(memory, default=None),
+        refused={name: found[name].value for name in sorted(fixed - limits.keys() | silent | narrow)},
+        memory=min(memory.values(), default=None),
     )
 
 

@@ -3,28 +3,25 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
-from typing import Literal
 
 import dagster as dg
-import redis
 
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.faults.contents import FREE, Contents
 from feature_seed_tests.faults.outcome import Recovery, total
 from feature_seed_tests.faults.proxy import Break, Direction, Kind, Proxy, proxy
-from feature_seed_tests.faults.stage import ANSWER_SECONDS, SHARDS, Stage, impatience
+from feature_seed_tests.faults.stage import SHARDS, Part, Stage, impatience
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
+from feature_seed_tests.support.patience import HANG_SECONDS, patient
+from feature_seed_tests.support.redis_server import wait_until_refused
 from feature_seed_tests.support.run import seed
-
-Part = Literal["store", "warehouse"]
 
 _PASSWORD = "of a campaign"
 
@@ -105,9 +102,9 @@ class Cut:
 
     def _once(self, stage: Stage, after: int) -> Recovery:
         with stage.store(reseed=self.reseed) as (port, _), lines(stage, port) as way:
-            planned = Break(self.kind, self.direction, after, self.breaks, 2 * ANSWER_SECONDS)
-            way.to(self.part).plan(planned)
-            return attempt(self.tried, stage, way, port, reseed=self.reseed)
+            way.to(self.part).plan(Break(self.kind, self.direction, after, self.breaks))
+            silent = self.part if self.kind == "pause" else None
+            return attempt(self.tried, stage, way, port, reseed=self.reseed, silent=silent)
 
 
 def volume(stage: Stage, part: Part, direction: Direction, *, reseed: bool) -> int:
@@ -147,7 +144,7 @@ class Restart:
 
             def restart() -> None:
                 os.kill(online.info("server")["process_id"], signal.SIGKILL)  # type: ignore[index]
-                time.sleep(0.1)
+                wait_until_refused(port)
                 servers.enter_context(stage.store(*options, reseed=False, port=port))
                 back.set()
 
@@ -163,6 +160,7 @@ def attempt(
     *,
     reseed: bool,
     kept: bool = True,
+    silent: Part | None = None,
     back: threading.Event | None = None,
 ) -> Recovery:
     """A run to which something happens, until the server is `back`, and one in peace after it.
@@ -170,12 +168,12 @@ def attempt(
     Where the store has not `kept` what it acknowledged, anything may be missing, and only `ready` must not lie.
     """
     change = stage.change(reseed=reseed and kept)
-    with impatience(), dg.DagsterInstance.ephemeral() as instance:
+    with impatience(silent), dg.DagsterInstance.ephemeral() as instance:
         before = set(threading.enumerate())
         result = way.run(instance)
         left = [one for one in threading.enumerate() if one not in before and one.name not in _OTHERS]
-    assert back is None or back.wait(20)
-    with redis.Redis(port=port) as online:
+    assert back is None or back.wait(HANG_SECONDS)
+    with patient(port=port) as online:
         found, reported = Contents.of(online), _reported(result) if kept else set()
         after = stage.in_peace(port, online)
     events = [event.event_type_value for event in result.all_events]

@@ -10,6 +10,7 @@ from random import Random
 
 import dagster as dg
 
+from feature_seed.store.lock import LEASE_SECONDS
 from feature_seed_tests.faults.contents import FOR_EVER, FREE, Contents
 from feature_seed_tests.faults.outcome import Recovery, total
 from feature_seed_tests.faults.seeder import Seeder
@@ -24,13 +25,6 @@ STEPS = (
     "customer_stats_checks",
     "warm_start",
 )
-
-# Until an interrupted process ends by itself: one block of ClickHouse's, some metadata, and a busy machine.
-_END_SECONDS = 20
-
-# Of the lock: the run after a kill waits for its end.
-_LEASE_SECONDS = 2.0
-
 
 # Of files in embedded ClickHouse's directory, while nothing is spilled: its status, and the view's definition.
 _EMPTY_BYTES = 5000
@@ -67,10 +61,10 @@ class Kill:
     def _once(self, stage: Stage, seeder: Seeder, instance: dg.DagsterInstance, moment: Moment) -> Recovery:
         change, runs = stage.change(reseed=self.reseed), instance.get_runs_count()
         with stage.store(reseed=self.reseed) as (port, online):
-            seeder.start(stage.gold, port, _LEASE_SECONDS)
+            seeder.start(stage.gold, port)
             seeder.wait_until(moment.step, moment.seconds)
             seeder.send(self.what)
-            code = seeder.end(_END_SECONDS)
+            code = seeder.end()
             found, record = Contents.of(online), Record.of(instance, runs)
             left = _left(seeder, code, found, record)
             after = stage.in_peace(port, online)
@@ -92,7 +86,7 @@ def whole_run(stage: Stage, seeder: Seeder) -> float:
     """What the process takes for a first load, in seconds."""
     with stage.store(reseed=False) as (port, _):
         started = time.monotonic()
-        seeder.start(stage.gold, port, _LEASE_SECONDS)
+        seeder.start(stage.gold, port)
         assert seeder.end() == 0, seeder.printed()
         return time.monotonic() - started
 
@@ -112,7 +106,7 @@ def _left(seeder: Seeder, code: int | None, found: Contents, record: "Record") -
     gold = sum(_size(directory) > _EMPTY_BYTES for directory in seeder.temporary.glob("clickhouse-embedded-*"))
     for directory in seeder.temporary.glob("clickhouse-embedded-*"):
         shutil.rmtree(directory)
-    return gold + _processes_and_files(seeder) + (found.lock_ms > _LEASE_SECONDS * 1000 or found.lock_ms == FOR_EVER)
+    return gold + _processes_and_files(seeder) + (found.lock_ms > LEASE_SECONDS * 1000 or found.lock_ms == FOR_EVER)
 
 
 def _size(directory: Path) -> int:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Literal
 
 Direction = Literal["requests", "replies"]
@@ -19,14 +19,13 @@ class Break:
     """What happens `times` times, each after so many more bytes in a direction, in whatever connection they come.
 
     `reset` ends that connection for both sides with an error, `cut` in mid-message as if it were whole, `pause` lets
-    nothing through for some seconds, `call` has something else done.
+    nothing more through until the reader leaves, `call` has something else done.
     """
 
     kind: Kind
     direction: Direction
     after: int
     times: int = 1
-    seconds: float = 0
     call: Callable[[], None] = lambda: None
 
 
@@ -66,31 +65,38 @@ class Proxy:
                 for end in (client, server):
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small reply waits for 40 ms
                     self._open.append(end)
+                was_reset = Event()
                 for source, sink, direction in ((client, server, "requests"), (server, client, "replies")):
-                    Thread(target=self._pass, args=(source, sink, direction), name="proxy", daemon=True).start()
+                    given = (source, sink, direction, was_reset)
+                    Thread(target=self._pass, args=given, name="proxy", daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket, direction: Direction, was_reset: Event) -> None:
         with suppress(OSError):  # of a side that hung up, which the other is told of
             while data := source.recv(65536):
-                self._deliver(data, source, sink, direction)
+                self._deliver(data, source, sink, direction, was_reset)
         for end in (source, sink):
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                if not was_reset.is_set():
+                    end.shutdown(socket.SHUT_RDWR)
 
-    def _deliver(self, data: bytes, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
+    def _deliver(
+        self, data: bytes, source: socket.socket, sink: socket.socket, direction: Direction, was_reset: Event
+    ) -> None:
         broken, before = self._due(len(data), direction)
         if not broken:
             sink.sendall(data)
             return
         sink.sendall(data[:before])
         if broken.kind == "pause":
-            time.sleep(broken.seconds)
-            sink.sendall(data[before:])
+            while not _has_left(sink):
+                time.sleep(0.05)
             return
         broken.call()
         for end in (source, sink):
             if broken.kind == "reset":
+                was_reset.set()
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RD)  # wakes the other thread, whose recv keeps the socket open
                 end.close()
             else:
                 end.shutdown(socket.SHUT_RDWR)
@@ -110,6 +116,13 @@ class Proxy:
             if self.broken >= planned.times:
                 self._break = None
             return planned, before
+
+
+def _has_left(reader: socket.socket) -> bool:
+    try:
+        return not reader.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from feature_seed_tests.faults.outcome import Outcome
 from feature_seed_tests.faults.scorer import ATOMIC, CONTEXT, Counter, Style, events, history_of_gold, read, score
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import START, Row, write_parquet
+from feature_seed_tests.support.patience import HANG_SECONDS, patient
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 
@@ -72,7 +73,7 @@ class Scorers:
         finally:
             stop.set()
             for process in processes:
-                process.join(30)
+                process.join(HANG_SECONDS)
         assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
@@ -111,7 +112,7 @@ class Race:
         return self.on_conflict == "keep_newer" and self.style.atomic
 
     def run(self, client: Client, directory: Path) -> Outcome:
-        with redis_server() as port, redis.Redis(port=port) as online:
+        with redis_server() as port, patient(port=port) as online:
             scorers = Scorers(port, self.style)
             gold = write_parquet(client, directory / "gold.parquet", history_of_gold())
             if self.seeded_before:

@@ -25,6 +25,7 @@ from feature_seed.contract import (
 from feature_seed.loading.stream import Layout
 from feature_seed_tests.support.expected import listed
 from feature_seed_tests.support.gold import START, Row
+from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.scorer import pay
 
 # So many hot ones that none has more events before its first load than are recorded.
@@ -93,7 +94,7 @@ def events(scorer: int, scorers: int) -> Iterator[Row]:
 def score(port: int, style: Style, scorer: int, applied: "Counter", stop: Event) -> None:
     """Apply events until told to stop; `applied` is how many different ones Redis has acknowledged."""
     source, layout = events(scorer, style.scorers), Layout(newest_first=style.newest_first)
-    with redis.Redis(port=port) as client:
+    with patient(port=port) as client:
         stream = Stream(client, style, random.Random(scorer))
         while not stop.is_set():
             if style.atomic:
@@ -171,7 +172,7 @@ class Counter:
 def read(port: int, newest_first: bool, reads: Counter, violations: Counter, stop: Event) -> None:
     """Look at cards and customers until told to stop, and count what must not be seen."""
     draw, seen = random.Random(3), {}
-    with redis.Redis(port=port) as client:
+    with patient(port=port) as client:
         while not stop.is_set():
             card = draw.randrange(HOT_CARDS if draw.random() < 0.5 else CARDS)
             found = _look(client, f"c{card}", f"k{card // 2}", newest_first)

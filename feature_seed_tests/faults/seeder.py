@@ -18,13 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed_tests.support.patience import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
-
-_WHOLE_RUN_SECONDS = 120
-
-# Dagster's watcher ends the processes that copy a killed run's output, within a second or two.
-_SETTLE_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -33,12 +29,10 @@ class Order:
 
     Attributes:
         log: where it prints to.
-        lease_seconds: how long its lock outlives it.
         environment: its variables, in addition to those of its parent.
     """
 
     log: str
-    lease_seconds: float
     environment: dict[str, str]
 
 
@@ -56,7 +50,7 @@ class Seeder:
         self.temporary.mkdir()
         (self.home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
 
-    def start(self, gold: Warehouse, port: int, lease_seconds: float) -> None:
+    def start(self, gold: Warehouse, port: int) -> None:
         """Begin to seed this snapshot into the Redis at this port. Few shards: each costs events."""
         self._log.write_bytes(b"")
         environment = {
@@ -68,7 +62,7 @@ class Seeder:
         }
         assert self._forks.stdin
         self._started = time.monotonic()
-        self._forks.stdin.write(json.dumps(asdict(Order(str(self._log), lease_seconds, environment))) + "\n")
+        self._forks.stdin.write(json.dumps(asdict(Order(str(self._log), environment))) + "\n")
         self._forks.stdin.flush()
         self._pid = self._answer()
 
@@ -85,9 +79,9 @@ class Seeder:
         if self._runs():
             (os.killpg if what == signal.SIGINT else os.kill)(self._pid, what)
 
-    def end(self, seconds: float = _WHOLE_RUN_SECONDS) -> int | None:
-        """The exit code, the signal as a negative one; None when the process did not end in time and was killed."""
-        self._wait(time.monotonic() + seconds)
+    def end(self) -> int | None:
+        """The exit code, the signal as a negative one; None when the process did not end and was killed."""
+        self._wait(time.monotonic() + HANG_SECONDS)
         late = self._runs()
         if late:
             os.kill(self._pid, signal.SIGKILL)
@@ -99,8 +93,11 @@ class Seeder:
         return self._log.read_text(errors="replace")[-5000:]
 
     def left_processes(self) -> bool:
-        """Whether something that the last run started is still there some time after its end."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
+        """Whether something that the last run started stays after its end.
+
+        Dagster's watcher ends the processes that copy a killed run's output, within a second or two.
+        """
+        deadline = time.monotonic() + HANG_SECONDS
         while (left := _exists(-self._pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
         return left
@@ -158,9 +155,6 @@ def _run(order: Order) -> None:
 
     from dagster._cli import create_dagster_cli
 
-    from feature_seed.store import lock
-
-    lock.LEASE_SECONDS = order.lease_seconds
     create_dagster_cli()(["job", "execute", "-m", "feature_seed", "-j", "seed_all"])
 
 

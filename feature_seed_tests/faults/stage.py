@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import redis
@@ -11,31 +12,35 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
-from feature_seed.store import lock, online_store
+from feature_seed.store import client, lock
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.stage import write_gold
 from feature_seed_tests.faults.contents import Change, Contents
+from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 
 # Few: each costs events.
 SHARDS = 4
 
-# How long a server may be silent.
-ANSWER_SECONDS = 1
+# How long a server may be silent that falls silent: a busy one is not for so long, but is asked again if it was.
+_SILENT_SECONDS = 3
+
+Part = Literal["store", "warehouse"]
 
 
 @contextmanager
-def impatience() -> Iterator[None]:
-    """Timeouts, back-offs and a lease as long as a campaign has time for, and no pictures, which take a second."""
+def impatience(silent: Part | None = None) -> Iterator[None]:
+    """Back-offs as short as a campaign has time for, no pictures, and little patience with a part that falls silent."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online_store, "_ANSWER_SECONDS", ANSWER_SECONDS)
-        patch.setattr(failures, "ANSWER_SECONDS", ANSWER_SECONDS)
+        if silent == "store":
+            patch.setattr(client, "ANSWER_SECONDS", _SILENT_SECONDS)
+        if silent == "warehouse":
+            patch.setattr(failures, "ANSWER_SECONDS", _SILENT_SECONDS)
         patch.setattr(failures, "RETRY_DELAYS", (0.05, 0.1))
         patch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.3))
-        patch.setattr(lock, "LEASE_SECONDS", 2)
         patch.setattr(report, "available", lambda: False)
         yield
 
@@ -62,11 +67,12 @@ class Stage:
     def store(self, *options: str, reseed: bool, port: int | None = None) -> Iterator[tuple[int, redis.Redis]]:
         """A server of its own, empty or with what the older gold made of it."""
         dump = ("--dir", str(self.directory), "--dbfilename", "older.rdb" if reseed else "none.rdb")
-        with redis_server(*dump, *options, port=port) as port, redis.Redis(port=port) as online:
+        with redis_server(*dump, *options, port=port) as port, patient(port=port) as online:
             yield port, online
 
     def in_peace(self, port: int, online: redis.Redis) -> Contents:
-        """What the store holds after a run that nothing happens to."""
+        """What the store holds after a run that nothing happens to. The lock of a run that was killed has run out."""
+        online.pexpire(lock.KEY, 1)
         return _in_peace(self.gold, port, online)
 
 

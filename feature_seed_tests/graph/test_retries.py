@@ -5,7 +5,6 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import dagster as dg
@@ -16,6 +15,7 @@ from redis.retry import Retry
 
 from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import StoreError
+from feature_seed.store import online_store
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import BulkConnection
 from feature_seed.store.online_store import OnlineStore
@@ -24,7 +24,8 @@ from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
-from feature_seed_tests.support.redis_server import free_port, redis_server
+from feature_seed_tests.support.patience import HANG_SECONDS, patient
+from feature_seed_tests.support.redis_server import free_port, redis_server, wait_until_refused
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds, said
 
@@ -70,61 +71,102 @@ def attempts(result: dg.ExecuteInProcessResult, step: str) -> int:
     return 1 + started.count(step)
 
 
-def restart(servers: ExitStack, port: int) -> None:
-    """Kill the server that listens there; another, empty one takes its place a moment later."""
-    with redis.Redis(port=port) as client:
+class Turned(NoBackoff):
+    """Has something happen when the store has turned the product away for the first time, before it tries again."""
+
+    def __init__(self, happen: Callable[[], object]) -> None:
+        self.left = [happen]
+
+    def compute(self, failures: int) -> float:
+        while self.left:
+            self.left.pop()()
+        return 0
+
+
+@pytest.fixture
+def when_turned_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], Turned]:
+    def plan(happen: Callable[[], object]) -> Turned:
+        turned = Turned(happen)
+        passing = (redis.ConnectionError, redis.TimeoutError)
+        monkeypatch.setattr(online_store, "_CONNECT", Retry(turned, online_store._CONNECT.get_retries(), passing))
+        return turned
+
+    return plan
+
+
+def kill(port: int) -> None:
+    """Kill the server that listens there."""
+    with patient(port=port) as client:
         info: Any = client.info("server")
     os.kill(info["process_id"], signal.SIGKILL)
-    Timer(0.3, lambda: servers.enter_context(redis_server(port=port))).start()
+    wait_until_refused(port)
+
+
+@pytest.fixture
+def restarting(servers: ExitStack, when_turned_away: Callable[[Callable[[], object]], Turned]) -> int:
+    """The port of a server. Once it is killed, another, empty one takes its place when somebody has found it away."""
+    port = servers.enter_context(redis_server())
+    when_turned_away(lambda: servers.enter_context(redis_server(port=port)))
+    return port
 
 
 def test_a_server_that_restarts_in_mid_load(
-    warehouse: Warehouse, servers: ExitStack, break_at: Callable[[bytes, int, Callable[[], None]], None]
+    warehouse: Warehouse, restarting: int, break_at: Callable[[bytes, int, Callable[[], None]], None]
 ) -> None:
     """Killed as the first feature comes, and back, empty, a moment later: every key is right in the end."""
-    port = servers.enter_context(redis_server())
-    break_at(b":last_ts", 1, lambda: restart(servers, port))
+    port = restarting
+    break_at(b":last_ts", 1, lambda: kill(port))
     result = seed(warehouse, OnlineStore(url=f"redis://127.0.0.1:{port}"), job="seed_all")
     assert attempts(result, "cards") == 2
-    with redis.Redis(port=port) as client:
+    with patient(port=port) as client:
         ready = read_ready(client)
         assert ready and (ready.state, ready.cards) == ("ready", 12_000)
         assert_holds(client, expect(ROWS))
 
 
 def test_a_server_that_restarts_after_a_feature_is_in(
-    warehouse: Warehouse, servers: ExitStack, break_at: Callable[[bytes, int, Callable[[], None]], None]
+    warehouse: Warehouse, restarting: int, break_at: Callable[[bytes, int, Callable[[], None]], None]
 ) -> None:
     """What the server had acknowledged is gone with it: another attempt of one step must not call the store ready."""
-    port = servers.enter_context(redis_server())
-    break_at(b":stats", 1, lambda: restart(servers, port))
+    port = restarting
+    break_at(b":stats", 1, lambda: kill(port))
     with pytest.raises(StoreError, match="was restarted since this run began to write"):
         seed(warehouse, OnlineStore(url=f"redis://127.0.0.1:{port}"))
-    with redis.Redis(port=port) as client:
+    with patient(port=port) as client:
         assert said(client) in (None, Ready("seeding"))
 
 
-def test_a_server_that_is_loading_its_data(make_parquet: MakeWarehouse, tmp_path: Path) -> None:
-    """Before: a server that answers LOADING, for a second. It is waited for."""
+def test_a_server_that_is_loading_its_data(
+    make_parquet: MakeWarehouse, tmp_path: Path, when_turned_away: Callable[[Callable[[], object]], Turned]
+) -> None:
+    """Before: a server that answers LOADING, until it has said so to the run. It is waited for."""
     options = ("--dir", str(tmp_path), "--loading-process-events-interval-bytes", "1024")
-    with redis_server(*options) as port, redis.Redis(port=port) as client:
-        client.mset({f"k{i}": "x" * 100 for i in range(500)})
+    with redis_server(*options) as port, patient(port=port) as client:
+        client.mset({f"k{i}": "x" * 100 for i in range(5000)})
         client.save()
     warehouse, port = make_parquet(ROWS[:10]), free_port()
-    starting = redis_server(*options, "--key-load-delay", "2400", port=port, wait=False)
-    with starting, redis.Redis(port=port) as client:
-        wait_for(lambda: loading(port), 10, "the server answers LOADING")
+    slowly = redis_server(*options, "--key-load-delay", "20000", port=port, wait=False)
+    with slowly, patient(port=port) as client:
+        wait_for(lambda: answer(client) == "LOADING", HANG_SECONDS, "the server answers LOADING")
+
+        def finish() -> None:
+            client.config_set("key-load-delay", 0)
+            wait_for(lambda: answer(client) == "PONG", HANG_SECONDS, "the server has its data")
+
+        turned = when_turned_away(finish)
         seed(warehouse, OnlineStore(url=f"redis://127.0.0.1:{port}"))
+        assert not turned.left
         assert client.exists("k0", "card:c0:history") == 2
 
 
-def loading(port: int) -> bool:
+def answer(client: redis.Redis) -> str:
+    """What a server that starts answers, '' while it does not."""
     try:
-        return not redis.Redis(port=port, retry=Retry(NoBackoff(), 0)).ping()
+        return "PONG" if client.ping() else ""
     except redis.BusyLoadingError:
-        return True
+        return "LOADING"
     except redis.ConnectionError:
-        return False
+        return ""
 
 
 @pytest.mark.parametrize("part", ["store", "warehouse"])

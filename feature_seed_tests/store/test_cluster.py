@@ -1,7 +1,6 @@
 """Redis Cluster: every key on its node and as on a single one, whatever becomes of slots and nodes in mid-load."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -22,6 +21,7 @@ from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store import bulk
 from feature_seed.store import cluster as cluster_module
 from feature_seed.store.block import Block
+from feature_seed.store.bulk import BulkConnection
 from feature_seed.store.cluster import ClusterConnection, ClusterStore
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -29,6 +29,7 @@ from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import transaction, write_parquet
+from feature_seed_tests.support.patience import HANG_SECONDS, patient
 from feature_seed_tests.support.redis_cluster import Cluster, Node, eventually, ids_in, redis_cluster
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import checks, metadata, seed
@@ -191,7 +192,7 @@ def test_a_slot_that_is_half_moved(
 ) -> None:
     """Before: of one slot, a card is on the old node, one on the new, one on both, and three are nowhere yet.
 
-    The load meets ASK and TRYAGAIN, and must wait for the slot. After the rest is moved, a second later: all is right.
+    The load meets ASK and TRYAGAIN, and must wait for the slot. Once it has met them, the rest is moved: all is right.
     """
     source, target = cluster.primaries[1], cluster.primaries[2]
     slot = min(source.owned()) + (on_conflict == "overwrite")
@@ -203,8 +204,10 @@ def test_a_slot_that_is_half_moved(
     cluster.move_keys(source, target, *(f"card:{{{cards[1]}}}:{kind}" for kind in ("history", "loc", "last_ts")))
     cluster.move_keys(source, target, *(f"card:{{{cards[2]}}}:{kind}" for kind in ("seq", "seed")))
 
+    before = [errors(node) for node in (source, target)]
+
     def finish(_: Event) -> None:
-        time.sleep(1)
+        eventually(lambda: all(errors(node) != was for node, was in zip((source, target), before, strict=True)))
         cluster.end_migration(slot, source, target)
 
     try:
@@ -214,6 +217,11 @@ def test_a_slot_that_is_half_moved(
         assert slot in target.owned()
     finally:
         cluster.migrate(slot, target, source)
+
+
+def errors(node: Node) -> tuple[Any, Any]:
+    """How often a node has answered that a key is elsewhere, and that keys are in two places."""
+    return node.info("errorstat_ASK"), node.info("errorstat_TRYAGAIN")
 
 
 @pytest.mark.parametrize("on_conflict", MODES)
@@ -232,9 +240,12 @@ def test_slots_that_move_in_mid_load(
             cluster.migrate(slot, source, target)
             moved.append(slot)
 
+    def some_have_moved(sent: int) -> None:
+        eventually(lambda: len(moved) >= 20)  # in which there are cards of those that come
+
     try:
         with meanwhile(move):
-            resent = load(store, warehouse, on_conflict)
+            resent = load(store, warehouse, on_conflict, some_have_moved)
         assert moved and resent
         _assert_all(client, expected)
         cluster.assert_placed()
@@ -278,12 +289,12 @@ def test_a_slot_whose_migration_was_left_open(
     """Before: a slot is half open between two nodes, and stays so. An entity, which has several keys, is not taken:
     after a while that is an error that names the keys, the slot and what Redis says.
     """
-    monkeypatch.setattr(cluster_module, "FAILOVER_SECONDS", 0.3)
     source, target = cluster.primaries[0], cluster.primaries[2]
     slot = min(source.owned())
     card = next(ids_in(slot))
     cluster.begin_migration(slot, source, target)
     try:
+        monkeypatch.setattr(cluster_module, "FAILOVER_SECONDS", 0.3)
         with pytest.raises(StoreUnavailableError, match=rf"cust:\{{{card}\}}:.* \(slot {slot}\) .*(ASK|TRYAGAIN)"):
             load(store, make_parquet([transaction(1, "elsewhere", customer_id=card)]), on_conflict)
         with pytest.raises(StoreUnavailableError, match=rf"card:\{{{card}\}}:.* \(slot {slot}\) .*(ASK|TRYAGAIN)"):
@@ -335,13 +346,13 @@ def test_a_script_cache_that_is_flushed_in_mid_load(
 def test_a_primary_that_dies_in_mid_load(many: tuple[Warehouse, Expected]) -> None:
     """Its replica takes over, and may lack what it had acknowledged: an error says so. Run again, all is right."""
     warehouse, expected = many
-    with redis_cluster(PASSWORD, "--cluster-node-timeout", "1000") as cluster:
+    with redis_cluster(PASSWORD) as cluster:
         store = ClusterStore(url=cluster.url, password=PASSWORD)
         first = cluster.primaries[0]
         with pytest.raises(StoreUnavailableError, match=f"Node 127.0.0.1:{first.port} .* went away.*run again"):
             load(store, warehouse, "keep_newer", lambda sent: first.kill() if sent == 75 else None)
-        load(store, warehouse, "keep_newer")
-        assert cluster.replica.info("role") == "master"
+        with meanwhile(lambda _: cluster.promote(cluster.replica, "TAKEOVER")):
+            load(store, warehouse, "keep_newer")
         _assert_all(cluster.client(), expected)
 
 
@@ -405,27 +416,37 @@ def test_a_primary_that_is_replaced_by_one_that_lags(
 
 
 def test_too_few_replicas(
-    warehouse: Warehouse, store: ClusterStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    make_parquet: MakeWarehouse, store: ClusterStore, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of three primaries has a replica: with FEATURE_SEED_WAIT_REPLICAS=1, a load names one of the other two."""
+    """One of three primaries has a replica: with FEATURE_SEED_WAIT_REPLICAS=1, a load of another's card names that."""
     monkeypatch.setattr(bulk, "REPLICATION_SECONDS", 0.2)
-    others = "|".join(str(node.port) for node in cluster.primaries[1:])
-    with pytest.raises(StoreError, match=rf"0 of 1 replicas of Redis at 127.0.0.1:({others}) "):
+    other = cluster.primaries[1]
+    card = next(ids_in(min(other.owned())))
+    warehouse = make_parquet([transaction(1, card, customer_id=card)])
+    with pytest.raises(StoreError, match=rf"0 of 1 replicas of Redis at 127.0.0.1:{other.port} "):
         load(ClusterStore(url=store.url, password=PASSWORD, wait_replicas=1), warehouse, "keep_newer")
 
 
 def test_replicas_of_a_single_node(warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One replica is waited for: once a load is done, it has all of it. Two are not there."""
-    monkeypatch.setattr(bulk, "REPLICATION_SECONDS", 2)
+    ask = BulkConnection.ask
+
+    def ask_when_one_has_it(self: BulkConnection, *command: str | int) -> Any:
+        if command[0] == "WAIT":
+            ask(self, "WAIT", 1, 1000 * HANG_SECONDS)
+        return ask(self, *command)
+
     with (
         redis_server("--repl-diskless-sync-delay", "0", "--dir", str(tmp_path)) as port,
         redis_server("--replicaof", f"127.0.0.1 {port}", "--dir", str(tmp_path)) as replica,
-        redis.Redis(port=replica) as client,
+        patient(port=replica) as client,
     ):
         eventually(lambda: client.info("replication")["master_link_status"] == "up")  # type: ignore[index]
         url = f"redis://127.0.0.1:{port}"
         seed(warehouse, OnlineStore(url=url, wait_replicas=1))
         assert client.dbsize() == 5 * 100 - 1 + 2 * 100 + 1
+        monkeypatch.setattr(BulkConnection, "ask", ask_when_one_has_it)
+        monkeypatch.setattr(bulk, "REPLICATION_SECONDS", 0.2)
         with pytest.raises(StoreError, match=f"1 of 2 replicas of Redis at 127.0.0.1:{port} "):
             seed(warehouse, OnlineStore(url=url, wait_replicas=2))
 

@@ -65,8 +65,9 @@ def test_seed_show_empty(home: Path) -> None:
     assert run(*FEATURE_SEED, "show", "card", "card-0042").returncode == 1
 
 
-def test_shards_and_tags_from_the_environment(home: Path) -> None:
-    run(
+def test_shards_and_tags_from_the_environment(home: Path, make_parquet: MakeWarehouse) -> None:
+    """A run is of as many shards as it says, and keys have braces: for those who read them as well."""
+    seeded = run(
         *DAGSTER,
         "job",
         "execute",
@@ -76,11 +77,13 @@ def test_shards_and_tags_from_the_environment(home: Path) -> None:
         "seed_all",
         FEATURE_SEED_SHARDS="3",
         FEATURE_SEED_KEY_TAGS="1",
+        FEATURE_SEED_GOLD_PARQUET=str(make_parquet([transaction(i, f"c{i}") for i in range(50)]).gold_parquet),
     )
+    assert "50 entities in 3 shards" in seeded.stderr
     local = redis.Redis(unix_socket_path=str(LocalRedis(home).socket))
-    assert local.get("card:{card-0042}:seq")
-    assert not local.get("card:card-0042:seq")
-    shown = run(*FEATURE_SEED, "show", "card", "card-0042", FEATURE_SEED_KEY_TAGS="1")
+    assert local.get("card:{c42}:seq")
+    assert not local.get("card:c42:seq")
+    shown = run(*FEATURE_SEED, "show", "card", "c42", FEATURE_SEED_KEY_TAGS="1")
     assert json.loads(shown.stdout)["last_ts"] > 0
 
 

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from threading import Event
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -28,18 +30,17 @@ from feature_seed.store.lock import KEY, Owner, StoreLock
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
-from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
-from feature_seed_tests.support.redis_server import redis_server
+from feature_seed_tests.support.patience import HANG_SECONDS, patient
+from feature_seed_tests.support.redis_cluster import eventually
+from feature_seed_tests.support.redis_server import calls, redis_server
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds, dump, said
 
 ROWS = [transaction(i, f"c{i % 300}", seconds=i) for i in range(900)]
 
 LOG = logging.getLogger("feature_seed_tests.lock")
-
-LEASE_SECONDS = 0.6
 
 A, B = Owner("run a", shared=False), Owner("run b", shared=False)
 
@@ -50,8 +51,26 @@ def text(online: redis.Redis) -> str:
     return found.decode() if isinstance(found, bytes) else ""
 
 
-def short(store: OnlineStore, owner: Owner, wait_seconds: float = 0) -> StoreLock:
-    return StoreLock(store, owner, lease_seconds=LEASE_SECONDS, wait_seconds=wait_seconds)
+def of(store: OnlineStore, owner: Owner, wait_seconds: float = 0) -> StoreLock:
+    return StoreLock(store, owner, wait_seconds=wait_seconds)
+
+
+@pytest.fixture
+def quick_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock is renewed a hundred times as often: ten times a second."""
+
+    class Hurried(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            return super().wait(timeout and timeout / 100)
+
+    monkeypatch.setattr(lock, "Event", Hurried)
+
+
+def run_out(online: redis.Redis) -> None:
+    """Have the lease end now that would end by itself."""
+    assert 0 < online.pttl(KEY) <= lock.LEASE_SECONDS * 1000
+    online.pexpire(KEY, 1)
+    eventually(lambda: not online.exists(KEY))
 
 
 @contextmanager
@@ -63,33 +82,45 @@ def taken(taker: StoreLock) -> Iterator[StoreLock]:
         taker.release()
 
 
-def test_one_owner_at_a_time(store: OnlineStore, online: redis.Redis) -> None:
-    """While a holds it, longer than a lease, b is told who does, where, and what to do; then it is free for b."""
-    with taken(short(store, A)) as held:
-        time.sleep(2 * LEASE_SECONDS)
+def test_one_owner_at_a_time(quick_renewals: None, store: OnlineStore, online: redis.Redis) -> None:
+    """While a holds it and renews it, b is told who does, where, and what to do; then it is free for b."""
+    half_of_it = round(lock.LEASE_SECONDS * 500)
+    with taken(of(store, A)) as held:
+        online.pexpire(KEY, half_of_it)
+        eventually(lambda: online.pttl(KEY) > half_of_it)
         with pytest.raises(StoreError) as refused:
-            short(store, B).acquire(LOG)
+            of(store, B).acquire(LOG)
         held.require_held()
         held.confirm()
     for part in ("run a on", socket.gethostname(), str(os.getpid()), "terminate it"):
         assert part in str(refused.value)
     assert not online.exists(KEY)
-    with taken(short(store, B)):
+    with taken(of(store, B)):
         assert text(online).startswith("run b on")
 
 
-def test_waiting_says_for_whom(store: OnlineStore, online: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
-    """One line, however long it takes."""
+def test_waiting_says_for_whom(
+    store: OnlineStore, online: redis.Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, however often it is asked for."""
     caplog.set_level(logging.INFO, LOG.name)
-    online.set(KEY, "run z on another.host (process 7)", px=1200)
-    with taken(short(store, B, wait_seconds=10)):
+    online.set(KEY, "run z on another.host (process 7)")
+    ask, asked = StoreLock._ask, count(1)
+
+    def freed_for_the_third(self: StoreLock) -> int | str:
+        if next(asked) == 3:
+            online.delete(KEY)
+        return ask(self)
+
+    monkeypatch.setattr(StoreLock, "_ask", freed_for_the_third)
+    with taken(of(store, B, wait_seconds=HANG_SECONDS)):
         assert [record.message.count("run z on another.host") for record in caplog.records] == [1]
 
 
 def test_processes_of_a_run_share_it(store: OnlineStore, online: redis.Redis) -> None:
     """The second process of a run enters, and leaves the lock to the first."""
-    with taken(short(store, A)) as first:
-        second = short(store, A)
+    with taken(of(store, A)) as first:
+        second = of(store, A)
         assert second.acquire(LOG) is False
         second.release()
         first.confirm()
@@ -100,40 +131,56 @@ def test_runs_of_a_backfill_share_it(store: OnlineStore, online: redis.Redis) ->
     """None of them frees it for strangers: it runs out when all have ended."""
     run = dg.DagsterRun("seed_shard", tags={"dagster/backfill": "abc"})
     owner = Owner.of(run, processes=False)
-    with taken(short(store, owner)) as one:
-        with taken(short(store, Owner.of(dg.DagsterRun("x", tags=run.tags), processes=False))):
+    with taken(of(store, owner)) as one:
+        with taken(of(store, Owner.of(dg.DagsterRun("x", tags=run.tags), processes=False))):
             pass
         one.confirm()
     with pytest.raises(StoreError, match="backfill abc"):
-        short(store, A).acquire(LOG)
-    with taken(short(store, A, wait_seconds=5 * LEASE_SECONDS)):
+        of(store, A).acquire(LOG)
+    run_out(online)
+    with taken(of(store, A)):
         pass
 
 
-@pytest.mark.parametrize("found", ["", "run b on elsewhere (process 1)"])
-def test_a_lost_lock_is_noticed(store: OnlineStore, online: redis.Redis, found: str) -> None:
-    """Gone, or another's: at once when asked for, by itself at the next renewal; what is another's stays there."""
-    reason = "run b on elsewhere" if found else "ran out"
-    for notice in (StoreLock.confirm, lambda held: time.sleep(LEASE_SECONDS)):
-        with taken(short(store, A)) as held:
-            if found:
-                online.set(KEY, found)
-            else:
-                online.delete(KEY)
-            with pytest.raises(StoreError, match=f"run a lost the lock .*{reason}"):
-                notice(held)
-                held.require_held()
-        assert text(online) == found
-        online.delete(KEY)
+def lose(store: OnlineStore, online: redis.Redis, found: str, notice: Callable[[StoreLock], None]) -> None:
+    """Held by a, then gone or another's: `notice` raises, and what is another's stays there."""
+    with taken(of(store, A)) as held:
+        if found:
+            online.set(KEY, found)
+        else:
+            online.delete(KEY)
+        with pytest.raises(StoreError, match=f"run a lost the lock .*{'run b on elsewhere' if found else 'ran out'}"):
+            notice(held)
+    assert text(online) == found
 
 
-def test_a_store_out_of_reach_ends_the_lease() -> None:
-    """Before: held. The server is gone for longer than the lease: the holder may not go on."""
+LOST = pytest.mark.parametrize("found", ["", "run b on elsewhere (process 1)"])
+
+
+@LOST
+def test_a_lost_lock_is_noticed_when_asked_for(store: OnlineStore, online: redis.Redis, found: str) -> None:
+    lose(store, online, found, StoreLock.confirm)
+
+
+@LOST
+def test_a_lost_lock_is_noticed_at_the_next_renewal(
+    quick_renewals: None, store: OnlineStore, online: redis.Redis, found: str
+) -> None:
+    lose(store, online, found, lambda held: eventually(lambda: held.require_held() is not None))
+
+
+def test_a_store_out_of_reach_ends_the_lease(quick_renewals: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: held. The server is gone: renewals fail, and once the lease is over the holder may not go on."""
+    renew, failed = StoreLock._renew_in_the_background, count()
+    monkeypatch.setattr(StoreLock, "_renew_in_the_background", lambda self: (renew(self), next(failed)))
     with redis_server() as port:
-        held = short(OnlineStore(url=f"redis://127.0.0.1:{port}"), A)
+        held = of(OnlineStore(url=f"redis://127.0.0.1:{port}"), A)
         held.acquire(LOG)
-        held.require_held()
-    time.sleep(1.5 * LEASE_SECONDS)
+    tried = next(failed)
+    eventually(lambda: next(failed) > tried + 3)
+    held.require_held()
+    later = time.monotonic() + lock.LEASE_SECONDS
+    monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=lambda: later))
     with pytest.raises(StoreError, match="ran out"):
         held.require_held()
     held.stop_renewing()
@@ -145,15 +192,14 @@ def test_what_a_suspended_run_has_still_to_send_is_lost(store: OnlineStore, onli
     """
     names = {"feature_seed:run:b": 0, "a-scorer": 0, "feature_seed:run:c": 1}
     port = online.connection_pool.connection_kwargs["port"]
-    others = [redis.Redis(port=port, password=PASSWORD, client_name=name, db=db) for name, db in names.items()]
-    first = StoreLock(store, A, lease_seconds=0.05)
+    others = [patient(port=port, password=PASSWORD, client_name=name, db=db) for name, db in names.items()]
+    first = of(store, A)
     first.acquire(LOG)
     first.stop_renewing()  # as one that is suspended, it renews nothing
     with store.bulk(name=A.connection) as connection:
         assert all(other.ping() for other in others)
-        time.sleep(0.1)
-        assert not online.exists(KEY)
-        with taken(short(store, B)):
+        run_out(online)
+        with taken(of(store, B)):
             set_ = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
             with pytest.raises(redis.ConnectionError):
                 connection.write(Block([0], [b"k"], set_, [len(set_)], 1, False))
@@ -199,7 +245,7 @@ def test_a_lock_that_is_lost_on_the_way_fails_the_step(
             online.set(KEY, "run z on another.host (process 7)")
 
     def robbed_before(self: BulkConnection, block: Block) -> None:
-        robbed(step == "customers" and block.keys[0].endswith(b":stats"))
+        robbed(step == "customers" and block.keys[0].startswith(b"cust:"))
         write(self, block)
 
     monkeypatch.setattr(BulkConnection, "write", robbed_before)
@@ -220,7 +266,7 @@ def test_materialize_all_is_one_process() -> None:
 
 
 _SEED = """
-import sys
+import os, signal, sys
 import dagster as dg
 from feature_seed.graph import assets
 from feature_seed.store import lock
@@ -231,6 +277,15 @@ from feature_seed_tests.support.run import seed
 
 gold, url, password, lease = sys.argv[1:]
 lock.LEASE_SECONDS = float(lease)
+acquire = lock.StoreLock.acquire
+
+def suspended(self, log):
+    lock.StoreLock.acquire = acquire
+    was_free = acquire(self, log)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return was_free
+
+lock.StoreLock.acquire = suspended
 seed(
     Warehouse(gold_parquet=gold), OnlineStore(url=url, password=password), job="seed_all",
     instance=dg.DagsterInstance.get(),
@@ -238,13 +293,11 @@ seed(
 """
 
 
-def scripts_run(online: redis.Redis) -> int:
-    stats: Any = online.info("commandstats")
-    return stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
-
-
 class Machine:
-    """A process that runs seed_all on a Dagster instance of its own, as on another machine."""
+    """A process that runs seed_all on a Dagster instance of its own, as on another machine.
+
+    Once it has the lock it suspends itself.
+    """
 
     def __init__(self, home: Path, gold: str, port: int, lease_seconds: float) -> None:
         home.mkdir()
@@ -263,14 +316,15 @@ class Machine:
     def log(self) -> str:
         return self._log.read_text()
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+    def wait_until_suspended(self) -> None:
+        ended = os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert ended and ended.si_code == os.CLD_STOPPED, self.log
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
     def end(self) -> int:
-        return self.process.wait(timeout=60)
+        return self.process.wait(HANG_SECONDS)
 
 
 @pytest.fixture
@@ -279,11 +333,7 @@ def held_up(tmp_path: Path, gold: str, redis_port: int, online: redis.Redis) -> 
 
     def start(lease_seconds: float) -> Machine:
         machine = Machine(tmp_path / "elsewhere", gold, redis_port, lease_seconds)
-        deadline = time.monotonic() + 60
-        while not text(online):
-            assert time.monotonic() < deadline, machine.log
-            time.sleep(0.001)
-        machine.stop()
+        machine.wait_until_suspended()
         return machine
 
     return start
@@ -300,13 +350,15 @@ def test_the_second_run_waits_for_the_first(
     store: OnlineStore,
     online: redis.Redis,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before: a run elsewhere has the lock. A run here waits, and says for whom; both succeed, every key is right."""
-    first = held_up(lock.LEASE_SECONDS)
-    owner, asked = text(online), scripts_run(online)
+    monkeypatch.setattr(lock, "WAIT_SECONDS", HANG_SECONDS)
+    first = held_up(HANG_SECONDS)
+    owner, asked = text(online), calls(online, "evalsha")
     with ThreadPoolExecutor() as pool:
         second = pool.submit(seed, Warehouse(gold_parquet=gold), store, job="seed_all", config={})
-        wait_for(lambda: scripts_run(online) > asked + 1 or second.done(), 60, "the second asks for the lock again")
+        eventually(lambda: calls(online, "evalsha") > asked + 1 or second.done())
         assert said(online) in (None, Ready("seeding"))
         first.go_on()
         assert first.end() == 0, first.log[-3000:]
@@ -341,11 +393,12 @@ import logging, os, signal
 from feature_seed.store.lock import Owner, StoreLock
 from feature_seed.store.online_store import OnlineStore
 store = OnlineStore(url="redis://127.0.0.1:{redis_port}", password="{PASSWORD}")
-StoreLock(store, Owner("run a", False), lease_seconds=2).acquire(logging.getLogger())
+StoreLock(store, Owner("run a", False)).acquire(logging.getLogger())
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     with pytest.raises(StoreError, match="run a on"):
-        short(store, B).acquire(LOG)
-    with taken(short(store, B, wait_seconds=4)):
+        of(store, B).acquire(LOG)
+    run_out(online)
+    with taken(of(store, B)):
         assert text(online).startswith("run b on")

@@ -17,6 +17,7 @@ from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.graph.test_retries import attempts
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
+from feature_seed_tests.support.patience import HANG_SECONDS
 from feature_seed_tests.support.redis_server import free_port
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.sentinels import NAME, Sentinels, at_first_block, redis_sentinels, sentinel_of
@@ -52,11 +53,11 @@ def store_of(url: str, sentinel_password: str | None = SENTINEL_PASSWORD) -> Onl
 
 
 def test_a_primary_that_dies_in_mid_load(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step is tried again, after pauses that are longer than a failover takes, and the new primary has it all.
+    """The step is tried again, until the failover is over, and the new primary has it all.
 
     One that is replaced on purpose is a row of store/README.md.
     """
-    monkeypatch.setattr(retries, "DELAYS_SECONDS", (2.0, 10.0))
+    monkeypatch.setattr(retries, "DELAYS_SECONDS", (2.0,) * HANG_SECONDS)
     with redis_sentinels(PASSWORD, SENTINEL_PASSWORD) as mortal:
         at_first_block(mortal.kill, monkeypatch)
         result = seed(warehouse, store_of(mortal.url), job="seed_all")

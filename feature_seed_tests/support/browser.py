@@ -12,11 +12,11 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.ui import WebDriverWait
 
+from feature_seed_tests.support.patience import HANG_SECONDS
+
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 
 INSTALLED = CHROMIUM.exists() and DRIVER.exists()
-
-PATIENCE_SECONDS = 90
 
 _OPTIONS = (
     "--headless=new",
@@ -37,7 +37,7 @@ class Browser:
 
     def __init__(self, driver: Chrome) -> None:
         self._driver = driver
-        self._wait = WebDriverWait(driver, PATIENCE_SECONDS)
+        self._wait = WebDriverWait(driver, HANG_SECONDS)
 
     def open(self, url: str) -> None:
         self._driver.get(url)
@@ -80,7 +80,7 @@ def chromium(profile: Path) -> Iterator[Browser]:
         options.add_argument(option)
     driver = Chrome(options, Service(str(DRIVER)))
     try:
-        driver.set_page_load_timeout(PATIENCE_SECONDS)
+        driver.set_page_load_timeout(HANG_SECONDS)
         yield Browser(driver)
     finally:
         driver.quit()

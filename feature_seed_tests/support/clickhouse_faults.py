@@ -53,12 +53,12 @@ class Faults:
     def __init__(self) -> None:
         self._lock = Lock()
         self._next: Fault | None = None
-        self.played = self.left = 0
+        self.played = self.left = self.gave_up = self.ended = 0
 
     def plan(self, fault: Fault) -> None:
         with self._lock:
             self._next = fault
-            self.played = self.left = 0
+            self.played = self.left = self.gave_up = self.ended = 0
 
     def take(self, *, streamed: bool) -> Fault | None:
         with self._lock:

@@ -44,6 +44,7 @@ from feature_seed_tests.support.clickhouse_faults import (
     hang_up_on_a_slow_reader,
     late,
 )
+from feature_seed_tests.support.patience import HANG_SECONDS
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -96,18 +97,29 @@ class ClickHouseServer:
 
     def played(self) -> int:
         """How many times the fault was played."""
-        return int(self._control("GET").split()[0])
+        return self._noticed(0)
 
     def left(self) -> int:
         """How many readers have left in the middle of an answer since then, as far as the server has noticed."""
-        return int(self._control("GET").split()[1])
+        return self._noticed(1)
+
+    def gave_up(self) -> int:
+        """How many answers the server has broken off since then, as it could send nothing for too long."""
+        return self._noticed(2)
+
+    def ended(self) -> int:
+        """How many streamed answers it has sent whole since then."""
+        return self._noticed(3)
+
+    def _noticed(self, position: int) -> int:
+        return int(self._control("GET").split()[position])
 
     def set_profile(self, **settings: str) -> None:
         """Give the user a profile of these settings, in place of another."""
         self._control("POST", json.dumps(settings), "/profile")
 
     def _control(self, method: str, body: str | None = None, path: str = "/faults") -> bytes:
-        with closing(HTTPConnection(self.host, self.port, timeout=10)) as connection:
+        with closing(HTTPConnection(self.host, self.port, timeout=HANG_SECONDS)) as connection:
             connection.request(method, path, body)
             return connection.getresponse().read()
 
@@ -140,7 +152,7 @@ def clickhouse_server(
             try:
                 listening = process.stdout.readline() if process.stdout else ""
                 if not listening:
-                    process.wait(10)
+                    process.wait(HANG_SECONDS)
                     stderr.seek(0)
                     raise RuntimeError(f"The ClickHouse test server did not start: {stderr.read()}")
                 yield ClickHouseServer("127.0.0.1", int(listening), user, password, process.pid)
@@ -153,7 +165,7 @@ def clickhouse_server(
 def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(HANG_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -270,7 +282,10 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:  # the reader left, which has cancelled its query
             self._engine.faults.left += self._begun
             self.close_connection = True
-        except (HungUpError, BlockingIOError):
+        except BlockingIOError:
+            self._engine.faults.gave_up += 1
+            self.close_connection = True
+        except HungUpError:
             self.close_connection = True
         self._begun = False
 
@@ -278,7 +293,8 @@ class Handler(BaseHTTPRequestHandler):
         if urlsplit(self.path).path == "/ping":
             self._send_text(200, "Ok.\n", {})
         elif self.path == "/faults":
-            self._send_text(200, f"{self._engine.faults.played} {self._engine.faults.left}", {})
+            faults = self._engine.faults
+            self._send_text(200, f"{faults.played} {faults.left} {faults.gave_up} {faults.ended}", {})
         else:
             self.do_POST()
 
@@ -330,6 +346,7 @@ class Handler(BaseHTTPRequestHandler):
             for data, counts in disturbed(fault, blocks, reply.push, self._engine.run):
                 reply.write(data, counts)
         reply.finish()
+        self._engine.faults.ended += bool(streamed)
 
     def _credentials(self, parameters: dict[str, str]) -> tuple[str, str]:
         scheme, _, encoded = self.headers.get("Authorization", "").partition(" ")

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.request import ProxyHandler, Request, build_opener
 
+from feature_seed_tests.support.patience import HANG_SECONDS
 from feature_seed_tests.support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
-
-# Both load the code location in a process of its own, which takes 4 s on two idle cores.
-START_SECONDS = 180
 
 Value = TypeVar("Value")
 
@@ -37,7 +35,7 @@ def webserver(home: Path, env: Mapping[str, str] | None = None) -> Iterator[int]
     port = free_port()
     command = ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port), "-m", "feature_seed"]
     with _process(home, env, *command) as process:
-        wait_for(lambda: _answers(process, port), START_SECONDS, "the webserver answers")
+        wait_for(lambda: _answers(process, port), HANG_SECONDS, "the webserver answers")
         yield port
 
 
@@ -53,7 +51,7 @@ def dagster_dev(home: Path) -> Iterator[int]:
     """`dagster dev` in the checkout, webserver and daemon in one; gives the webserver's port."""
     port = free_port()
     with _process(home, None, "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)) as process:
-        wait_for(lambda: _answers(process, port), START_SECONDS, "dagster dev answers")
+        wait_for(lambda: _answers(process, port), HANG_SECONDS, "dagster dev answers")
         yield port
 
 
@@ -68,7 +66,7 @@ def post(port: int, path: str, body: Any) -> bytes:
     """Post JSON to the webserver; its answer."""
     headers = {"Content-Type": "application/json"}  # exactly: with a charset, Dagster refuses reports
     request = Request(f"http://127.0.0.1:{port}/{path}", json.dumps(body).encode(), headers)
-    with _open(request, timeout=60) as response:
+    with _open(request, timeout=HANG_SECONDS) as response:
         return response.read()
 
 

@@ -15,9 +15,8 @@ from typing import Any
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from feature_seed_tests.support.patience import HANG_SECONDS, patient
 from feature_seed_tests.support.redis_server import redis_server
-
-_WAIT_SECONDS = 20
 
 # The port that nodes talk to each other on is this much higher than a client's.
 _BUS = 10_000
@@ -70,7 +69,9 @@ class Cluster:
         return f"redis://127.0.0.1:{self.primaries[1].port}"
 
     def client(self) -> Any:
-        return redis.RedisCluster.from_url(self.url, password=self.replica.password, protocol=2)
+        return redis.RedisCluster.from_url(
+            self.url, password=self.replica.password, protocol=2, socket_timeout=HANG_SECONDS
+        )
 
     def owner(self, slot: int) -> Node:
         return next(node for node in self.primaries if slot in node.owned())
@@ -81,7 +82,7 @@ class Cluster:
 
     def move_keys(self, source: Node, target: Node, *keys: str) -> None:
         auth = ("AUTH", target.password)
-        source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, *auth, "KEYS", *keys)
+        source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, HANG_SECONDS * 1000, *auth, "KEYS", *keys)
 
     def end_migration(self, slot: int, source: Node, target: Node) -> None:
         """Moves what is left; the target is told first, as redis-cli does."""
@@ -144,14 +145,14 @@ def _node(directory: Path, password: str, options: tuple[str, ...]) -> Iterator[
     given = {
         "--dir": str(directory),
         "--cluster-enabled": "yes",
-        "--cluster-node-timeout": "5000",
+        "--cluster-node-timeout": "60000",  # no node is taken for dead that only waits for its turn
         "--masterauth": password,
         "--repl-diskless-sync-delay": "0",
     }
     settings = [word for option in given.items() for word in option]
     with (
         redis_server(*settings, *options, password=password, port=_free_port()) as port,
-        redis.Redis(port=port, password=password) as client,
+        patient(port=port, password=password) as client,
     ):
         yield Node(port, password, client)
 
@@ -178,9 +179,9 @@ def _joined(node: Node) -> bool:
 
 def eventually(true: Callable[[], bool]) -> None:
     """Wait until it is true."""
-    deadline = time.monotonic() + _WAIT_SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     while not true():
-        assert time.monotonic() < deadline, f"not true within {_WAIT_SECONDS} s"
+        assert time.monotonic() < deadline, f"not true within {HANG_SECONDS} s"
         time.sleep(0.02)
 
 

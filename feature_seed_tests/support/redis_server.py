@@ -4,7 +4,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import redis
 
@@ -33,18 +34,31 @@ def redis_server(
     server.stdin.close()
     try:
         if wait:
-            _wait(redis.Redis(port=port, password=password))
+            _wait(server, redis.Redis(port=port, password=password))
         yield port
     finally:
         server.kill()
         server.wait()
 
 
-def _wait(client: redis.Redis) -> None:
-    deadline = time.monotonic() + 10
+def _wait(server: subprocess.Popen[bytes], client: redis.Redis) -> None:
     while not answers(client):
-        assert time.monotonic() < deadline, "redis-server did not start"
+        assert server.poll() is None, "redis-server did not start"
         time.sleep(0.01)
+
+
+def calls(client: redis.Redis, command: str) -> int:
+    """How often the server has run this command."""
+    stats: Any = client.info("commandstats")
+    return stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
+
+
+def wait_until_refused(port: int) -> None:
+    """Until the server that listened there is gone."""
+    with suppress(ConnectionError):
+        while True:
+            with socket.create_connection(("127.0.0.1", port)):
+                time.sleep(0.01)
 
 
 def answers(client: redis.Redis) -> bool:

@@ -22,7 +22,7 @@ from feature_seed_tests.support.redis_server import answers, free_port, redis_se
 NAME = "my-primary"
 
 # Two of three agree within this time that the primary is gone.
-_DOWN_MILLISECONDS = 400
+_DOWN_MILLISECONDS = 2000
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureError
 
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
+from feature_seed_tests.support.patience import HANG_SECONDS
 
 # A name that is plain in an URL and in a header, but not ASCII; both sides must agree on UTF-8.
 USER, PASSWORD = "seeder", "pä:ss wörd"
@@ -60,7 +61,7 @@ def open_query(
 ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     """A response without clickhouse-connect; closing the connection leaves the rest unread."""
     login = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": PASSWORD.encode().decode("latin-1")}
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=HANG_SECONDS)
     connection.request("POST", f"/?{urlencode(parameters)}", query, {**login, **(headers or {})})
     return connection, connection.getresponse()
 
@@ -224,7 +225,7 @@ def test_query_waits_for_a_slow_reader_and_ends_with_it(server: ClickHouseServer
 
 
 def wait_for_session(server: ClickHouseServer, session: str) -> bytes:
-    for _ in range(50):
+    while True:
         connection, response = open_query(server, "SELECT 1", session_id=session)
         body = response.read()
         connection.close()
@@ -232,7 +233,6 @@ def wait_for_session(server: ClickHouseServer, session: str) -> bytes:
             return body
         assert b"SESSION_IS_LOCKED" in body
         time.sleep(0.1)
-    return b"still locked"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from feature_seed.errors import WarehouseError, WarehouseUnavailableError
 from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
+from feature_seed.warehouse import clickhouse
 from feature_seed.warehouse.access import require_version
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.failures import GoldSource
@@ -85,7 +86,7 @@ HARMLESS: list[dict[str, str]] = [
     {"limit": "3"},
     {"max_block_size": "7"},
     {"max_execution_time": "3600"},
-    {"max_memory_usage": "100000000"},
+    {"max_memory_usage": "300000000"},
     {"max_result_rows": "2000000", "max_rows_to_read": "2000000"},
     {"max_threads": "1"},
     {"output_format_decimal_trailing_zeros": "1"},
@@ -130,6 +131,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
     ({"max_ast_elements": "60"}, "max_ast_elements"),
     ({"max_columns_to_read": "5"}, "max_columns_to_read"),
     ({"max_memory_usage": "1000000"}, "max_memory_usage"),
+    ({"max_memory_usage_for_user": "100000000"}, "max_memory_usage_for_user = 100000000"),
     ({"max_query_size": "300"}, "max_query_size"),
     ({"max_result_rows": "3"}, "max_result_rows"),
     ({"max_subquery_depth": "2"}, "max_subquery_depth"),
@@ -212,14 +214,22 @@ def test_the_whole_job(
 
 def test_less_memory_means_more_passes(endpoint: ClickHouseServer) -> None:
     """A pass collects no more than a part of what a query of the user may take."""
-    endpoint.set_profile(max_memory_usage="100000000")
+    endpoint.set_profile(max_memory_usage="300000000")
     warehouse = at(endpoint)
     warehouse.profile()
-    assert warehouse.pass_memory == 25_000_000
+    assert warehouse.pass_memory == 75_000_000
     endpoint.set_profile()
     free = at(endpoint)
     free.profile()
     assert free.pass_memory == free.pass_bytes
+
+
+def test_memory_that_one_shard_needs_more_of(endpoint: ClickHouseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not even a shard by itself fits, the load is refused before it begins."""
+    monkeypatch.setattr(clickhouse, "MEMORY_OF_PASS", 600_000)
+    endpoint.set_profile(max_memory_usage="300000000")
+    with pytest.raises(WarehouseError, match=r"max_memory_usage .* leaves 500 bytes .* one shard of cards needs"):
+        loaded(at(endpoint))
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -188,9 +188,7 @@ def test_a_load_of_less_than_was_dropped(client: redis.Redis) -> None:
 
 
 def test_a_first_load_after_many_events(client: redis.Redis) -> None:
-    """Before: more events of a new entity than are recorded. It becomes gold and those that are recorded, until gold has
-    the others.
-    """
+    """Before: more events of a new entity than are recorded. It becomes gold and those that are, until gold has all."""
     pair = Pair(client)
     for number in range(1, 501):
         pair.event(at(number))

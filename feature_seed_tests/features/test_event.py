@@ -187,6 +187,17 @@ def test_a_load_of_less_than_was_dropped(client: redis.Redis) -> None:
     assert_same(pair.state(), entity(map(at, range(501)), 10))
 
 
+def test_a_first_load_after_many_events(client: redis.Redis) -> None:
+    """Before: more events of a new entity than are recorded. It becomes gold and those that are, until gold has all."""
+    pair = Pair(client)
+    for number in range(1, 501):
+        pair.event(at(number))
+    assert pair.load([at(0), at(1)], BEGIN + 1000.999) == [1 | 2, 1 | 2]
+    assert_same(pair.state(), entity(map(at, [0, 1, *range(251, 501)]), 10))
+    pair.load([at(number) for number in range(490)], BEGIN + 489_000.999)
+    assert_same(pair.state(), entity(map(at, range(501)), 10))
+
+
 def test_the_seed_stays_small(client: redis.Redis) -> None:
     """At most 190 bytes with ids of 36 characters and no live event, also after days with many of them."""
     card = "".join(f"{number:09}" for number in range(4))

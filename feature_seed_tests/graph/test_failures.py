@@ -164,7 +164,7 @@ def too_small(place: Place) -> None:
 
 def may_not(place: Place) -> None:
     with redis.Redis(port=place.redis()) as client:
-        client.execute_command("ACL", "SETUSER", "default", "-scan")
+        client.execute_command("ACL", "SETUSER", "default", "-hsetnx")
 
 
 def locked(place: Place) -> None:
@@ -242,7 +242,7 @@ FAILURES: dict[str, tuple[Callable[[Place], None], tuple[str, ...]]] = {
     "`Redis at … cannot be reached": (no_redis, ("Redis at redis://127.0.0.1", "check REDIS_URL")),
     "`Redis at … refuses the login": (wrong_password, ("refuses the login", "check REDIS_PASSWORD")),
     "`Redis has too little memory": (too_small, ("too little memory", "raise maxmemory", "FEATURE_SEED_MEMORY_CHECK")),
-    "`User … lacks rights": (may_not, ("lacks rights", "ACL SETUSER default +scan")),
+    "`User … lacks rights": (may_not, ("lacks rights", "ACL SETUSER default +hsetnx")),
     "`… is being seeded by": (locked, ("is being seeded by run another on there", "terminate it")),
     "`… lost the lock": (lost_lock, ("lost the lock", "run again")),
     "`… was emptied": (emptied, ("was emptied since it was seeded", "run seed_all")),

@@ -22,7 +22,8 @@ local function judge(live, gold, later, recorded, seeded, fields, again)
         unrecorded = live - (seeded + recorded + (fields.forgot and 0 or left))
     end
     local stays = surplus > 0 and (again or surplus <= unrecorded)
-    return stays, stays and (again and left or surplus) or 0, stays or unrecorded > 0 or left > 0
+    local unknown = unrecorded > 0 or left > 0 or fields.forgot and not fields.exact
+    return stays, stays and (again and left or surplus) or 0, stays or unknown
 end
 
 -- Leaves what the load was of, how many events it `left` that nobody recorded, and the records after the watermark.

@@ -1,14 +1,13 @@
 """The documents are tested against the code."""
 
 import ast
-import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from feature_seed.environment import VARIABLES
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.assets import gold_transactions
 from feature_seed.warehouse.gold import GOLD_COLUMNS
+from feature_seed_tests.conftest import PASSWORD
 from feature_seed_tests.support.documents import DOCUMENTS, LISTED, README, ROOT, code, name, only, prose, rows, table
 
 EACH = pytest.mark.parametrize("path", DOCUMENTS, ids=name)
@@ -123,30 +123,57 @@ def test_the_test_command_is_what_ci_runs() -> None:
     assert f"\n{tests[1]}\n" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_worked_scorer_consumes_a_stream(online: redis.Redis) -> None:
-    """Before: a store that is ready. A payment comes twice, then one that is refused, then another. Two count."""
+def test_the_scorer_of_the_documents_works(online: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    """Four features of each payment; a repeated one counts once, and one that is refused does not stop the others."""
     (example,) = code("python")
+    assert len(example.splitlines()) <= 40
     scorer: dict[str, Any] = {}
     exec(example, scorer)
-    online.hset("feature_seed:ready", mapping=Ready("ready", watermark="2026-01-01T00:00:00+00:00").encode())
-    first = Transaction("a", "fuel", 10.0, "2026-01-02T00:00:00+00:00", 1.0, 2.0)
-    refused, second = (
-        replace(first, transaction_id="b", amount=math.inf),
-        replace(first, transaction_id="c", amount=30.0),
-    )
-    scores: list[tuple[str, dict[str, Any]]] = []
-    stream = [("card-0042", "cust-0021", paid) for paid in (first, first, refused, second)]
-    scorer["consume"](online, stream, lambda paid, features: scores.append((paid.transaction_id, features)))
-    card, customer = read_card(online, "card-0042"), read_customer(online, "cust-0021")
-    assert card and customer and card.seq == customer.count == 2
-    assert [name for name, _ in scores] == ["a", "a", "b", "c"]
-    assert scores[0][1]["seconds_since_the_last"] is None
-    assert scores[3][1] == {
-        "payments_in_the_last_hour": 1,
-        "z_score": None,
-        "seconds_since_the_last": 0.0,
-        "times_the_usual": 3.0,
+    online.hset("feature_seed:ready", mapping=Ready("ready", watermark="2026-01-01T00:00:00.999999+00:00").encode())
+
+    def paid(number: int, minute: int, year: int = 2026) -> Transaction:
+        return Transaction(f"t{number}", "fuel", 10.0 + number, f"{year}-04-01T09:{minute:02}:00.000+00:00", 52.1, 4.9)
+
+    stream = [paid(0, 0), paid(1, 10), paid(1, 10), paid(9, 0, year=2250), paid(2, 50)]
+    scored: list[dict[str, Any]] = []
+    scorer["consume"](online, [("c", "k", one) for one in stream], lambda _, features: scored.append(features))
+    card, customer = read_card(online, "c"), read_customer(online, "k")
+    assert card.seq == customer.count == 3
+    assert scored[0] == dict.fromkeys(scored[0], None) | {"payments_in_the_last_hour": 0}
+    assert scored[-1] == {
+        "payments_in_the_last_hour": 2,
+        "z_score": pytest.approx((12.0 - 10.5) / 0.5),
+        "seconds_since_the_last": 2400.0,
+        "times_the_usual": pytest.approx(12.0 / 10.5),
     }
+    assert "passed over t9: REFUSED" in caplog.text
+
+
+def test_the_event_in_a_shell_works(online: redis.Redis, redis_port: int, tmp_path: Path) -> None:
+    """As it stands, in plain redis-cli: the event is applied, and the second time it is a duplicate."""
+    (example,) = [block for block in code("sh") if "EVALSHA" in block]
+    online.hset("feature_seed:ready", "watermark", "2026-03-31T23:59:59.999999+00:00")
+    if not shutil.which(
+        "redis-cli"
+    ):  # of wheels there are servers alone: a client that sends its arguments as they are
+        client = tmp_path / "redis-cli"
+        client.write_text(
+            f"#!{sys.executable}\nimport os, sys, redis\n"
+            "client = redis.Redis(port=int(sys.argv[2]), password=os.environ['REDISCLI_AUTH'], decode_responses=True)\n"
+            "reply = client.execute_command(*sys.argv[3:])\n"
+            "print(*(reply if isinstance(reply, list) else [reply]), sep='\\n')\n"
+        )
+        client.chmod(0o700)
+    here = f'redis-cli() {{ command redis-cli -p {redis_port} "$@"; }}\n'
+    path = f"{os.environ['PATH']}:{tmp_path}"
+    environment = {**os.environ, "PATH": path, "REDISCLI_AUTH": PASSWORD}
+    for answer in ("applied", "duplicate"):
+        shell = ["bash", "-ec", here + example]
+        done = subprocess.run(shell, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [answer, answer], done
+    card, customer = read_card(online, "card-0042"), read_customer(online, "cust-0021")
+    assert card.seq == customer.count == 1 and card.location == (52.1, 4.9)
+    assert [one.transaction_id for one in card.history] == ["tx-1"]
 
 
 def anchors(text: str) -> set[str]:

@@ -62,6 +62,25 @@ def test_a_pipeline_that_is_sent_again(online: redis.Redis, tags: bool) -> None:
     assert dump(online) == before
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("start", [0, 13, 29])
+def test_a_stream_that_starts_before_the_watermark(client: redis.Redis, newest_first: bool, start: int) -> None:
+    """Before: loaded up to the 30th of 60 events. A stream that starts anywhere before it, twice, leaves the store that
+    one leaves which starts at it.
+    """
+    pair, until = Pair(client, newest_first=newest_first), BEGIN + 29_000.999
+
+    def contents(*starts: int) -> dict[str, object]:
+        client.flushall()
+        pair.load([at(number) for number in range(30)], until)
+        for first in starts:
+            for number in range(first, 60):
+                pair.event(at(number), until)
+        return pair.contents()
+
+    assert contents(start, start) == contents(30)
+
+
 def paid(number: int) -> Transaction:
     time = datetime.fromtimestamp(BEGIN / 1000 + number, timezone.utc).isoformat(timespec="milliseconds")
     return Transaction(f"t{number}", "food", 2.5, time, 1.0, 2.0)

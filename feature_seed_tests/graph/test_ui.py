@@ -60,7 +60,7 @@ def test_materialize_all(tmp_path: Path, home: Path, screenshots: Path) -> None:
         ready, card = read_ready(client), read_card(client, "card-0042")
         assert ready
         assert (ready.state, ready.cards, ready.customers) == ("ready", 5000, 2500)
-        assert len(features(client)) == 5 * 5000 - 10 + 2500  # ten cards of the sample never have coordinates
+        assert len(features(client)) == 5 * 5000 - 10 + 2 * 2500  # ten cards of the sample never have coordinates
         assert card
         assert len(card.history) == 10
 

@@ -136,13 +136,13 @@ def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
 
 
 def _checks(instance: dg.DagsterInstance) -> str:
-    """How many checks have passed when they were run last, and which have not."""
+    """How many checks have passed when they were run last, and which have failed."""
     keys = [key for key in CHECKS if key != WARM_START]
     passed = {f"{name} of {key.to_user_string()}": one for key in keys for name, one in verdicts(instance, key).items()}
     text = f"{sum(one is True for one in passed.values())} of {len(passed)} passed"
     failed = "".join(f", {name} failed" for name, one in passed.items() if one is False)
-    missing = "".join(f", {name} has not been run" for name, one in passed.items() if one is None)
-    return f"{text}{failed}{missing}"
+    missing = sum(one is None for one in passed.values())
+    return f"{text}{failed}{f', {missing} not run so far' if missing else ''}"
 
 
 def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature) -> float | None:

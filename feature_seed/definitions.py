@@ -7,17 +7,22 @@ import dagster as dg
 from feature_seed import environment
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
+from feature_seed.graph.dagster_private import log_runs_to
 from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
-from feature_seed.graph.jobs import seed_all, seed_shard
+from feature_seed.graph.jobs import check_store, seed_all, seed_shard
+from feature_seed.graph.schedules import check_on_schedule, seed_on_schedule
 from feature_seed.graph.sensors import SENSORS
+from feature_seed.graph.store_check import store_check
+from feature_seed.graph.terminal import terminal
 from feature_seed.loading.stream import Layout
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits
 
 environment.require_whole()
+log_runs_to(terminal)
 
 warehouse = Warehouse(
     host=secret("CLICKHOUSE_HOST"),
@@ -57,9 +62,10 @@ limits = GoldLimits(
 
 defs = dg.Definitions(
     assets=[gold_transactions, cards, customers, warm_start],
-    asset_checks=[gold_checks, *FEATURE_CHECKS],
-    jobs=[seed_all, seed_shard],
+    asset_checks=[gold_checks, *FEATURE_CHECKS, store_check],
+    jobs=[seed_all, seed_shard, check_store],
     sensors=SENSORS,
+    schedules=[seed_on_schedule(), check_on_schedule],
     resources={
         "warehouse": warehouse,
         "layout": layout,

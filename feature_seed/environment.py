@@ -70,6 +70,15 @@ VARIABLES = {
     ),
     "FEATURE_SEED_SAMPLE": ("entities of each feature that a run compares with gold, or `all`", "`1000`"),
     "FEATURE_SEED_ALERT_WEBHOOK": ("URL that gets a failed run as JSON", "failures are only logged"),
+    "FEATURE_SEED_DAGSTER_URL": (
+        "where people open Dagster's pages, so that alerts link to the run",
+        "alerts have no link",
+    ),
+    "FEATURE_SEED_SCHEDULE": (
+        "cron line, in UTC, by which `seed_on_schedule` launches `seed_all`, for example `0 5 * * *`",
+        "the schedule is off",
+    ),
+    "FEATURE_SEED_LOG_LEVEL": ("what a run prints: `INFO`, `WARNING`, or `DEBUG` for all that Dagster logs", "`INFO`"),
     "FEATURE_SEED_ON_CONFLICT": (
         "`keep_newer` keeps live events that gold lacks, `overwrite` writes gold alone",
         "`keep_newer`",

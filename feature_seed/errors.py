@@ -2,6 +2,7 @@
 
 FeatureSeedError
 ├── ConfigurationError   a variable is missing or has a value that cannot be used
+├── CheckFailedError     a check that blocks has failed
 ├── ReadinessError       not every shard is in the store, verified and from one version of gold
 ├── WarehouseError       ClickHouse refuses a query, or ends its answer early
 │   ├── GoldError                   gold is missing, empty, has wrong columns, or was rebuilt while it was read
@@ -47,6 +48,10 @@ class StoreError(FeatureSeedError):
 
 class StoreUnavailableError(StoreError):
     """Redis cannot be reached, is starting, or lost the connection. A later attempt may succeed."""
+
+
+class CheckFailedError(FeatureSeedError):
+    """Checks that block have failed; the text has what each of them found, the first cause first."""
 
 
 class ReadinessError(FeatureSeedError):

@@ -41,8 +41,8 @@ WHEELS: dict[str, tuple[str, ...]] = {
     "26.9": ("chdb-core==26.9.0",),
 }
 
-# What the endpoint imports beside chdb; clickhouse-connect brings its compressors with it.
-_NEEDED = ("clickhouse-connect>=1.12,<2",)
+# What the endpoint and its helpers import beside chdb; clickhouse-connect brings its compressors with it.
+_NEEDED = ("clickhouse-connect>=1.12,<2", "redis>=8.1,<9")
 
 _PASSWORD = "a-password-of-engines"
 

@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
+import pytest
+
+from feature_seed_tests.support.deployment import dagster_dev, query
 
 
 def test_loads_without_a_warning() -> None:
@@ -38,3 +42,15 @@ def test_a_run_covers_every_shard() -> None:
         env={**os.environ, "FEATURE_SEED_SHARDS": "40"},
     )
     assert run.stdout.split() == ["00", "27"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["dagster", "dagster_dg_cli.cli"])
+def test_the_code_location_has_one_name(tmp_path: Path, program: str) -> None:
+    """In the checkout, by `dagster dev` as by `dg dev`: cursors of sensors and schedules belong to it."""
+    locations = (
+        "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } } }"
+    )
+    with dagster_dev(tmp_path, program=program) as port:
+        (entry,) = query(port, locations)["workspaceOrError"]["locationEntries"]
+    assert entry == {"name": "feature_seed", "locationOrLoadError": {"__typename": "RepositoryLocation"}}

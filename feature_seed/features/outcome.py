@@ -1,5 +1,6 @@
 """What the guards of a load have replied: how many entities have live events, and what was decided about which."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from feature_seed.errors import printable
@@ -34,6 +35,13 @@ class Outcome:
             self.decided += 1
             if len(self.examples) < _EXAMPLES:
                 self.examples.append(printable(keys.partition(b", ")[0]))
+
+    @classmethod
+    def total(cls, outcomes: Iterable["Outcome"]) -> "Outcome":
+        total = cls()
+        for one in outcomes:
+            total.merge(one)
+        return total
 
     def merge(self, other: "Outcome") -> None:
         for name in ("live", "decided", "taken_over", "forgotten"):

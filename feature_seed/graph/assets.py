@@ -10,8 +10,10 @@ import dagster as dg
 
 from feature_seed.contract import READY, Ready
 from feature_seed.environment import shard_count, shards_per_run
+from feature_seed.errors import ConfigurationError
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
 from feature_seed.features.feature import FEATURES, Feature
+from feature_seed.graph.checks import GOLD
 from feature_seed.graph.readiness import latest_loads, ready_when_whole, require_kept, require_verified
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
@@ -24,6 +26,9 @@ from feature_seed.warehouse.limits import GoldLimits
 # Beta in name only, and without a stable twin: a warning for each in every command would be noise.
 warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
 
+# One group, so that its page opens with the whole graph.
+GROUP = "feature_seed"
+
 # With a limit of 1 in dagster.yaml, one run at a time seeds the store.
 POOL = "online_store"
 
@@ -33,13 +38,19 @@ _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_wi
 # None is a single run: fewer scans of gold, and one start. Several are for launchers that spread them over machines.
 _BACKFILL = dg.BackfillPolicy(max_partitions_per_run=shards_per_run())
 
+_LOADED = (
+    "A partition is a shard of the {0}, and its metadata are of that shard. Loading one feature of the {0} loads all. "
+    "See feature_seed/features/README.md."
+)
+
 SHARDS = dg.StaticPartitionsDefinition(shard_names(shard_count()))
 
 gold_transactions = dg.AssetSpec(
-    "gold_transactions",
-    description="The gold table of card transactions, which the ETL rebuilds. "
-    "When the ETL is done, report a materialisation of this asset: the sensor `etl_completed` then seeds the store.",
-    group_name="warehouse",
+    GOLD,
+    description="The gold table of card transactions, which the ETL builds. feature_seed only reads it. When the "
+    "ETL is done, have it report a materialisation of this asset: the sensor etl_completed then seeds the store. "
+    "See feature_seed/warehouse/README.md, and feature_seed/graph/README.md for the report.",
+    group_name=GROUP,
     kinds={"clickhouse"},
     owners=["team:data-platform"],
     freshness_policy=_DAILY,
@@ -77,10 +88,10 @@ def _page(feature: Feature) -> dict[str, Any]:
 
 def _out(feature: Feature) -> dg.AssetOut:
     return dg.AssetOut(
-        description=feature.description,
+        description=f"{feature.description} {_LOADED.format(feature.entity.name)}",
         is_required=False,
         io_manager_key="redis_io_manager",
-        group_name="features",
+        group_name=GROUP,
         kinds={"clickhouse", "redis"},
         owners=["team:fraud"],
         metadata=_page(feature),
@@ -105,12 +116,21 @@ def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[FeatureStream]]:
         with retried(context.retry_number):
             limits.require(warehouse)
-        one = FeatureStream(warehouse, layout, entity, tuple(context.partition_keys))
+        one = FeatureStream(warehouse, layout, entity, _shards(context))
         for feature in features:
             if dg.AssetKey(feature.name) in context.selected_asset_keys:
                 yield dg.Output(one, feature.name)
 
     return stream
+
+
+def _shards(context: dg.AssetExecutionContext) -> tuple[str, ...]:
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise ConfigurationError(
+            f"{context.job_name} seeds the shard that its run names, and this run names none: add --partition 05, or "
+            """--tags '{"dagster/partition": "05"}' to dagster job execute, or run seed_all for every shard"""
+        )
+    return tuple(context.partition_keys)
 
 
 cards = _feature_assets(CARDS)
@@ -121,24 +141,30 @@ customers = _feature_assets(CUSTOMERS)
     deps=[cards, customers],
     io_manager_key="redis_io_manager",
     pool=POOL,
-    group_name="features",
+    group_name=GROUP,
     kinds={"redis"},
     owners=["team:fraud"],
     freshness_policy=_DAILY,
+    # Without partitions, and so without effect but one: the CLI then takes it into a range of the features' partitions.
+    backfill_policy=dg.BackfillPolicy.single_run(),
     metadata={"key": READY.pattern},
 )
 def warm_start(
     context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
 ) -> dg.MaterializeResult[Ready]:
-    """Tells the scorer that it may start: every shard of every feature is in the store, and verified."""
+    """Tells the scorer that it may start: every shard of every feature is in the store, and was compared with gold.
+
+    Its metadata are of all loads together: the report, pictures of the store, and numbers to plot over the runs. Its
+    check store_kept says later on whether the store is still what the run left. See feature_seed/graph/README.md.
+    """
     shards = shard_names(layout.shard_count)
     loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
     ready = ready_when_whole(loads, shards, context.run.run_id)
     require_verified(context.instance, loads)
     with retried(context.retry_number), store.client() as client:
         require_kept(client, store.address, loads)
-        page = report(client, warehouse, layout, loads)
-    return dg.MaterializeResult(value=ready, metadata={"report": page, **_ready(ready)})
+        page = report(context, client, warehouse, layout, loads)
+    return dg.MaterializeResult(value=ready, metadata={**page, **_ready(ready)})
 
 
 def _ready(ready: Ready) -> dict[str, Any]:

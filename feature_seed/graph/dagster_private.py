@@ -3,10 +3,15 @@
 They are the same in Dagster 1.11, 1.12 and 1.13. test_dagster_private.py fails by name when a release takes one away.
 """
 
-from collections.abc import Sequence, Set
+import logging
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
 import dagster as dg
+from dagster._core.events import DagsterEvent
+from dagster._core.execution import context_creation_job
 from dagster._core.storage.tags import POOL_TAG_PREFIX
+from dagster_shared.error import SerializableErrorInfo as ErrorInfo
 
 
 def pool_tag(pool: str) -> str:
@@ -25,6 +30,12 @@ def previous_attempts(context: dg.OutputContext) -> int:
 def run_of(context: dg.OutputContext) -> dg.DagsterRun:
     """The run, for its tags: an IO manager is told its id alone, and may not ask the instance."""
     return context.step_context.dagster_run
+
+
+def add_shard_metadata(context: dg.OutputContext, shard: str, metadata: Mapping[str, Any]) -> None:
+    """Metadata of one partition's materialisation. Assets have `add_asset_metadata`; that of an IO manager goes to all
+    partitions of a run alike."""
+    context.step_context.add_asset_metadata(metadata, context.asset_key, shard)
 
 
 def steps_have_processes(context: dg.OutputContext) -> bool:
@@ -49,3 +60,32 @@ def check_evaluations(
     history = instance.event_log_storage.get_asset_check_execution_history(check, limit=limit)
     evaluations = (record.evaluation for record in history)
     return [one for one in evaluations if isinstance(one, dg.AssetCheckEvaluation)]  # others were only planned
+
+
+def run_error(event: DagsterEvent) -> ErrorInfo | None:
+    """What kept a run from its steps. A sensor's context knows the failures of steps alone."""
+    return event.job_failure_data.error
+
+
+def event_of(record: logging.LogRecord) -> DagsterEvent | None:
+    """The event that a line of a run's log tells. Dagster's own loggers find it in the same place."""
+    return _logged(record).get("dagster_event")
+
+
+def message_of(record: logging.LogRecord) -> tuple[str, str]:
+    """A line of a run's log as it was written, and its step; `record.msg` has job, run and process before it."""
+    logged = _logged(record)
+    return logged.get("orig_message") or record.getMessage(), logged.get("step_key") or ""
+
+
+def _logged(record: logging.LogRecord) -> dict[str, Any]:
+    return getattr(record, "dagster_meta", {})
+
+
+def log_runs_to(console: dg.LoggerDefinition) -> None:
+    """Have `console` print what every run of this process logs, unless the run's config names another logger.
+
+    `loggers` of Definitions are used only by runs whose config names them, which a job can have by default. Those of
+    asset pages, backfills and `dg launch --assets` have no job of ours. A public default logger would do.
+    """
+    context_creation_job.default_system_loggers = lambda _: [(console, {})]  # type: ignore[assignment]

@@ -9,7 +9,8 @@ import dagster as dg
 
 from feature_seed.errors import printable
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.gold_checks import check_result, check_specs
+from feature_seed.graph.blocking import blocking
+from feature_seed.graph.checks import asked, check_result, check_specs
 from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
 from feature_seed.loading.comparison.comparison import Comparison, Verdict, sample_share
@@ -24,14 +25,8 @@ _SCANNED_ENTITIES = 1000
 
 _EXAMPLES = 10
 
-_CHECKS = {
-    "entity_count": "The load delivered as many entities of every shard as gold has.",
-    "parity": "A sample of entities is in the store as gold and the events after it make it. Every run takes another.",
-    "unknown_entities": "Gold knows every entity that has keys in the store. A scorer may have added new ones since.",
-}
 
-
-def _compared(
+def compared(
     comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad]
 ) -> Iterator[dg.AssetCheckResult]:
     """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
@@ -101,7 +96,7 @@ def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[byt
 
 
 def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
-    @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name, _CHECKS))
+    @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name), can_subset=True)
     def compare(
         context: dg.AssetCheckExecutionContext,
         warehouse: Warehouse,
@@ -112,15 +107,16 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         shards = _shards(context, layout)
         seeded = latest_loads(context.instance, feature.name, shards)
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
-            untils = _untils(seeded, layout, warehouse)
+            untils = untils_of(seeded, layout, warehouse)
             table = {**warehouse.table, "untils": untils}
             comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
-            yield from _compared(comparison, context.run.run_id, limits.sample_size, seeded)
+            results = compared(comparison, context.run.run_id, limits.sample_size, seeded)
+            yield from blocking(asked(context, results))
 
     return compare
 
 
-def _untils(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> list[int]:
+def untils_of(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> list[int]:
     """The watermark that each shard was loaded up to, in microseconds since 1970; one where it is the same for all."""
     mine = warehouse.profile().until
     loaded = {shard: round(one.metadata["watermark"] * 1e6) for shard, one in seeded.items()}

@@ -10,7 +10,8 @@ import dagster as dg
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import GoldError
-from feature_seed.graph.assets import gold_transactions
+from feature_seed.graph.blocking import blocking
+from feature_seed.graph.checks import GOLD, WARM_START, asked, check_result, check_specs
 from feature_seed.graph.retries import retried
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold
@@ -19,43 +20,28 @@ from feature_seed.warehouse.limits import FUTURE, GoldLimits
 # Of more rows than this a part is searched for repeated ids: grouping them takes 27 bytes of memory a row.
 _SEARCHED_ROWS = 10_000_000
 
-_WARNINGS = ("coordinates", "zeros", "duplicate_transactions", "shared_cards", "unknown_entities")
-
-_GOLD_CHECKS = {
-    "schema": "Gold has every column, of a type that can be read.",
-    "not_empty": "Gold has rows, and not all of them are rejected.",
-    "rejected_rows": "No more rows are rejected than FEATURE_SEED_MAX_REJECTED allows.",
-    "freshness": "The newest transaction is not older than FEATURE_SEED_MAX_AGE_HOURS, and not in the future.",
-    "coordinates": "No latitude is beyond 90 degrees and no longitude beyond 180. The store takes those as unknown.",
-    "zeros": "No row is at (0, 0) or of 1970-01-01 00:00:00, as a join leaves them that finds nothing.",
-    "duplicate_transactions": "No two rows have the same transaction id. Both of them would count.",
-    "shared_cards": "No card has several customers. Their transactions would count as those of one card.",
-}
-
 Scan = dict[str, dict[str, Any]]
 
 _NO_ROWS = {"rows": 0, "newest": None, "out_of_range": 0}
 
 
-def check_specs(asset: dg.AssetKey | str, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
-    return [
-        dg.AssetCheckSpec(name, asset=asset, description=text, blocking=name not in _WARNINGS)
-        for name, text in checks.items()
-    ]
-
-
-@dg.multi_asset_check(name="gold_checks", specs=check_specs(gold_transactions.key, _GOLD_CHECKS))
+@dg.multi_asset_check(name="gold_checks", specs=check_specs(GOLD), can_subset=True)
 def gold_checks(
     context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
 ) -> Iterable[dg.AssetCheckResult]:
     """Two scans of gold for all of them, before anything is written."""
+    yield from blocking(_untouched(context, asked(context, _evaluated(context, warehouse, limits))))
+
+
+def _evaluated(
+    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
+) -> Iterator[dg.AssetCheckResult]:
+    """The outcome of each check. A check that cannot be evaluated, because another has failed, has none."""
     try:
         with retried(context.retry_number):
             scan, duplicates, shared = _scan(warehouse)
     except GoldError as e:
         yield check_result("schema", False, str(e))
-        for name in list(_GOLD_CHECKS)[1:]:
-            yield check_result(name, False, "not evaluated: gold cannot be read, see schema")
         return
     unread, usable = scan.pop("unread", _NO_ROWS), scan.get("", _NO_ROWS)
     newest = max(filter(None, (unread["newest"], usable["newest"])), default=None)
@@ -64,11 +50,40 @@ def gold_checks(
     yield check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings]))
     yield _not_empty(usable["rows"], sum(found["rows"] for found in scan.values()), unread["rows"])
     yield _rejected_rows(scan, limits.max_rejected)
-    yield _freshness(newest, limits.max_age_hours)
+    if newest:
+        yield _freshness(newest, limits.max_age_hours)
     yield _coordinates(usable["out_of_range"])
     yield _zeros(scan, warehouse.zero_is_unknown)
     yield _duplicates(duplicates)
     yield _shared_cards(shared)
+
+
+def _untouched(
+    context: dg.AssetCheckExecutionContext, results: Iterable[dg.AssetCheckResult]
+) -> Iterator[dg.AssetCheckResult]:
+    """The same outcomes. One that blocks says what the store holds, since the graph is red after it."""
+    said = ""
+    for one in results:
+        if one.passed or one.severity == dg.AssetCheckSeverity.WARN:
+            yield one
+            continue
+        said = said or _left_alone(context.instance)
+        yield one._replace(metadata={**one.metadata, "store": said})
+    if said:
+        context.log.warning(said)
+
+
+def _left_alone(instance: dg.DagsterInstance) -> str:
+    """What a run that is blocked before its first write has left in the store."""
+    text = "Nothing was written. Dagster shows features and warm_start as failed because this run did not reach them. "
+    seeded = instance.get_latest_materialization_event(WARM_START)
+    if not seeded or not seeded.asset_materialization:
+        return f"{text}No run has made the store ready so far."
+    gold = seeded.asset_materialization.metadata["gold_version"].value
+    return (
+        f"{text}The store is as run {seeded.run_id} left it, with gold {gold}: execute the check store_kept of "
+        "warm_start to see that it still is."
+    )
 
 
 def _scan(warehouse: Warehouse) -> tuple[Scan, Mapping[str, Any], Mapping[str, Any]]:
@@ -143,9 +158,7 @@ def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:
     return check_result("rejected_rows", share <= limit, text, {"rejected": rejected, "share": share, **counts})
 
 
-def _freshness(newest: datetime | None, limit: float | None) -> dg.AssetCheckResult:
-    if newest is None:
-        return check_result("freshness", False, "not evaluated: no row can be used")
+def _freshness(newest: datetime, limit: float | None) -> dg.AssetCheckResult:
     age = datetime.now(timezone.utc) - newest
     hours = age / timedelta(hours=1)
     metadata = {"newest": dg.MetadataValue.timestamp(newest), "age_hours": round(hours, 2)}
@@ -194,15 +207,4 @@ def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
     text += found["read"]
     return check_result(
         "duplicate_transactions", not duplicates, text, {"duplicates": duplicates, "looked_at": looked_at}
-    )
-
-
-def check_result(
-    check: str, passed: bool, text: str, metadata: Mapping[str, Any] | None = None, feature: str | None = None
-) -> dg.AssetCheckResult:
-    """The outcome of a check of gold, or of a feature."""
-    asset = feature or gold_transactions.key
-    severity = dg.AssetCheckSeverity.WARN if check in _WARNINGS else dg.AssetCheckSeverity.ERROR
-    return dg.AssetCheckResult(
-        passed=passed, asset_key=asset, check_name=check, description=text, metadata=metadata, severity=severity
     )

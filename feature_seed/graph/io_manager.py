@@ -1,7 +1,7 @@
 """The IO manager: the one place that writes to Redis. One run writes at a time, and its metadata says what it did."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,9 +14,16 @@ from feature_seed.contract import READY, Ready
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.features.entity import Entity
 from feature_seed.features.feature import FEATURES
-from feature_seed.graph.dagster_private import previous_attempts, run_of, selected_assets, steps_have_processes
+from feature_seed.features.outcome import Outcome
+from feature_seed.graph.dagster_private import (
+    add_shard_metadata,
+    previous_attempts,
+    run_of,
+    selected_assets,
+    steps_have_processes,
+)
 from feature_seed.graph.progress import Progress
-from feature_seed.graph.readiness import Mark, mark_loading
+from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.memory import estimate_memory
 from feature_seed.loading.preflight import Server, examine
@@ -36,11 +43,17 @@ MemoryCheck = Literal["refuse", "warn"]
 _ALLOW = "or set FEATURE_SEED_MEMORY_CHECK=warn to seed it all the same"
 
 
+# What is said of a load: the metadata of each shard.
+Record = Mapping[str, Mapping[str, Any]]
+
+
 class RedisIOManager(dg.ConfigurableIOManager):
     """Writes a FeatureStream to the online store; done means that Redis has acknowledged every command.
 
     Given a Ready, it says so in the store. One object lives as long as the run, or in executors that give every step
     a process of its own, as the step. `max_rate` (entities per second) and `max_latency_ms` spare those who read.
+
+    See feature_seed/loading/README.md.
     """
 
     store: dg.ResourceDependency[OnlineStore]
@@ -50,7 +63,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     _lock: StoreLock | None = PrivateAttr(default=None)
     _server: Server | None = PrivateAttr(default=None)
-    _load: tuple[FeatureStream, dict[str, Any]] | None = PrivateAttr(default=None)
+    _load: tuple[FeatureStream, Record] | None = PrivateAttr(default=None)
     _written: bool = PrivateAttr(default=False)
 
     def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready) -> None:
@@ -59,15 +72,16 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 with self._writing(context) as (client, _):
                     client.hset(READY.pattern, mapping=obj.encode())
             else:
-                context.add_output_metadata(self._seeded(context, obj))
+                for shard, metadata in self._seeded(context, obj).items():
+                    add_shard_metadata(context, shard, metadata)
 
-    def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> dict[str, Any]:
+    def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
         """What is said of a load: the features of an entity come one after the other, with one stream for all."""
         if not self._load or self._load[0] is not stream:
             self._load = stream, self._seed(context, stream)
         return self._load[1]
 
-    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> dict[str, Any]:
+    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         stream.rehearse()
         with self._writing(context, stream) as (client, lock):
@@ -77,22 +91,23 @@ class RedisIOManager(dg.ConfigurableIOManager):
             throttle = Throttle(self.max_rate, self.max_latency_ms)
             redis = self._write(context, replace(stream, before=mark.before), lock, throttle)
             seconds = time.perf_counter() - started
-        done = f"{redis.entities:,} entities in {seconds:.1f} s, {redis.outcome}{throttle.summary}"
+        outcome = Outcome.total(redis.outcomes.values())
+        done = f"{redis.entities:,} entities in {seconds:.1f} s, {outcome}{throttle.summary}"
         context.log.info(f"{stream.entity.name}: {done}")
-        return {
-            **_figures(redis, seconds),
-            **throttle.metadata,
-            "entities_by_shard": {shard: redis.shards[int(shard, 16)] for shard in sorted(stream.shards)},
-            "shards": len(stream.shards),
-            **_gold(profile),
+        load = {
+            "gold_version": profile.version,
+            "watermark": dg.MetadataValue.timestamp(profile.watermark),
             "store_id": mark.store_id,
             "server": self._server.run_id if self._server else "",
             **({"replication": dict(redis.replication_offsets)} if redis.replication_offsets else {}),
+            LOAD: {**_figures(redis, seconds), **throttle.metadata, "shards": len(stream.shards), **_rows(profile)},
         }
+        return {shard: {**_shard(shard, redis), **load} for shard in stream.shards}
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
-        progress = Progress(context, stream.entity.name, _selected_assets(context, stream.entity), stream.expected)
+        asset = _selected_assets(context, stream.entity)[0]
         with (
+            Progress(context, stream.entity.name, asset, stream.expected) as progress,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
@@ -173,28 +188,31 @@ def _warn_of_going_back(context: dg.OutputContext, mark: Mark, profile: Profile)
         )
 
 
-def _gold(profile: Profile) -> dict[str, Any]:
+def _figures(redis: Loading, seconds: float) -> dict[str, Any]:
+    """Of the load as a whole: all of its shards came at the same time."""
     return {
-        "gold_version": profile.version,
-        "gold_rows": profile.rows,
-        "rejected_rows": profile.rejected,
-        "unread_rows": profile.unread,
-        "watermark": dg.MetadataValue.timestamp(profile.watermark),
+        "entities": redis.entities,
+        "commands": redis.commands,
+        "bytes": redis.bytes,
+        "seconds": round(seconds, 3),
+        "entities_per_second": round(redis.entities / seconds, 1),
     }
 
 
-def _figures(redis: Loading, seconds: float) -> dict[str, Any]:
-    outcome = redis.outcome
+def _rows(profile: Profile) -> dict[str, int]:
+    return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
+
+
+def _shard(shard: str, redis: Loading) -> dict[str, Any]:
+    entities = redis.shards[int(shard, 16)]
+    outcome = redis.outcomes.get(int(shard, 16), Outcome())
     return {
-        "dagster/row_count": redis.entities,
-        "entities_written": redis.entities - outcome.live,
+        "dagster/row_count": entities,
+        "entities_by_shard": {shard: entities},
+        "entities_written": entities - outcome.live,
         "kept_newer": outcome.live,
         "events_forgotten": outcome.forgotten,
         "unrecorded": outcome.decided,
         "unrecorded_examples": outcome.examples,
         "taken_over": outcome.taken_over,
-        "commands": redis.commands,
-        "bytes": redis.bytes,
-        "seconds": round(seconds, 3),
-        "entities_per_second": round(redis.entities / seconds, 1),
     }

@@ -20,6 +20,9 @@ from feature_seed.store.replication import ReplicationState
 VERIFYING = ("entity_count", "parity")
 LOADS = "loads"
 
+# What a materialisation calls the figures of the load that it came of. One without was reported by hand.
+LOAD = "load"
+
 # The field of the ready key that is gone with all else that a store held, so that no other is taken for it.
 _STORE_ID = READY.fields[-1]
 
@@ -111,7 +114,7 @@ def latest_loads(instance: dg.DagsterInstance, feature: str, shards: Sequence[st
             if not materialised or shard is None or shard not in shards or shard in found:
                 continue
             metadata: dict[str, Any] = {name: value.value for name, value in materialised.metadata.items()}
-            if "entities_by_shard" in metadata:  # otherwise somebody reported it who loaded nothing
+            if LOAD in metadata:
                 found[shard] = ShardLoad(record.run_id, metadata["entities_by_shard"][shard], metadata)
         cursor, more = page.cursor, page.has_more
     return found

@@ -5,29 +5,24 @@ cannot. It does not matter how often a rebuild is reported: what counts is the v
 """
 
 import json
-import os
 from datetime import datetime, timedelta, timezone
-from http.client import HTTPException
-from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import dagster as dg
 
-from feature_seed.errors import FeatureSeedError
+from feature_seed.graph.alert import run_page, send
 from feature_seed.graph.assets import POOL, gold_transactions, warm_start
 from feature_seed.graph.dagster_private import pool_tag, waits_for_retry
+from feature_seed.graph.failure import run_cause
 from feature_seed.graph.jobs import seed_all
 from feature_seed.warehouse.clickhouse import Warehouse
 
 VERSION_TAG = "feature_seed/gold_version"
 
 _POLL_SECONDS = 30
-_WEBHOOK_SECONDS = 10
 
 # Also after a failed step, whatever the instance says of others' runs: nobody looks at these. From the start, not from
 # the failed step: gold may have been rebuilt since, and shards of two versions of gold are never declared ready.
-_RETRIES = {
+RETRIES = {
     "dagster/max_retries": "2",
     "dagster/retry_on_asset_or_op_failure": "true",
     "dagster/retry_strategy": "ALL_STEPS",
@@ -47,7 +42,8 @@ _LONGEST_WAIT = timedelta(hours=1)
     job=seed_all,
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Launches seed_all once for every version of gold that is reported.",
+    description="Launches seed_all once for every version of gold that is reported. Reports of gold_transactions come "
+    "from the ETL or from gold_watcher. See feature_seed/graph/README.md.",
 )
 def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
     """The cursor is the storage id of the last report that was handled, as that of an asset sensor is.
@@ -55,7 +51,7 @@ def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> 
     An asset sensor moves its cursor past each report that it sees. This one leaves reports to a later tick while a run
     seeds the store, and after an error.
     """
-    if run := _seeding_run(context.instance):
+    if run := seeding_run(context.instance):
         return dg.SkipReason(
             f"Run {run.run_id} is seeding the store: this sensor looks at reports of gold when it has ended"
         )
@@ -82,13 +78,13 @@ def _seed_gold(
     if version == _stored_version(context.instance):
         return f"The store holds gold {version} already"
     # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
-    return dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **_RETRIES})
+    return dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **RETRIES})
 
 
 @dg.sensor(
     minimum_interval_seconds=_POLL_SECONDS,
     description="Looks at gold every 30 seconds. Reports gold when it has changed, and has then stayed the same for "
-    "one more look. Start this sensor if the ETL cannot report gold by itself.",
+    "one more look. Start this sensor if the ETL cannot report gold by itself. See feature_seed/graph/README.md.",
 )
 def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult:
     """The cursor is the version reported last, followed while gold changes by the one seen last.
@@ -111,21 +107,22 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
 @dg.run_failure_sensor(
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK if that is set.",
+    description="Logs a failed run as a line of JSON, and posts it to FEATURE_SEED_ALERT_WEBHOOK if that is set. "
+    "See feature_seed/graph/README.md.",
 )
 def run_failed(context: dg.RunFailureSensorContext) -> None:
     run = context.dagster_run
     alert = {
         "run_id": run.run_id,
         "job": run.job_name,
-        "error": _first_line(context),
+        "error": run_cause(context),
         "gold_version": run.tags.get(VERSION_TAG),
         "will_retry": run.tags.get("dagster/will_retry") == "true",
+        "url": run_page(run.run_id),
     }
     context.log.error(json.dumps(alert, ensure_ascii=False))
-    if webhook := os.environ.get("FEATURE_SEED_ALERT_WEBHOOK"):
-        again = " (Dagster tries again)" if alert["will_retry"] else ""
-        _post(webhook, {"text": f"{run.job_name} failed in run {run.run_id}{again}: {alert['error']}", **alert})
+    again = " (Dagster tries again)" if alert["will_retry"] else ""
+    send(alert, f"{run.job_name} failed in run {run.run_id}{again}")
 
 
 SENSORS = [etl_completed, gold_watcher, run_failed]
@@ -147,7 +144,7 @@ def _named_version(event: dg.EventLogEntry | None) -> str:
     return str(version.value) if version else ""
 
 
-def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+def seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
     """A run that writes to the store, or is about to: whoever launched it, and a retry that is yet to come as well."""
     changed = datetime.now(timezone.utc) - _LONGEST_WAIT
     statuses = [*_ACTIVE, dg.DagsterRunStatus.FAILURE]
@@ -169,28 +166,3 @@ def _already_handled(instance: dg.DagsterInstance, report: dg.EventLogEntry) -> 
         return False
     run = instance.get_run_record_by_id(seeded.run_id)
     return report.timestamp < (run.start_time if run and run.start_time else seeded.timestamp)
-
-
-def _first_line(context: dg.RunFailureSensorContext) -> str:
-    """What the first failed step says, in the words of our error or a library's rather than of Dagster's wrapper."""
-    for event in context.get_step_failure_events():
-        error = event.step_failure_data.error
-        while error and error.cause and (error.cls_name or "").startswith("Dagster"):
-            error = error.cause
-        if error:
-            return error.message.strip().partition("\n")[0]
-    return (context.failure_event.message or "no message").partition("\n")[0]
-
-
-def _post(url: str, body: dict[str, Any]) -> None:
-    """The URL is a secret, and the texts of urllib's errors may hold it: an error here names its kind alone."""
-    try:
-        request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urlopen(request, timeout=_WEBHOOK_SECONDS):
-            return
-    except HTTPError as e:
-        kind = f"HTTP status {e.code}"
-    except (OSError, HTTPException, ValueError) as e:
-        reason = getattr(e, "reason", None)
-        kind = type(reason if isinstance(reason, Exception) else e).__name__
-    raise FeatureSeedError(f"The alert could not be sent to FEATURE_SEED_ALERT_WEBHOOK: {kind}")

@@ -27,7 +27,7 @@ DEEP = 4
 
 
 class Layout(dg.ConfigurableResource):
-    """How features are laid out in the store; part of the contract with its readers."""
+    """How features are laid out in the store, as a scorer must read them. See feature_seed/features/README.md."""
 
     shard_count: int = 16
     history_length: int = HISTORY_LENGTH

@@ -1,7 +1,7 @@
 """The bulk connection: it sends blocks of ready commands and reads their acknowledgements."""
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
 from typing import Any, Protocol
@@ -41,13 +41,13 @@ class Loading(Protocol):
 
     Attributes:
         shards: how many entities of each shard, written or kept.
-        outcome: what the guards replied of them.
+        outcomes: what the guards replied of them, by shard.
         commands, bytes: of all of them.
         replication_offsets: where the load ended, by replication id; of each primary that may be replaced.
     """
 
     shards: Counter[int]
-    outcome: Outcome
+    outcomes: defaultdict[int, Outcome]
     commands: int
     bytes: int
     replication_offsets: Mapping[str, int]
@@ -79,7 +79,7 @@ class BulkConnection:
         self._replies = hiredis.Reader()
         self._unacknowledged: deque[Block] = deque()
         self.shards: Counter[int] = Counter()
-        self.outcome = Outcome()
+        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)
         self.commands = 0
         self.bytes = 0
         self.replication_offsets: Mapping[str, int] = {}
@@ -149,7 +149,7 @@ class BulkConnection:
                 continue
             if type(reply) is int:
                 if reply and block.guarded:
-                    self.outcome.add(reply, block.keys[position])
+                    self.outcomes[block.shards[position]].add(reply, block.keys[position])
             elif error := _refusal(reply):
                 self._refuse(block, position // block.commands, str(error))
         self.shards.update(block.shards)

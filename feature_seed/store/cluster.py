@@ -28,7 +28,7 @@ _REDIRECTED_AT_MOST = 10_000
 
 
 class ClusterStore(OnlineStore):
-    """A Redis Cluster, one node of which `url` names."""
+    """The Redis Cluster that the scorer reads; `url` names one of its nodes. See feature_seed/store/README.md."""
 
     @property
     def fails_over(self) -> bool:
@@ -140,7 +140,7 @@ class ClusterConnection:
         self._resend_at = 0.0
         self.resent = 0
         self.shards: Counter[int] = Counter()
-        self.outcome = Outcome()
+        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)
         self.commands = 0
         self.bytes = 0
         self.replication_offsets: Mapping[str, int] = {}
@@ -272,7 +272,8 @@ class ClusterConnection:
                 position = one.confirm()
             positions[position.id] = max(position.offset, positions.get(position.id, 0))
             self.shards.update(one.shards)
-            self.outcome.merge(one.outcome)
+            for shard, outcome in one.outcomes.items():
+                self.outcomes[shard].merge(outcome)
             self.commands += one.commands
             self.bytes += one.bytes
         self.replication_offsets = positions

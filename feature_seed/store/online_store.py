@@ -26,7 +26,7 @@ _CONNECT = Retry(ExponentialBackoff(cap=1, base=0.1), 2, (redis.ConnectionError,
 class OnlineStore(dg.ConfigurableResource):
     """The Redis that the scorer reads; without `url` a server of its own under `home`.
 
-    A load is done when `wait_replicas` replicas have acknowledged it.
+    A load is done when `wait_replicas` replicas have acknowledged it. See feature_seed/store/README.md.
     """
 
     url: str | None = Field(default=None, repr=False)

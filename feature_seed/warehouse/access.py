@@ -18,8 +18,12 @@ OLDEST = (24, 8)
 # Settings that make a load faster, or smaller here. Above 10,000 entities ClickHouse groups in 256 buckets, and each
 # comes out as a block: of 1 M cards in two passes, 2,000 cards and 4 MB. A small max_block_size instead takes a core
 # away from the query. A pass takes rows from all over gold, so there is nothing to skip by PREWHERE: 7 % of a
-# snapshot's time, 1 % of a table's.
-FASTER = {"group_by_two_level_threshold": "10000", "optimize_move_to_prewhere": "0"}
+# snapshot's time, 1 % of a table's. Slashes that JSON escapes are put back, 0.3 CPU-seconds for 10 M elements.
+FASTER = {
+    "group_by_two_level_threshold": "10000",
+    "optimize_move_to_prewhere": "0",
+    "output_format_json_escape_forward_slashes": "0",
+}
 
 
 @dataclass(frozen=True)

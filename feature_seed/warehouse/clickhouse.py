@@ -50,9 +50,9 @@ MEMORY_OF_PASS = 4
 class Warehouse(Watermarked):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
-    `pass_bytes` is about what ClickHouse collects in memory in one pass over gold. A pass reads all of it again, 1.4
-    CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse embedded, a job takes 44
-    CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, and 40 and 2.1 in one pass.
+    See feature_seed/warehouse/README.md. `pass_bytes` is about what ClickHouse collects in memory in a pass over gold.
+    A pass reads all of it, 1.4 CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse
+    embedded, a job takes 44 CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, 40 and 2.1 in one.
     """
 
     host: str | None = None
@@ -215,13 +215,12 @@ class Warehouse(Watermarked):
         columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
         parameters = {**self.table, "latest": self.latest}
-        profile = client.query(over_gold("warehouse/profile"), parameters, query_tz="UTC", tz_mode="aware")
-        counts = self.only_row(profile)
+        query = over_gold("warehouse/profile")
+        counts = self.only_row(client.query(query, parameters, query_tz="UTC", tz_mode="aware"))
         if counts["rows"] == counts["rejected"]:
             found = nothing_readable(**counts)
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
-        small = self._access.restrictions.too_small(counts["rows"]) if self._access else {}
-        if small:
+        if self._access and (small := self._access.restrictions.too_small(counts["rows"])):
             raise refusal(self.source, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
@@ -252,16 +251,13 @@ class Warehouse(Watermarked):
         return {column["name"]: column["type"] for column in described.named_results()}
 
     def version(self, client: Client) -> str:
-        """A cheap name of what gold is: another after a rebuild or an insert, or when a file of a snapshot is written.
-
-        Gold that has no parts, as a view, is read whole for it.
-        """
+        """A name of what gold is: another after every change. Gold without parts, as a view, is read whole for it."""
         return self.identity(client).version
 
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            parts = self._access is not None and self._access.parts
+            parts = bool(self._access and self._access.parts)
             return identity_of_table(client, self.database, self.gold_table, self.table, parts=parts)
         return identity_of_files(self._snapshot(client).listed(client))
 

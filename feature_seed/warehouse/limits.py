@@ -15,6 +15,7 @@ class GoldLimits(dg.ConfigurableResource):
     """What is allowed: `max_rejected` is a share of gold's rows; without `max_age_hours` age is reported only.
 
     `sample_size` is about how many entities of each feature a run compares with gold; without it all are.
+    See feature_seed/warehouse/README.md.
     """
 
     max_rejected: float = 0

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from feature_seed.environment import VARIABLES
 from feature_seed.features.feature import FEATURES
@@ -74,11 +74,13 @@ def _load(asset: str) -> tuple[float, float]:
     """How long the latest load took, and when it ended: with its first partition's event, others follow slowly."""
     from dagster import AssetKey, DagsterInstance
 
+    from feature_seed.graph.readiness import LOAD
+
     records = DagsterInstance.get().fetch_materializations(AssetKey(asset), limit=256).records
     of_run = [record for record in records if record.run_id == records[0].run_id]
     assert of_run[0].asset_materialization
-    seconds = of_run[0].asset_materialization.metadata["seconds"].value
-    assert isinstance(seconds, float)
+    load: Any = of_run[0].asset_materialization.metadata[LOAD].value
+    seconds: float = load["seconds"]
     return seconds, min(record.timestamp for record in of_run)
 
 

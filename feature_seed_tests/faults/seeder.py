@@ -58,6 +58,7 @@ class Seeder:
             "TMPDIR": str(self.temporary),
             "FEATURE_SEED_GOLD_PARQUET": str(gold.gold_parquet),
             "FEATURE_SEED_SHARDS": "4",
+            "FEATURE_SEED_LOG_LEVEL": "DEBUG",
             "REDIS_URL": f"redis://127.0.0.1:{port}",
         }
         assert self._forks.stdin

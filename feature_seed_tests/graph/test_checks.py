@@ -18,6 +18,7 @@ from feature_seed.contract import Transaction, apply_event, read_card, read_read
 from feature_seed.errors import GoldError, WarehouseError
 from feature_seed.features.feature import HISTORY, LOCATION
 from feature_seed.graph.assets import cards, customers, gold_transactions
+from feature_seed.graph.failure import cause
 from feature_seed.graph.feature_checks import FEATURE_CHECKS, Comparison, sample_share
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
@@ -192,6 +193,13 @@ def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     return {name: str(one.description) for name, one in checks(result).items() if not one.passed}
 
 
+def blocked(result: dg.ExecuteInProcessResult) -> str:
+    """What the step says whose checks blocked the run, first and last."""
+    (event,) = (one for one in result.all_events if one.event_type == dg.DagsterEventType.STEP_FAILURE)
+    assert event.step_failure_data.error
+    return cause(event.step_failure_data.error)
+
+
 def numbers(result: dg.ExecuteInProcessResult, check: str) -> dict[str, Any]:
     return {name: value.value for name, value in checks(result)[check].metadata.items()}
 
@@ -249,17 +257,32 @@ def test_clocks_that_differ(
 
 
 def test_no_gold_table(server: Warehouse, tmp_path: Path, online: redis.Redis, store: OnlineStore) -> None:
-    """The checks after schema are not evaluated, and say so."""
+    """What cannot be evaluated for want of gold is no failure: only `schema` is, and the run says why."""
     place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
     missing = Warehouse(**place, gold_table="gone")
-    failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
-    assert "no gold table 'gone'" in failed.pop("gold_transactions.schema")
-    assert len(failed) == 7
-    assert all(text.startswith("not evaluated: ") for text in failed.values())
+    result = seed(missing, store, job="seed_all", raise_on_error=False)
+    assert list(checks(result)) == ["gold_transactions.schema"]
+    assert "no gold table 'gone'" in failures(result)["gold_transactions.schema"]
+    assert "The check schema of gold_transactions failed: There is no gold table 'gone'" in blocked(result)
     missing = Warehouse(gold_parquet=str(tmp_path / "gone.parquet"))
     failed = failures(seed(missing, store, job="seed_all", raise_on_error=False))
     assert "gone.parquet" in failed["gold_transactions.schema"]
     assert dump(online) == {}
+
+
+def test_the_first_cause_comes_first(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: all rows of gold are rejected, so three checks could fail. How old gold is cannot be known: that is said
+    nowhere. The run says what to do about the first of the other two, and that nothing was written.
+    """
+    gold = make_parquet([transaction(1, amount=None), transaction(2, card_id="")])
+    result = seed(gold, store, job="seed_all", raise_on_error=False, limits=GoldLimits(max_age_hours=1))
+    assert list(failures(result)) == ["gold_transactions.not_empty", "gold_transactions.rejected_rows"]
+    said = blocked(result)
+    assert said.startswith(
+        "The check not_empty of gold_transactions failed: 0 of 2 rows can be used. The check rejected_"
+    )
+    assert said.endswith("Find out what the ETL wrote. Nothing was written, and what the store holds stays as it was")
+    assert "freshness" not in said and not online.dbsize()
 
 
 def test_a_warehouse_out_of_reach_is_an_error_of_the_run(online: redis.Redis, store: OnlineStore) -> None:

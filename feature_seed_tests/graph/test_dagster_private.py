@@ -1,5 +1,6 @@
 """Dagster's private names do what dagster_private.py says: a release that takes one away fails here, by its name."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,5 +82,53 @@ def test_only_a_failed_run_waits_for_its_retry(status: dg.DagsterRunStatus) -> N
     assert dagster_private.waits_for_retry(run) is (status == dg.DagsterRunStatus.FAILURE)
 
 
+def test_lines_of_a_run_go_to_one_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: a job without loggers in its config. The console gets what its step says and every event, of run and
+    step; a run that has not come to its steps says why.
+    """
+    module: Any = dagster_private.context_creation_job
+    monkeypatch.setattr(module, "default_system_loggers", module.default_system_loggers)  # put back afterwards
+    records: list[logging.LogRecord] = []
+
+    @dg.logger
+    def console(_: dg.InitLoggerContext) -> logging.Logger:
+        handler, logger = logging.Handler(), logging.Logger("a console")
+        handler.emit = records.append  # type: ignore[method-assign]
+        logger.addHandler(handler)
+        return logger
+
+    dagster_private.log_runs_to(console)
+    _nothing.execute_in_process()
+    told = [(dagster_private.event_of(record), dagster_private.message_of(record)) for record in records]
+    assert ("said by a step", "_says") in [message for event, message in told if event is None]
+    kinds = [event.event_type for event, _ in told if event]
+    assert {dg.DagsterEventType.RUN_START, dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.RUN_SUCCESS} < set(
+        kinds
+    )
+    result = _without_resource.execute_in_process(raise_on_error=False)
+    error = dagster_private.run_error(result.get_run_failure_event())
+    assert error and "no such thing" in error.to_string()
+
+
+@dg.op
+def _says(context: dg.OpExecutionContext) -> None:
+    context.log.info("said by a step")
+
+
+@dg.resource
+def _broken() -> None:
+    raise ValueError("no such thing")
+
+
+@dg.op(required_resource_keys={"broken"})
+def _needs() -> None: ...
+
+
+@dg.job(resource_defs={"broken": _broken})
+def _without_resource() -> None:
+    _needs()
+
+
 @dg.job
-def _nothing() -> None: ...
+def _nothing() -> None:
+    _says()

@@ -1,9 +1,10 @@
 """From the ETL's last step to the keys in Redis, through a real webserver and daemon."""
 
+import os
 import re
-import shlex
 import subprocess
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from feature_seed.contract import read_card, read_ready
 from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.deployment import daemon, query, wait_for, webserver
-from feature_seed_tests.support.documents import only
+from feature_seed_tests.support.documents import code
 from feature_seed_tests.support.gold import transaction, write_parquet
 from feature_seed_tests.support.patience import HANG_SECONDS
 from feature_seed_tests.support.store import features
@@ -36,12 +37,13 @@ ETL_COMPLETED = {
 }
 
 
-def report(port: int) -> None:
-    """The documents' line, against this deployment."""
-    line = only(r"curl .*/report_asset_materialization/.*$")
-    command = shlex.split(line[0].replace("dagster.internal:3000", f"127.0.0.1:{port}"))
-    done = subprocess.run([*command, "--noproxy", "*", "-sS", "--fail"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "{}"), done
+def report(port: int, asset: str = "gold_transactions") -> int:
+    """The documents' lines, against this deployment; their exit code."""
+    (lines,) = {dedent(block) for block in code("sh") if "/report_asset_materialization/" in block}
+    assert "asset=gold_transactions dagster=http://dagster.internal:3000" in lines
+    lines = lines.replace("dagster.internal:3000", f"127.0.0.1:{port}").replace("=gold_transactions", f"={asset}")
+    env = {**os.environ, "no_proxy": "*"}
+    return subprocess.run(["sh", "-c", lines], capture_output=True, text=True, env=env).returncode
 
 
 def runs(port: int) -> list[dict[str, Any]]:
@@ -77,7 +79,8 @@ def test_the_etl_reports_and_the_store_is_seeded(
     }
     home = tmp_path / "dagster"
     with webserver(home, env) as port:
-        report(port)
+        assert report(port, "gold_transaction") == 1, "nothing is called so"
+        assert report(port) == 0
         with daemon(home, env):
             run = wait_for(lambda: finished(port), HANG_SECONDS, "the run succeeds")
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
@@ -87,7 +90,7 @@ def test_the_etl_reports_and_the_store_is_seeded(
         assert ready.gold_version == tags["feature_seed/gold_version"]
         assert card and card.seq == 13 and len(card.history) == 10
 
-        report(port)
+        assert report(port) == 0
         with daemon(home, env):
             wait_for(lambda: skipped(port, "already"), HANG_SECONDS, "the second report is seen")
         assert [one["id"] for one in runs(port)] == [run["id"]]
@@ -119,7 +122,7 @@ def test_a_failed_run_is_retried_twice(
         yaml.safe_dump({**instance_yaml, "storage": {"sqlite": {"base_dir": str(home)}}})
     )
     with webserver(home, env) as port:
-        report(port)
+        assert report(port) == 0
         with daemon(home, env):
             made = wait_for(lambda: attempts(port), HANG_SECONDS, "the last retry fails")
     assert [tags.get("dagster/retry_number") for tags in made] == [None, "1", "2"]
@@ -150,13 +153,13 @@ def test_a_rebuild_during_a_run_is_seeded_after_it(
     }
     write_parquet(chdb, tmp_path / "gold-1.parquet", [transaction(i, f"c{i % 100}") for i in range(200)])
     with webserver(tmp_path / "dagster", env) as port, daemon(tmp_path / "dagster", env):
-        report(port)
+        assert report(port) == 0
         wait_for(lambda: features(online), HANG_SECONDS, "the first run has read gold and writes")
         write_parquet(chdb, tmp_path / "gold-2.parquet", [transaction(200, "c7", seconds=1)])
-        report(port)
+        assert report(port) == 0
         wait_for(lambda: skipped(port, "is seeding the store"), HANG_SECONDS, "the second report waits")
         wait_for(lambda: ran(port, "STARTED", 2), HANG_SECONDS, "the next run begins")
-        report(port)
+        assert report(port) == 0
         first, second = wait_for(lambda: ran(port, "SUCCESS", 2), HANG_SECONDS, "the next run succeeds")
         wait_for(lambda: skipped(port, "already"), HANG_SECONDS, "the third report is seen")
         assert ran(port, "SUCCESS", 2)

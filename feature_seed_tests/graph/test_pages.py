@@ -1,21 +1,24 @@
 """What the pages of the assets show in Dagster: what they are, what they are made of, and numbers to chart."""
 
 import re
-from datetime import timedelta
+from collections import Counter
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import redis
+from clickhouse_connect.driver.client import Client
 
 from feature_seed import contract
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.documents import table
-from feature_seed_tests.support.gold import transaction
-from feature_seed_tests.support.run import materialised, seed
+from feature_seed_tests.support.documents import ROOT, table
+from feature_seed_tests.support.gold import START, transaction
+from feature_seed_tests.support.run import materialised, metadata, seed
 
 Pages = dict[str, dg.AssetSpec]
 
@@ -29,8 +32,13 @@ WRITTEN = {
 STRINGS = {"card_history": {"seq"}, "card_location": {"last_ts"}, "customer_stats": set()}
 
 
-# The metadata of a load, as the documents list them.
-DOCUMENTED = {name for names, _ in table("| metadata | meaning |") for name in re.findall(r"`(.*?)`", names)}
+def documented(header: str) -> set[str]:
+    """The metadata that a table of the documents lists."""
+    return {name for names, _ in table(header) for name in re.findall(r"`(.*?)`", names)}
+
+
+DOCUMENTED = documented("| metadata of a shard | meaning |")
+TOTALS = documented("| metadata of `warm_start` | meaning |")
 
 
 @pytest.fixture
@@ -51,17 +59,16 @@ def columns(page: dg.AssetSpec) -> dict[str, dg.TableColumn]:
 
 
 @pytest.mark.parametrize(
-    ("asset", "group", "kinds", "owner"),
+    ("asset", "kinds", "owner"),
     [
-        ("gold_transactions", "warehouse", {"clickhouse"}, "team:data-platform"),
-        *((feature, "features", {"clickhouse", "redis"}, "team:fraud") for feature in WRITTEN),
-        ("warm_start", "features", {"redis"}, "team:fraud"),
+        ("gold_transactions", {"clickhouse"}, "team:data-platform"),
+        *((feature, {"clickhouse", "redis"}, "team:fraud") for feature in WRITTEN),
+        ("warm_start", {"redis"}, "team:fraud"),
     ],
 )
-def test_what_an_asset_is(pages: Pages, asset: str, group: str, kinds: set[str], owner: str) -> None:
+def test_what_an_asset_is(pages: Pages, asset: str, kinds: set[str], owner: str) -> None:
     node = pages[asset]
-    assert node.description and node.description.endswith(".")
-    assert node.group_name == group
+    assert node.group_name == "feature_seed", "one group for all, so that its page opens with the whole graph"
     assert node.kinds == kinds
     assert list(node.owners) == [owner]
 
@@ -70,10 +77,24 @@ def test_every_asset_has_its_page(pages: Pages) -> None:
     assert set(pages) == {"gold_transactions", *WRITTEN, "warm_start"}
 
 
-def test_every_check_says_what_it_is_for(defs: dg.Definitions) -> None:
-    described = [check.description for checks in defs.asset_checks or () for check in checks.check_specs]
-    assert len(described) == 8 + 3 * len(WRITTEN)
-    assert all(text and text.endswith(".") for text in described)
+def test_every_page_says_what_it_is_and_where_to_read_on(defs: dg.Definitions) -> None:
+    """Of each asset, check, job, sensor, schedule and resource: the document that is named is there."""
+    checks = [spec for one in defs.asset_checks or () for spec in one.check_specs]
+    assert len(checks) == 8 + 3 * len(WRITTEN) + 1
+    named = [
+        *checks,
+        *defs.resolve_all_asset_specs(),
+        *(defs.jobs or ()),
+        *(defs.sensors or ()),
+        *(defs.schedules or ()),
+    ]
+    texts = {getattr(one, "key", None) or one.name: one.description for one in named}
+    texts |= {name: type(one).__doc__ for name, one in (defs.resources or {}).items()}
+    assert len(texts) == len(named) + 5
+    for name, text in texts.items():
+        documents = re.findall(r"feature_seed/\w+/README\.md", text or "")
+        assert documents, name
+        assert all((ROOT / one).is_file() for one in documents), name
 
 
 @pytest.mark.parametrize("asset", ["gold_transactions", "warm_start"])
@@ -129,26 +150,54 @@ def test_the_code_of_a_feature(pages: Pages, feature: str) -> None:
     assert {path.parent.name for path in paths} == {"customers" if feature == "customer_stats" else "cards", "events"}
 
 
-def test_a_load_leaves_numbers_to_chart(make_parquet: MakeWarehouse, store: OnlineStore) -> None:
-    """Before: 9 cards in gold, one of them of a row that is rejected. Dagster charts what is a number, over time."""
+def test_the_metadata_of_a_shard_are_that_shards(chdb: Client, make_parquet: MakeWarehouse, store: OnlineStore) -> None:
+    """Before: 9 cards in gold, one of them of a row that is rejected. Dagster plots the numbers of each shard."""
     rows = [transaction(i, f"c{i % 8}", seconds=i) for i in range(40)]
     result = seed(make_parquet([*rows, transaction(99, "c8", amount=None)]), store, verify=True)
     for feature in WRITTEN:
-        shown = materialised(result, feature).metadata
-        counts = {name: value.value for name, value in shown.items() if isinstance(value, dg.IntMetadataValue)}
-        rates = {name: value.value for name, value in shown.items() if isinstance(value, dg.FloatMetadataValue)}
-        assert {name: counts[name] for name in ("dagster/row_count", "entities_written", "kept_newer")} == {
-            "dagster/row_count": 8,
-            "entities_written": 8,
-            "kept_newer": 0,
+        shards = {str(one.partition): one.metadata for one in materialised(result, feature)}
+        ids = [f"c{i}" if feature.startswith("card") else f"of c{i}" for i in range(8)]
+        hashes = chdb.query("SELECT sipHash64(arrayJoin({ids:Array(String)})) % 16", {"ids": ids}).result_columns[0]
+        per_shard = Counter(f"{shard:02x}" for shard in hashes)
+        assert {shard: one["dagster/row_count"].value for shard, one in shards.items()} == {
+            shard: per_shard[shard] for shard in shards
         }
-        assert counts["rejected_rows"] == 1
-        assert {"commands", "bytes"} < set(counts)
-        assert {"seconds", "entities_per_second"} <= set(rates)
-        assert DOCUMENTED - set(shown) == {"replication", "probe_p99_ms"}, "of clusters and of throttled loads alone"
-        assert set(shown) <= DOCUMENTED
-    ready = result.asset_materializations_for_node("warm_start")[0].metadata
-    assert ready["cards"] == dg.MetadataValue.int(8) == ready["customers"]
-    assert isinstance(ready["watermark"], dg.TimestampMetadataValue)
-    assert isinstance(ready["run_id"], dg.DagsterRunMetadataValue)
-    assert isinstance(ready["report"], dg.MarkdownMetadataValue)
+        for shard, shown in shards.items():
+            assert shown["entities_by_shard"].value == {shard: per_shard[shard]}
+            assert (shown["entities_written"].value, shown["kept_newer"].value) == (per_shard[shard], 0)
+            load: Any = shown["load"].value
+            assert (load["entities"], load["shards"], load["rejected_rows"], load["gold_rows"]) == (8, 16, 1, 41)
+            documented = {name.removeprefix("load.") for name in DOCUMENTED}
+            assert documented - {*shown, *load} == {"replication", "probe_p99_ms"}, "of clusters and throttled loads"
+            assert {*shown, *(f"load.{name}" for name in load)} <= DOCUMENTED
+
+
+def test_warm_start_has_the_totals(make_parquet: MakeWarehouse, store: OnlineStore, online: redis.Redis) -> None:
+    """Before: nothing, and then a run. After a second run over a gold that grew: numbers in all, which Dagster plots,
+    and in the report how they differ from the first run's."""
+    rows = [transaction(i, f"c{i % 8}", seconds=i) for i in range(40)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        seed(make_parquet(rows), store, job="seed_all", instance=instance)
+        grown = [*rows, transaction(98, "c9", seconds=50), transaction(99, "c8", seconds=60)]
+        result = seed(make_parquet(grown), store, job="seed_all", instance=instance)
+    (page,) = materialised(result, "warm_start")
+    shown: dict[str, Any] = {name: one.value for name, one in page.metadata.items()}
+    loads = [metadata(result, feature)["load"] for feature in ("card_history", "customer_stats")]
+    assert (shown["cards"], shown["customers"], shown["entities"]) == (10, 10, 20)
+    assert (shown["gold_rows"], shown["rejected_rows"], shown["kept_newer"]) == (42, 0, 0)
+    assert shown["seconds"] == pytest.approx(sum(load["seconds"] for load in loads))
+    assert shown["bytes"] == sum(load["bytes"] for load in loads)
+    assert shown["entities_per_second"] == pytest.approx(20 / shown["seconds"], rel=0.01)
+    hours = (datetime.now(timezone.utc) - START - timedelta(seconds=60)) / timedelta(hours=1)
+    assert shown["gold_age_hours"] == pytest.approx(hours, abs=0.2)
+    assert shown["store_keys"] == online.dbsize()
+    assert 0 < shown["features_memory_bytes"] < shown["store_memory_bytes"]
+    table = {one.data["figure"]: one.data for one in page.metadata["report"].value.records}  # type: ignore[union-attr]
+    assert (table["entities"]["now"], table["entities"]["change"]) == ("20", "+4")
+    assert (table["gold rows"]["now"], table["gold rows"]["change"]) == ("42", "+2")
+    assert shown["checks"] == "17 of 17 passed"
+    assert isinstance(page.metadata["watermark"], dg.TimestampMetadataValue)
+    assert isinstance(page.metadata["run_id"], dg.DagsterRunMetadataValue)
+    assert isinstance(page.metadata["pictures"], dg.MarkdownMetadataValue)
+    assert set(shown) <= TOTALS
+    assert TOTALS - set(shown) == {"unrecorded_examples", "probe_p99_ms"}, "where there are any"

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -246,8 +245,7 @@ def test_wait(
         online.hset("feature_seed:ready", mapping=fields)
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{redis_port}")
     monkeypatch.setenv("REDIS_PASSWORD", PASSWORD)
-    monkeypatch.setattr(sys, "argv", ["feature_seed", "wait", "--timeout", "0.1"])
-    assert main() == code
+    assert main(["wait", "--timeout", "0.1"]) == code
     said = capsys.readouterr().err
     assert PASSWORD not in said
     assert ("seeding" in said) == (fields == {"state": "seeding"})

@@ -17,8 +17,8 @@ from matplotlib.image import imread
 
 from feature_seed.graph.readiness import ShardLoad
 from feature_seed.graph.report import pictures as drawing
+from feature_seed.graph.report.figures import figures
 from feature_seed.graph.report.pictures import PICTURES, pictures
-from feature_seed.graph.report.report import Load
 from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -144,7 +144,7 @@ def test_pictures(sample: Warehouse, expected: Expected) -> None:
     assert [" ".join(title.split()[:3]) for title in titles[1:]] == ["Half of the"] * 2 + ["Amounts typically deviate"]
     for _, png in drawn:
         pixels = imread(BytesIO(png))
-        assert pixels.shape == (330, 520, 4)
+        assert pixels.shape == (310, 470, 4)
         assert pixels.std() > 0.05
     # The medians that titles name, read from bins, are those of the entities.
     newest = max(card.last_ts for card in expected.cards.values())
@@ -174,59 +174,62 @@ def test_gold_that_makes_poor_pictures(make_parquet: MakeWarehouse, rows: list[R
 
 
 def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Redis) -> None:
-    """Before: an empty store. After a run: its numbers in a table, the memory that the keys take, and the pictures."""
+    """Before: an empty store. After a run: its numbers in tables, the memory that the keys take, and the pictures."""
     result = seed(sample, store, verify=True)
-    markdown = metadata(result, "warm_start")["report"]
-    assert len(markdown) < 300_000
-    rows = cells(markdown)
-    assert [row[0] for row in rows] == [r"card\_history", r"card\_location", r"customer\_stats"]
-    assert [row[1:7] for row in rows] == [["5,000", *"00000"]] * 2 + [["2,500", *"00000"]]
-    for row in rows:
-        loaded = metadata(result, row[0].replace("\\", ""))
-        assert row[7:9] == [f"{loaded['bytes'] / 1e6:,.1f}", f"{loaded['seconds']:,.1f}"]
-    for row, kinds in zip(rows, (("history", "seq", "seed"), ("loc", "last_ts")), strict=False):
-        every = [online.memory_usage(key) or 0 for kind in kinds for key in online.scan_iter(f"card:*:{kind}")]
-        assert _amount(row[10]) == pytest.approx(sum(every) / 5000, rel=0.1)
-    images = re.findall(r"!\[(.*)\]\(data:image/png;base64,([^)]+)\)", markdown)
+    shown = metadata(result, "warm_start")
+    loads = [metadata(result, one) for one in ("card_history", "customer_stats")]
+    figures = {one.data["figure"]: one.data["now"] for one in shown["report"].records}
+    assert figures["entities"] == "7,500"
+    assert figures["gold rows"] == "200,000"
+    assert figures["MB sent"] == f"{sum(load['bytes'] for load in loads) / 1e6:,.1f}"
+    assert figures["seconds"] == f"{sum(load['seconds'] for load in loads):,.1f}"
+    assert {one.data["change"] for one in shown["report"].records} == {""}, "no run was before"
+    written = {
+        "card_history": ("card:*:history", "card:*:seq", "card:*:seed"),
+        "card_location": ("card:*:loc", "card:*:last_ts"),
+        "customer_stats": ("cust:*:stats", "cust:*:seed"),
+    }
+    every = 0
+    for one in shown["features"].records:
+        keys = [key for pattern in written[one.data["feature"]] for key in online.scan_iter(pattern, count=10_000)]
+        memory = sum(online.memory_usage(key) or 0 for key in keys)
+        entities = 2500 if one.data["feature"] == "customer_stats" else 5000
+        assert one.data["entities"] == f"{entities:,}"
+        assert float(one.data["bytes"].replace(",", "")) == pytest.approx(memory / entities, rel=0.1)
+        every += memory
+    assert shown["features_memory_bytes"] == pytest.approx(every, rel=0.1)
+    assert figures["MB of features"] == f"{shown['features_memory_bytes'] / 1e6:,.1f}"
+    assert len(shown["pictures"]) < 300_000
+    images = re.findall(r"!\[(.*)\]\(data:image/png;base64,([^)]+)\)", shown["pictures"])
     assert [re.sub(r"\\(.)", r"\1", title) for title, _ in images] == [title for title, _ in pictures(sample, Layout())]
     assert all(b64decode(png, validate=True).startswith(b"\x89PNG") for _, png in images)
 
 
-def cells(markdown: str) -> list[list[str]]:
-    """The table's rows below its header."""
-    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
-    return lines[2:]
-
-
-def _amount(cell: str) -> float:
-    return float(cell.replace(",", ""))
-
-
 def test_shards_loaded_by_different_runs() -> None:
-    """A run that loaded several shards counts once, every shard's entities do, and the rate is of all runs."""
-    events = {"events_forgotten": 5, "unrecorded": 1, "unrecorded_examples": ["card:a:history"], "taken_over": 4}
-    first = {"kept_newer": 2, "rejected_rows": 7, "bytes": 100, "seconds": 1.5, **events}
-    second = {"kept_newer": 1, "rejected_rows": 7, "bytes": 50, "seconds": 0.5, **events}
-    seeded = {"00": ShardLoad("a", 10, first), "01": ShardLoad("a", 20, first), "02": ShardLoad("b", 30, second)}
-    examples = ["card:a:history"] * 2
-    assert Load.of("card_history", seeded, 12.5) == Load("card_history", 60, 3, 10, 2, examples, 8, 7, 150, 2.0, 12.5)
+    """A load of several shards counts once, every shard's entities do, and the rate is of all loads."""
+    rows = {"gold_rows": 9, "rejected_rows": 7, "unread_rows": 0}
+    first = {"commands": 4, "bytes": 100, "seconds": 1.5, "entities": 30, **rows}
+    second = {"commands": 2, "bytes": 50, "seconds": 0.5, "entities": 30, **rows}
+    counts = {"events_forgotten": 0, "unrecorded": 0, "taken_over": 0}
+    seeded = {
+        "00": ShardLoad("a", 10, {"kept_newer": 2, **counts, "load": first}),
+        "01": ShardLoad("a", 20, {"kept_newer": 0, **counts, "load": first}),
+        "02": ShardLoad("b", 30, {"kept_newer": 1, **counts, "load": second}),
+    }
+    found = figures(seeded)
+    assert (found["entities"], found["kept_newer"], found["bytes"], found["seconds"]) == (60, 3, 150, 2.0)
+    assert (found["entities_per_second"], found["rejected_rows"]) == (30.0, 7)
 
 
 def test_report_without_matplotlib(
     make_parquet: MakeWarehouse, store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tables stay, with a line on how to get pictures; a table's name adds no cell, image or tag."""
+    """The tables stay, with a line on how to get pictures."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    name = "gold | _of_ ![x](y) <b> # $1"
-    markdown = metadata(seed(make_parquet([transaction(1)], gold_table=name), store, verify=True), "warm_start")[
-        "report"
-    ]
-    first, *_ = markdown.splitlines()
-    assert first.endswith(r"0 of them rejected\. The watermark is 2026\-01\-01 00:00:00 UTC\.".replace("\\", ""))
-    assert name in re.sub(r"\\(.)", r"\1", first)
-    assert not re.search(r"(?<!\\)[|_!\[\]<>#$]", first)
-    assert [row[0] for row in cells(markdown)] == [r"card\_history", r"card\_location", r"customer\_stats"]
-    assert markdown.endswith(f"\n\n{NOTE}")
+    shown = metadata(seed(make_parquet([transaction(1)]), store, verify=True), "warm_start")
+    features = [one.data["feature"] for one in shown["features"].records]
+    assert features == ["card_history", "card_location", "customer_stats"]
+    assert shown["pictures"] == NOTE
 
 
 def test_pictures_name_their_sql() -> None:

@@ -3,12 +3,9 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import dagster as dg
@@ -37,6 +34,7 @@ from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.redis_server import free_port
 from feature_seed_tests.support.run import QUIET
+from feature_seed_tests.support.webhook import webhook
 
 Meanwhile = Callable[[Callable[[], None]], None]
 
@@ -538,33 +536,6 @@ def test_what_runs_by_itself() -> None:
     assert running == {"etl_completed", "run_failed"}
 
 
-@dataclass
-class Webhook:
-    url: str
-    received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-
-@contextmanager
-def webhook(status: int) -> Iterator[Webhook]:
-    """An HTTP server that remembers what was posted to it."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            hook.received.append((self.headers["Content-Type"], json.loads(body)))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        hook = Webhook(f"http://127.0.0.1:{server.server_port}/services/the-secret")
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield hook
-        server.shutdown()
-
-
 @pytest.fixture
 def failed(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterRun:
     """A run of seed_all that failed after the sensor's first tick, and so is news to it."""
@@ -600,8 +571,9 @@ def test_a_failed_run_is_one_line_of_json(deployment: Deployment, failed: dg.Dag
         "error": alert["error"],
         "gold_version": deployment.version(),
         "will_retry": False,
+        "url": None,
     }
-    assert alert["error"].startswith("feature_seed.errors.StoreUnavailableError: Redis at ")
+    assert alert["error"].startswith("Redis at ") and "check REDIS_URL" in alert["error"]
     assert not deployment.tick(run_failed).dagster_run_reactions
     assert len(log) == 1
 
@@ -611,12 +583,14 @@ def test_a_failed_run_is_posted(
 ) -> None:
     with webhook(200) as hook:
         monkeypatch.setenv("FEATURE_SEED_ALERT_WEBHOOK", hook.url)
+        monkeypatch.setenv("FEATURE_SEED_DAGSTER_URL", "https://dagster.internal/")
         (reaction,) = deployment.tick(run_failed).dagster_run_reactions
     assert reaction.error is None
     ((content_type, body),) = hook.received
     assert content_type == "application/json"
     assert body["run_id"] == failed.run_id and body["job"] == "seed_all"
     assert body["error"] in body["text"] and failed.run_id in body["text"]
+    assert body["url"] == f"https://dagster.internal/runs/{failed.run_id}" and body["url"] in body["text"]
     assert "secret" not in "".join(log)
 
 
@@ -631,7 +605,7 @@ def test_a_failed_run_of_an_asset_page_is_told(deployment: Deployment, log: list
     (reaction,) = deployment.tick(run_failed).dagster_run_reactions
     assert reaction.error is None
     (line,) = log
-    assert failed.run_id in line and "StoreUnavailableError" in line
+    assert failed.run_id in line and "Redis at " in line
 
 
 @pytest.mark.parametrize("fault", ["refuses", "closed", "no URL", "two words"])

@@ -64,7 +64,7 @@ def test_materialize_all(tmp_path: Path, home: Path, screenshots: Path) -> None:
         assert card
         assert len(card.history) == 10
 
-        browser.open(f"{ui}/locations/feature_seed/asset-groups/features")
+        browser.open(f"{ui}/locations/feature_seed/asset-groups/feature_seed")
         browser.see("100% filled")
         browser.screenshot(screenshots / "graph.png")
 

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 import redis
 
+from feature_seed.features.feature import FEATURES
 from feature_seed.loading import throttle
 from feature_seed.loading.throttle import Throttle
 from feature_seed.store.block import Block
@@ -23,7 +24,7 @@ from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.patience import HANG_SECONDS
 from feature_seed_tests.support.redis_server import calls
-from feature_seed_tests.support.run import seed
+from feature_seed_tests.support.run import metadata, seed
 from feature_seed_tests.support.store import assert_holds
 
 CARDS = 1500
@@ -38,12 +39,7 @@ def warehouse(make_parquet: MakeWarehouse) -> Warehouse:
 
 def loads(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
     """What each feature's materialisation says of its load."""
-    found = {}
-    for event in result.all_events:
-        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
-            metadata = event.materialization.metadata
-            found[event.asset_key.to_user_string()] = {name: value.value for name, value in metadata.items()}
-    return found
+    return {feature.name: metadata(result, feature.name) for feature in FEATURES}
 
 
 def logged(result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> str:

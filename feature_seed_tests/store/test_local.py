@@ -51,10 +51,10 @@ def test_seed_show_empty(home: Path) -> None:
     shown = only(r"feature_seed show card (card-\d+)$")[1]
     assert run(*FEATURE_SEED, "show", "card", shown).stdout in README.read_text()
     card = json.loads(run(*FEATURE_SEED, "show", "card", "card-0042").stdout)
-    assert len(card["history"]) == 10
-    assert card["seq"] >= 10
+    assert len(card["card:card-0042:history"]) == 10
+    assert card["card:card-0042:seq"] >= 10
     customer = json.loads(run(*FEATURE_SEED, "show", "customer", "cust-0021").stdout)
-    assert customer["count"] >= card["seq"]
+    assert customer["cust:cust-0021:stats"]["count"] >= card["card:card-0042:seq"]
 
     unknown = run(*FEATURE_SEED, "show", "card", "nobody")
     assert unknown.returncode == 1
@@ -62,7 +62,9 @@ def test_seed_show_empty(home: Path) -> None:
 
     assert run(*FEATURE_SEED, "empty").returncode == 0
     assert not LocalRedis(home).running()
-    assert run(*FEATURE_SEED, "show", "card", "card-0042").returncode == 1
+    gone = run(*FEATURE_SEED, "show", "card", "card-0042")
+    assert gone.returncode == 1 and "REDIS_URL is not set" in gone.stderr
+    assert not LocalRedis(home).running()
 
 
 def test_shards_and_tags_from_the_environment(home: Path, make_parquet: MakeWarehouse) -> None:
@@ -77,6 +79,7 @@ def test_shards_and_tags_from_the_environment(home: Path, make_parquet: MakeWare
         "seed_all",
         FEATURE_SEED_SHARDS="3",
         FEATURE_SEED_KEY_TAGS="1",
+        FEATURE_SEED_LOG_LEVEL="DEBUG",
         FEATURE_SEED_GOLD_PARQUET=str(make_parquet([transaction(i, f"c{i}") for i in range(50)]).gold_parquet),
     )
     assert "50 entities in 3 shards" in seeded.stderr
@@ -84,7 +87,7 @@ def test_shards_and_tags_from_the_environment(home: Path, make_parquet: MakeWare
     assert local.get("card:{c42}:seq")
     assert not local.get("card:c42:seq")
     shown = run(*FEATURE_SEED, "show", "card", "c42", FEATURE_SEED_KEY_TAGS="1")
-    assert json.loads(shown.stdout)["last_ts"] > 0
+    assert json.loads(shown.stdout)["card:{c42}:last_ts"] > 0
 
 
 def test_empty_never_touches_a_store_of_ones_own(home: Path) -> None:

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.ui import WebDriverWait
 
 from feature_seed_tests.support.patience import HANG_SECONDS
@@ -37,19 +37,37 @@ class Browser:
 
     def __init__(self, driver: Chrome) -> None:
         self._driver = driver
-        self._wait = WebDriverWait(driver, HANG_SECONDS)
+        # A page renders its parts anew while they are looked at, and its dialogs fade in over what is clicked.
+        passing = (StaleElementReferenceException, ElementClickInterceptedException)
+        self._wait = WebDriverWait(driver, HANG_SECONDS, ignored_exceptions=passing)
 
     def open(self, url: str) -> None:
         self._driver.get(url)
 
-    def click(self, text: str) -> None:
-        """The button or link whose text starts like this, once it can be clicked."""
-        button = f"//*[self::button or self::a][starts-with(normalize-space(), {text!r})]"
-        self._wait.until(element_to_be_clickable((By.XPATH, button)), f"cannot click {text!r}").click()
+    def resize(self, width: int, height: int) -> None:
+        self._driver.set_window_size(width, height)
+
+    def click(self, text: str, *, exactly: bool = False) -> None:
+        """The last button, link or tab whose text is this, or starts like it, once it can be clicked."""
+        matches = f"normalize-space() = {text!r}" if exactly else f"starts-with(normalize-space(), {text!r})"
+        self._click(f"//*[self::button or self::a or @role = 'tab'][{matches}]", text)
+
+    def press(self, text: str) -> None:
+        """Whatever has this text and nothing else, such as a line of a menu."""
+        self._click(f"//*[not(*)][normalize-space() = {text!r}]", text)
+
+    def _click(self, path: str, text: str) -> None:
+        def clicked(driver: Chrome) -> bool:
+            found = [one for one in driver.find_elements(By.XPATH, path) if one.is_displayed() and one.is_enabled()]
+            for one in found[-1:]:
+                one.click()
+            return bool(found)
+
+        self._wait.until(clicked, f"cannot click {text!r}")
 
     def see(self, text: str) -> None:
         """Wait until this text is to be seen, in one element."""
-        visible = f"//*[contains(text(), {text!r})]"
+        visible = f"//*[text()[contains(., {text!r})]]"
         self._wait.until(
             lambda driver: any(one.is_displayed() for one in driver.find_elements(By.XPATH, visible)), f"no {text!r}"
         )

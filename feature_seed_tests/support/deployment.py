@@ -47,10 +47,10 @@ def daemon(home: Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def dagster_dev(home: Path) -> Iterator[int]:
-    """`dagster dev` in the checkout, webserver and daemon in one; gives the webserver's port."""
+def dagster_dev(home: Path, env: Mapping[str, str] | None = None, program: str = "dagster") -> Iterator[int]:
+    """`dagster dev` in the checkout, or that of another program, webserver and daemon in one; gives their port."""
     port = free_port()
-    with _process(home, None, "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)) as process:
+    with _process(home, env, program, "dev", "-h", "127.0.0.1", "-p", str(port)) as process:
         wait_for(lambda: _answers(process, port), HANG_SECONDS, "dagster dev answers")
         yield port
 

@@ -5,10 +5,13 @@ from typing import Any
 import dagster as dg
 
 from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
+from feature_seed.graph.checks import CHECKS
 from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
-from feature_seed.graph.jobs import seed_all, seed_shard
+from feature_seed.graph.jobs import check_store, seed_all, seed_shard
+from feature_seed.graph.readiness import LOAD
+from feature_seed.graph.store_check import store_check
 from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -22,6 +25,7 @@ _features = dg.AssetSelection.assets(cards, customers)
 _JOBS = [
     seed_all,
     seed_shard,
+    check_store,
     dg.define_asset_job("load", _features.without_checks(), tags=seed_all.tags, executor_def=dg.in_process_executor),
     dg.define_asset_job(
         "load_and_verify",
@@ -30,6 +34,11 @@ _JOBS = [
         executor_def=dg.in_process_executor,
     ),
     dg.define_asset_job("load_shard", _features.without_checks(), executor_def=dg.in_process_executor),
+    *(
+        dg.define_asset_job(f"{key.to_user_string()}_{name}", dg.AssetSelection.checks(dg.AssetCheckKey(key, name)))
+        for key, names in CHECKS.items()
+        for name in names
+    ),
     dg.define_asset_job("warm_start", dg.AssetSelection.assets(warm_start).without_checks()),
     dg.define_asset_job(
         "checks_alone",
@@ -59,7 +68,7 @@ def seed(
     """Load every shard or one, with any rejected rows; `verify` it and say that it is ready; or run a job as it is."""
     definitions = dg.Definitions(
         assets=[gold_transactions, cards, customers, warm_start],
-        asset_checks=[gold_checks, *FEATURE_CHECKS],
+        asset_checks=[gold_checks, *FEATURE_CHECKS, store_check],
         jobs=_JOBS,
         resources={
             "warehouse": warehouse,
@@ -77,15 +86,22 @@ def seed(
     )
 
 
-def materialised(result: dg.ExecuteInProcessResult, asset: str) -> dg.AssetMaterialization:
-    """An asset's materialisation: of the first shard, which is like all others."""
+def materialised(result: dg.ExecuteInProcessResult, asset: str) -> list[dg.AssetMaterialization]:
+    """An asset's materialisations, one for each shard."""
     events = result.get_asset_materialization_events()
-    return next(one.materialization for one in events if one.asset_key == dg.AssetKey(asset))
+    return [one.materialization for one in events if one.asset_key == dg.AssetKey(asset)]
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """The metadata of an asset's materialisation."""
-    return {name: value.value for name, value in materialised(result, asset).metadata.items()}
+    """The metadata of an asset: of a feature the figures of the load, and the counts of all its shards together."""
+    each = materialised(result, asset)
+    shards: list[dict[str, Any]] = [{name: value.value for name, value in one.metadata.items()} for one in each]
+    if LOAD not in shards[0]:
+        return shards[0]
+    counts = {name: sum(one[name] for one in shards) for name, value in shards[0].items() if isinstance(value, int)}
+    lists = {"unrecorded_examples": [key for one in shards for key in one["unrecorded_examples"]]}
+    by_shard = {shard: count for one in shards for shard, count in one["entities_by_shard"].items()}
+    return {**shards[0], **counts, **lists, "entities_by_shard": by_shard, **shards[0][LOAD]}
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from itertools import accumulate
-from math import nan, sqrt
+from math import cos, nan, radians, sqrt
 from typing import TYPE_CHECKING, Any
 
 from clickhouse_connect.driver.client import Client
@@ -28,8 +28,8 @@ Parameters = Mapping[str, Any]
 # then take 6 CPU-seconds, most of them to find the part.
 _SAMPLE_ROWS, _SAMPLE_CARDS = 1_000_000, 5_000
 
-# Two pictures fit side by side into the dialog that Dagster shows them in, 80 % of a window of 1,440 pixels.
-_INCHES, _DPI = (5.2, 3.3), 100
+# Two pictures fit side by side into the dialog that Dagster shows them in, 80 % of a window of 1,280 pixels.
+_INCHES, _DPI = (4.7, 3.1), 100
 
 _INK, _GREY, _BLUE, _PALE, _RED = "#1f2937", "#6b7280", "#1d4e79", "#9dbad2", "#b3413b"
 
@@ -75,14 +75,14 @@ class Picture:
         entity: whose relation the SQL reads.
         things: what is counted, in words.
         draw: draws the bins and returns the title, which says what is to be seen.
-        grid: whether the SQL gives points, to be counted in a grid.
+        grid: of SQL that gives points, how many of them fall into a cell on average. 0 is of SQL that counts by itself.
     """
 
     name: str
     entity: Entity
     things: str
     draw: "Callable[[Axes, Bins, Parameters], str]"
-    grid: bool = False
+    grid: float = 0
 
     def bins(self, client: Client, parameters: Parameters) -> Bins:
         """Some thousands at most, counted by the warehouse."""
@@ -94,10 +94,10 @@ class Picture:
         return list(client.query(query, parameters=dict(parameters)).named_results())
 
     def parameters(self, warehouse: Warehouse, layout: Layout) -> dict[str, Any]:
-        """Of the SQL. `shard_count` parts are made, one is drawn; on average ten cards fall into a cell of the grid."""
+        """Of the SQL. `shard_count` parts are made, one is drawn."""
         gold = warehouse.profile()
         parts = max(min(gold.rows // _SAMPLE_ROWS, gold.cards // _SAMPLE_CARDS), 1)
-        columns = min(max(round(sqrt(gold.cards / parts / 6)), 16), 80)
+        columns = min(max(round(sqrt(gold.cards / parts / (self.grid or 1) * 8 / 5)), 16), 80)
         return {
             **warehouse.table,
             "entity": self.entity.id,
@@ -123,7 +123,7 @@ def _drawn(picture: Picture, bins: Bins, parameters: Parameters) -> tuple[str, b
     _style(axes)
     title = picture.draw(axes, bins, parameters) if bins else _nothing(axes, picture)
     title = title[0].upper() + title[1:]
-    figure.text(0.015, 0.97, title, va="top", size=10.5, weight="bold", color=_INK)
+    figure.text(0.015, 0.97, title, va="top", size=9.5, weight="bold", color=_INK)
     figure.text(0.015, 0.895, _note(picture, bins, parameters["shard_count"]), va="top", size=8, color=_GREY)
     png = BytesIO()
     figure.savefig(png, format="png")
@@ -182,6 +182,8 @@ def _ages(axes: "Axes", bins: Bins, parameters: Parameters) -> str:
 
 def _places(axes: "Axes", bins: Bins, parameters: Parameters) -> str:
     _density(axes, bins, parameters, "cards")
+    middle = (bins[0]["south"] + bins[0]["north"]) / 2
+    axes.set_aspect(1 / max(cos(radians(middle)), 0.1), adjustable="datalim")  # as maps have it
     axes.set_xlabel("longitude, degrees")
     axes.set_ylabel("latitude, degrees")
     half, _ = _middle(sorted((one["entities"] for one in bins), reverse=True))
@@ -277,6 +279,6 @@ def _duration(seconds: float) -> str:
 PICTURES = (
     Picture("histories", CARDS, "cards", _histories),
     Picture("ages", CARDS, "cards", _ages),
-    Picture("places", CARDS, "cards", _places, grid=True),
-    Picture("amounts", CUSTOMERS, "customers", _amounts, grid=True),
+    Picture("places", CARDS, "cards", _places, grid=3),  # cards are many in few places
+    Picture("amounts", CUSTOMERS, "customers", _amounts, grid=10),
 )

@@ -1,95 +1,148 @@
-"""The report of `warm_start`: what the load of every feature did, and pictures of what the store holds."""
+"""The report of `warm_start`: a table of what the loads did, pictures of what the store holds, numbers over time."""
 
 import re
+import time
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from typing import Any
 
 import dagster as dg
 import redis
 
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.readiness import ShardLoad
+from feature_seed.graph.checks import CHECKS, WARM_START, verdicts
+from feature_seed.graph.readiness import Loads
+from feature_seed.graph.report.figures import examples, figures_in_all
 from feature_seed.graph.report.pictures import available, pictures
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
 from feature_seed.store.commands import spared
+from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
 
-_NOTE = """A card is loaded whole: its figures are those of both of its features together.
+Numbers = Mapping[str, float]
 
-*Live* counts entities with live events after the watermark. *Forgotten* counts recorded events that gold has passed.
-*Unrecorded* counts entities with events that no scorer recorded. *Taken over* counts entities that had no seed."""
+_MB = 1e6
 
 
 @dataclass(frozen=True)
-class Load:
-    """What loading one feature did, in the runs that loaded its shards last.
+class Row:
+    """A row of the table: what it says, the number that it shows, in which unit and with how many decimals."""
 
-    Attributes:
-        feature: its name.
-        entities: written or kept.
-        live: entities with live events after the watermark.
-        forgotten: recorded events that gold has passed.
-        unrecorded: entities with events that no scorer recorded, and some of their keys.
-        taken_over: entities that something else had filled.
-        rejected: gold rows that cannot be used.
-        bytes: of commands sent.
-        seconds: from the first byte to the last acknowledgement.
-        memory_per_entity: bytes in Redis, None where no id is text or Redis does not say.
-    """
+    text: str
+    number: str
+    unit: float = 1
+    decimals: int = 0
 
-    feature: str
-    entities: int
-    live: int
-    forgotten: int
-    unrecorded: int
-    examples: Sequence[str]
-    taken_over: int
-    rejected: int
-    bytes: int
-    seconds: float
-    memory_per_entity: float | None
-
-    @classmethod
-    def of(cls, feature: str, seeded: Mapping[str, ShardLoad], memory_per_entity: float | None) -> "Load":
-        """The metadata of a shard is that of the whole run that loaded it, so each run counts once."""
-        runs = {one.run_id: one.metadata for one in seeded.values()}.values()
-        return cls(
-            feature,
-            entities=sum(one.entities for one in seeded.values()),
-            live=sum(run["kept_newer"] for run in runs),
-            forgotten=sum(run["events_forgotten"] for run in runs),
-            unrecorded=sum(run["unrecorded"] for run in runs),
-            examples=[key for run in runs for key in run["unrecorded_examples"]],
-            taken_over=sum(run["taken_over"] for run in runs),
-            rejected=max(run["rejected_rows"] for run in runs),
-            bytes=sum(run["bytes"] for run in runs),
-            seconds=sum(run["seconds"] for run in runs),
-            memory_per_entity=memory_per_entity,
+    def record(self, now: Numbers, before: Numbers) -> dg.TableRecord:
+        """The number, and how it differs from that of the run before."""
+        value, then = now.get(self.number), before.get(self.number)
+        change = "" if value is None or then is None else self._text(value - then, "+" if value != then else "")
+        return dg.TableRecord(
+            {"figure": self.text, "now": "" if value is None else self._text(value), "change": change}
         )
+
+    def _text(self, value: float, sign: str = "") -> str:
+        return format(value / self.unit, f"{sign},.{self.decimals}f")
+
+
+# Short, so that the table is whole in a window of 1,280 pixels, of which Dagster gives it 280.
+_ROWS = (
+    Row("entities", "entities"),
+    Row("with live events", "kept_newer"),
+    Row("unrecorded", "unrecorded"),
+    Row("taken over", "taken_over"),
+    Row("events forgotten", "events_forgotten"),
+    Row("gold rows", "gold_rows"),
+    Row("rejected rows", "rejected_rows"),
+    Row("gold's age, hours", "gold_age_hours", decimals=1),
+    Row("MB sent", "bytes", _MB, 1),
+    Row("seconds", "seconds", decimals=1),
+    Row("entities per second", "entities_per_second"),
+    Row("MB of features", "features_memory_bytes", _MB, 1),
+    Row("MB of store", "store_memory_bytes", _MB, 1),
+)
+
+_REPORT = dg.TableSchema(
+    [
+        dg.TableColumn("figure", "string", "feature_seed/graph/README.md says what each means, under its metadata."),
+        dg.TableColumn("now", "string", "In the loads by which the store became ready."),
+        dg.TableColumn("change", "string", "The difference to the run before."),
+    ]
+)
+
+_FEATURES = dg.TableSchema(
+    [
+        dg.TableColumn("feature", "string", "The features of an entity are loaded together."),
+        dg.TableColumn("entities", "string", "How many have it."),
+        dg.TableColumn("bytes", "string", "In Redis per entity, of the feature's own keys."),
+    ]
+)
 
 
 def report(
-    client: redis.Redis, warehouse: Warehouse, layout: Layout, loads: Mapping[str, Mapping[str, ShardLoad]]
-) -> dg.MarkdownMetadataValue:
-    """Markdown with a table of the loads by feature and, where matplotlib is installed, four pictures: some 120 KB.
+    context: dg.AssetExecutionContext, client: redis.Redis, warehouse: Warehouse, layout: Layout, loads: Loads
+) -> dict[str, Any]:
+    """Metadata: tables of the loads, pictures where matplotlib is installed (some 120 KB), and numbers to draw.
 
     Raises:
         WarehouseError: gold can no longer be read.
     """
-    features = {feature.name: feature for feature in FEATURES}
-    done = [
-        Load.of(name, seeded, memory_per_entity(client, warehouse, layout, features[name]))
-        for name, seeded in loads.items()
-    ]
-    return dg.MetadataValue.md(
-        "\n\n".join(
-            [_source(warehouse.gold_table, loads), _table(done), _NOTE, *_unrecorded(done), _images(warehouse, layout)]
-        )
+    entities = {name: sum(one.entities for one in seeded.values()) for name, seeded in loads.items()}
+    sizes = {one.name: memory_per_entity(client, warehouse, layout, one) for one in FEATURES}
+    now = {
+        **figures_in_all(loads),
+        "features_memory_bytes": round(sum((sizes[name] or 0) * count for name, count in entities.items())),
+        **_store(client),
+        "gold_age_hours": _age_hours(loads),
+    }
+    before = _numbers_before(context.instance)
+    features = [_feature(name, count, sizes[name]) for name, count in entities.items()]
+    return {
+        "report": dg.TableMetadataValue([row.record(now, before) for row in _ROWS], _REPORT),
+        "features": dg.TableMetadataValue(features, _FEATURES),
+        "checks": _checks(context.instance),
+        **({"unrecorded_examples": some} if (some := examples(loads)) else {}),
+        "pictures": dg.MetadataValue.md(_pictures(warehouse, layout)),
+        **now,
+    }
+
+
+def _feature(name: str, entities: int, size: float | None) -> dg.TableRecord:
+    return dg.TableRecord(
+        {"feature": name, "entities": f"{entities:,}", "bytes": "–" if size is None else f"{size:,.0f}"}
     )
+
+
+def _store(client: redis.Redis) -> dict[str, int]:
+    size = Size.of(client)
+    sizes = {"store_memory_bytes": size.memory_bytes, "store_keys": size.keys}
+    return {name: value for name, value in sizes.items() if value is not None}
+
+
+def _age_hours(loads: Loads) -> float:
+    """From the watermark, which is the least of the loads'."""
+    watermark = min(one.metadata["watermark"] for seeded in loads.values() for one in seeded.values())
+    return round((time.time() - watermark) / 3600, 2)
+
+
+def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
+    """Those that the run before has recorded."""
+    event = instance.get_latest_materialization_event(WARM_START)
+    metadata = event.asset_materialization.metadata if event and event.asset_materialization else {}
+    return {name: one.value for name, one in metadata.items() if isinstance(one.value, int | float)}
+
+
+def _checks(instance: dg.DagsterInstance) -> str:
+    """How many checks have passed when they were run last, and which have not."""
+    keys = [key for key in CHECKS if key != WARM_START]
+    passed = {f"{name} of {key.to_user_string()}": one for key in keys for name, one in verdicts(instance, key).items()}
+    text = f"{sum(one is True for one in passed.values())} of {len(passed)} passed"
+    failed = "".join(f", {name} failed" for name, one in passed.items() if one is False)
+    missing = "".join(f", {name} has not been run" for name, one in passed.items() if one is None)
+    return f"{text}{failed}{missing}"
 
 
 def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature) -> float | None:
@@ -115,59 +168,15 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
     return None if sizes is None else sum(size or 0 for size in sizes) / len(ids)
 
 
-def _source(gold_table: str, loads: Mapping[str, Mapping[str, ShardLoad]]) -> str:
-    """What was loaded. All of it is from one version of gold, and gold may be newer by now."""
-    gold = min((one.metadata for seeded in loads.values() for one in seeded.values()), key=lambda one: one["watermark"])
-    watermark = datetime.fromtimestamp(gold["watermark"], timezone.utc)
-    unread = f" {gold['unread_rows']:,} rows after it were not read." if gold["unread_rows"] else ""
-    return (
-        f"From {gold['gold_rows']:,} rows of {_text(gold_table)}, {gold['rejected_rows']:,} of them rejected. "
-        f"The watermark is {watermark:%Y-%m-%d %H:%M:%S} UTC.{unread}"
-    )
-
-
-def _unrecorded(loads: Sequence[Load]) -> list[str]:
-    keys = dict.fromkeys(key for load in loads for key in load.examples)
-    return [f"Unrecorded events, for example: {', '.join(map(_text, keys))}"] if keys else []
-
-
-def _table(loads: Sequence[Load]) -> str:
-    heads = (
-        "feature",
-        "entities",
-        "live",
-        "forgotten",
-        "unrecorded",
-        "taken over",
-        "rejected rows",
-        "MB sent",
-        "seconds",
-        "entities per second",
-        "bytes in Redis per entity",
-    )
-    rows = [heads, ("---", *["---:"] * (len(heads) - 1)), *(_cells(load) for load in loads)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _cells(load: Load) -> tuple[str, ...]:
-    return (
-        _text(load.feature),
-        *(f"{count:,}" for count in (load.entities, load.live, load.forgotten, load.unrecorded, load.taken_over)),
-        f"{load.rejected:,}",
-        *(f"{amount:,.1f}" for amount in (load.bytes / 1e6, load.seconds)),
-        f"{load.entities / max(load.seconds, 0.001):,.0f}",  # seconds were recorded to the millisecond
-        "–" if load.memory_per_entity is None else f"{load.memory_per_entity:,.0f}",
-    )
-
-
-def _images(warehouse: Warehouse, layout: Layout) -> str:
+def _pictures(warehouse: Warehouse, layout: Layout) -> str:
     """All pictures in one paragraph, so that they stand side by side where there is room."""
     if not available():
         return "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
-    return "\n".join(
+    images = (
         f"![{_text(title)}](data:image/png;base64,{b64encode(png).decode()})"
         for title, png in pictures(warehouse, layout)
     )
+    return "\n".join(images)
 
 
 def _text(value: str) -> str:

@@ -177,7 +177,7 @@ _SEPARATE = [
         "separate, more than the list is long",
         COLD,
         after=every(201, 216),
-        seq=(2, 12, 12),
+        seq=(2, 17, 17),
         count=(2, 17, 17),
     ),
     Case("separate, of the future", COLD, after=[at(1, 400 * 86_400)], seq=(2, 2, 2), count=(2, 3, 3)),

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import redis
@@ -19,6 +20,7 @@ from feature_seed_tests.support.oracle import (
     Event,
     Recorded,
     Stored,
+    card_count,
     card_rule,
     customer_rule,
     entity,
@@ -193,21 +195,29 @@ class Mixture:
         return replace(state, count=stats[0], mean=stats[1], m2=stats[2]), (left, stays)
 
     def _expected_card(self, gold: list[Event], until: float) -> tuple[Entity, int]:
-        seed, _ = self.pair.seeds()
-        before = _millis(seed.get("watermark"))
-        if before is None:
-            before = self.seeded_watermark if self.pair.client.exists(self.pair.key("seeded")) else -math.inf
-        listed = self.pair.listed()
+        (seed, _), before, listed = self.pair.seeds(), self.pair.state(), self.pair.listed()
+        seeded: Any = self.pair.client.get(self.pair.key("seeded"))
+        last = _millis(seed.get("watermark"))
+        if last is None:
+            last = self.seeded_watermark if seeded else -math.inf
         after, unrecorded = card_rule(
-            listed[-2 * self.pair.length :], records(seed), gold, (until, before), time.time() * 1000
+            listed[-2 * self.pair.length :], records(seed), gold, (until, last), time.time() * 1000
         )
         # The element of a recorded event is known from the list alone.
         known = {event.id for event in (*map(read_element, listed), *gold) if event}
         ordered = sorted({one.id: one for one in [*gold, *after]}.values(), key=lambda one: one.order)
         history = tuple(one.id for one in ordered if one.id in known)[-self.pair.length :]
-        again = _millis(seed.get("watermark")) == until and seed.get("count") == str(len(gold))
-        left = int(seed.get("left", 0)) if again else unrecorded
-        return replace(entity([*gold, *after], self.pair.length), history=history), left
+        found = Stored(
+            count=int(seed["count"]) if "count" in seed else None,
+            watermark=_millis(seed.get("watermark")),
+            left=int(seed.get("left", 0)),
+            records=tuple(records(seed)),
+            seeded=int(seeded) if seeded else None,
+            same_gold=self.seeded_watermark == until,
+        )
+        count, left = card_count(before.seq, found, len(gold), until, len(after), unrecorded, self.pair.length)
+        state = entity([*gold, *after], self.pair.length)
+        return replace(state, history=history, seq=count), left
 
     def _expected_customer(self, gold: list[Event], until: float) -> tuple[tuple[int, float, float], int]:
         stats, (_, seed) = self.pair.hash(self.pair.key("stats")), self.pair.seeds()

@@ -179,6 +179,25 @@ def card_rule(
     return [*after.values(), *unrecorded.values()], len(unrecorded)
 
 
+def card_count(
+    live: int, found: Stored, gold: int, watermark: float, after: int, unrecorded: int, length: int
+) -> tuple[int, int]:
+    """How many transactions a card has made after a load, and how many of them nobody recorded.
+
+    By the list, unless it is full of events after the watermark: then there may be more, as of a customer.
+    """
+    again = (found.count == gold and found.watermark == watermark) or (
+        found.count is None and found.seeded == gold and found.same_gold
+    )
+    count = gold + after
+    if unrecorded and after >= length and live > count:
+        recorded = found.left + len(found.records)
+        known = found.count if found.count is not None else found.seeded
+        stays = again or (known is not None and live - count <= live - (known + recorded))
+        count = live if stays else count
+    return count, found.left if again else count - gold - (after - unrecorded)
+
+
 def read_element(element: str) -> Event | None:
     """An element as an event; None where it has no id or no time."""
     try:

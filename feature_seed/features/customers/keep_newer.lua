@@ -2,30 +2,29 @@
 --
 -- KEYS: stats, seed
 -- ARGV: watermark in Unix seconds, gold's count, mean and M2, the watermark of what `seeded` is of
-local watermark, gold = ARGV[1], tonumber(ARGV[2])
+local watermark, count, mean, m2 = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local stored = redis.call('HMGET', KEYS[1], 'count', 'mean', 'M2', 'seeded')
-local fields, later, passed = open_seed(KEYS[2], watermark)
-
-local function finite(text)
-    local value = tonumber(text)
-    return value and value - value == 0
+local live, spread = tonumber(stored[1] or ''), (tonumber(stored[2] or '') or 0 / 0) + (tonumber(stored[3] or '') or 0 / 0)
+if not live or spread - spread ~= 0 then
+    live = 0 -- no state that can be gone on with
 end
-local live = finite(stored[1]) and finite(stored[2]) and finite(stored[3]) and tonumber(stored[1]) or 0
-
+local fields, later, passed = open_seed(KEYS[2], watermark)
 local seeded = tonumber(fields.count or stored[4])
-local again = seeded == gold and (fields.watermark or ARGV[5]) == watermark
-local stays, left, decided = judge(live, gold, #later, #later + passed, seeded, fields, again)
+local again = seeded == tonumber(count) and (fields.watermark or ARGV[5]) == watermark
+local stays, left, decided = judge(live, count, #later, #later + passed, seeded, fields, again)
 if not stays then
-    local count, mean, m2 = gold, tonumber(ARGV[3]), tonumber(ARGV[4])
-    for _, event in ipairs(later) do
-        local delta = event.amount - mean
-        count = count + 1
-        mean = mean + delta / count
-        m2 = m2 + delta * (event.amount - mean)
+    if #later > 0 then
+        for _, event in ipairs(later) do
+            local delta = event.amount - mean
+            count = count + 1
+            mean = mean + delta / count
+            m2 = m2 + delta * (event.amount - mean)
+        end
+        count, mean, m2 = string.format('%.0f', count), string.format('%.17g', mean), string.format('%.17g', m2)
     end
-    local moved = #later > 0
-    redis.call('HSET', KEYS[1], 'count', string.format('%.0f', count),
-        'mean', moved and string.format('%.17g', mean) or ARGV[3], 'M2', moved and string.format('%.17g', m2) or ARGV[4])
+    if stored[1] ~= count or stored[2] ~= mean or stored[3] ~= m2 then
+        redis.call('HSET', KEYS[1], 'count', count, 'mean', mean, 'M2', m2)
+    end
 end
 if stored[4] then
     redis.call('HDEL', KEYS[1], 'seeded')

@@ -57,14 +57,14 @@ end
 local function read_seed(key)
     local stored, fields, recorded = redis.call('HGETALL', key), {}, {}
     for i = 1, #stored, 2 do
-        local at, amount, lat, lon = string.match(stored[i + 1], '^([^,]+),([^,]+),([^,]+),([^,]+)$')
-        if at then
+        if string.sub(stored[i], 1, 2) ~= 'e:' then
+            fields[stored[i]] = stored[i + 1]
+        else
+            local at, amount, lat, lon = string.match(stored[i + 1], '^([^,]+),([^,]+),([^,]+),([^,]+)$')
             recorded[#recorded + 1] = {
                 id = string.sub(stored[i], 3), record = stored[i + 1], at = at, time = tonumber(at),
                 amount = tonumber(amount), lat = tonumber(lat) and lat, lon = tonumber(lon) and lon
             }
-        else
-            fields[stored[i]] = stored[i + 1]
         end
     end
     table.sort(recorded, before)

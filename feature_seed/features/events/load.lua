@@ -1,17 +1,18 @@
 -- What both guards of `keep_newer` do with a seed, and how they judge a count.
 
--- The fields of a seed, the records after the watermark, in order, and how many of them gold has passed. Of the fields,
--- `forgot` is left alone where gold has all that was dropped.
+-- The fields of a seed, the records after the watermark, in order, and how many of them gold has passed. The seed is
+-- `exact` where gold has all that was dropped from the records.
 local function open_seed(key, watermark)
-    local fields, recorded = read_seed(key)
-    local later = {}
-    for _, event in ipairs(recorded) do
-        if event.time > tonumber(watermark) then
-            later[#later + 1] = event
-        end
+    local fields, later = read_seed(key)
+    local passed = 0
+    while later[passed + 1] and later[passed + 1].time <= tonumber(watermark) do
+        passed = passed + 1
+    end
+    if passed > 0 then
+        later = {unpack(later, passed + 1)}
     end
     fields.exact = fields.forgot and tonumber(fields.forgot) <= tonumber(watermark)
-    return fields, later, #recorded - #later
+    return fields, later, passed
 end
 
 -- Whether a live count stays that is beyond gold and what is known to be after it, and how many events it has then that
@@ -28,24 +29,28 @@ end
 
 -- Leaves what the load was of, how many events it `left` that nobody recorded, and the records after the watermark.
 local function close_seed(key, fields, later, passed, watermark, count, left)
-    local now, stored, same = {watermark = watermark, count = count}, {}, passed == 0
-    now.left = left > 0 and string.format('%.0f', left) or nil
-    now.forgot = not fields.exact and fields.forgot or nil
-    for _, name in ipairs({'watermark', 'count', 'left', 'forgot'}) do
-        same = same and now[name] == fields[name]
-        stored[#stored + 1] = now[name] and name
-        stored[#stored + 1] = now[name]
-    end
-    if not same then
-        for _, event in ipairs(later) do
-            stored[#stored + 1] = 'e:' .. event.id
-            stored[#stored + 1] = event.record
+    left = left > 0 and string.format('%.0f', left) or nil
+    if passed == 0 and not fields.exact and fields.left == left then
+        if fields.watermark ~= watermark or fields.count ~= count then
+            redis.call('HSET', key, 'watermark', watermark, 'count', count)
         end
-        if passed > 0 or fields.left or fields.forgot then
-            redis.call('DEL', key) -- written anew, it is as small as one that never was longer
-        end
-        redis.call('HSET', key, unpack(stored))
+        return
     end
+    local stored = {'watermark', watermark, 'count', count}
+    local function put(name, value)
+        stored[#stored + 1], stored[#stored + 2] = name, value
+    end
+    if left then
+        put('left', left)
+    end
+    if fields.forgot and not fields.exact then
+        put('forgot', fields.forgot)
+    end
+    for _, event in ipairs(later) do
+        put('e:' .. event.id, event.record)
+    end
+    redis.call('DEL', key) -- written anew, it is as small as one that never was longer
+    redis.call('HSET', key, unpack(stored))
 end
 
 -- 0 where the entity is as gold has it; else the sum of 1 for live events, 2 for a decision about events that nobody

@@ -23,6 +23,6 @@ def test_an_installed_wheel_seeds_the_sample_and_prints_a_card(tmp_path: Path) -
     run(programs / "pip", "install", "-q", f"{wheel}[local]")
     run(programs / "dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all")
     try:
-        assert '"seq": 4' in run(programs / "python", "-m", "feature_seed", "show", "card", "card-4307")
+        assert ':seq": 4' in run(programs / "python", "-m", "feature_seed", "show", "card", "card-4307")
     finally:
         run(programs / "python", "-m", "feature_seed", "empty")

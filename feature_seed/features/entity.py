@@ -88,7 +88,7 @@ CARDS = Entity(
     row_bytes=90,
 )
 CUSTOMERS = Entity(
-    "customers", "customer_id", keys=(CUSTOMER_STATS, CUSTOMER_SEED), replies=5, entity_bytes=100, row_bytes=16
+    "customers", "customer_id", keys=(CUSTOMER_STATS, CUSTOMER_SEED), replies=6, entity_bytes=100, row_bytes=16
 )
 
 ENTITIES = (CARDS, CUSTOMERS)

@@ -20,7 +20,7 @@ from feature_seed_tests.support.deployment import dagster_dev, deployment, query
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.patience import HANG_SECONDS
 from feature_seed_tests.support.run import seed
-from feature_seed_tests.support.store import dump, features
+from feature_seed_tests.support.store import features
 
 PROGRESS = """{
   runsOrError { ... on Runs { results { status jobName } } }
@@ -169,7 +169,7 @@ def test_parts_and_failures(
         ready = read_ready(online)
         assert ready and (ready.state, ready.cards, ready.run_id) == ("ready", 90, resumed)
 
-        whole = dump(online, but=LOCK)
+        whole = features(online)
         histories: dict[bytes, int] = {f"card:{card}:history".encode(): shard for card, shard in shard_of.items()}
         online.delete(*histories)
         history = [{"path": ["card_history"]}]
@@ -180,13 +180,13 @@ def test_parts_and_failures(
             executionMetadata={"tags": [{"key": "dagster/partition", "value": "03"}]},
         )
         assert wait_for(lambda: ended(port, one), HANG_SECONDS, "the run ends") == "SUCCESS"
-        assert dump(online, but=LOCK) == {key: value for key, value in whole.items() if histories.get(key, 3) == 3}
+        assert features(online) == {key: value for key, value in whole.items() if histories.get(key, 3) == 3}
 
         params = {"assetSelection": history, "partitionNames": ["05", "06", "07"]}
         backfill = query(port, BACKFILL, params=params)["launchPartitionBackfill"]["backfillId"]
         wait_for(lambda: backfilled(port, backfill), HANG_SECONDS, "the backfill is done")
         kept = {key: value for key, value in whole.items() if histories.get(key, 3) in (3, 5, 6, 7)}
-        assert dump(online, but=LOCK) == kept
+        assert features(online) == kept
 
 
 def backfilled(port: int, backfill: str, runs: int = 1) -> list[dict[str, Any]] | None:

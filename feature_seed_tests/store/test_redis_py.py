@@ -31,11 +31,11 @@ def test_the_socket_of_a_connection(store: OnlineStore) -> None:
 
 
 def test_no_other_private_name_is_used() -> None:
-    """Of any object but the package's own, in the files that know redis-py."""
+    """Of any object but the package's own, in the files that know redis-py; `_replace` is a named tuple's public method."""
     files = [file for file in PACKAGE.rglob("*.py") if re.search(r"^(import|from) redis\b", file.read_text(), re.M)]
     assert len(files) > 5
     of_others = re.compile(r"(?<!self)(?<!super\(\))\.(_[a-z]\w*)")
-    private = {(file.name, name) for file in files for name in of_others.findall(file.read_text())}
+    private = {(file.name, name) for file in files for name in of_others.findall(file.read_text()) if name != "_replace"}
     assert private == {("redis_py.py", "_get_socket"), ("local.py", "_binary")}
 
 

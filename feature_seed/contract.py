@@ -52,11 +52,11 @@ CARD_LAST_TS = Key("card_last_ts", "card:{card_id}:last_ts", "STRING")
 CARD_SEQ = Key("card_seq", "card:{card_id}:seq", "STRING")
 CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("count", "mean", "M2"))
 # feature_seed's own: what an entity was last loaded from, and the live events since. A scorer leaves them to EVENT.
-_SEED = ("watermark", "count", "left", "forgot", "e:{transaction_id}")
+_SEED = ("watermark", "count", "digest", "left", "forgot", "e:{transaction_id}")
 CARD_SEED = Key("card_seed", "card:{card_id}:seed", "HASH", _SEED)
 CUSTOMER_SEED = Key("customer_seed", "cust:{customer_id}:seed", "HASH", _SEED)
-# The last field is feature_seed's own: another in every store, and once a store was emptied.
-_READY = "state gold_version watermark cards customers finished_at run_id loading store_id"
+# The last two are feature_seed's own: gold's rows, and an id that is another in every store, and once one was emptied.
+_READY = "state gold_version watermark cards customers finished_at run_id loading rows store_id"
 READY = Key("ready", "feature_seed:ready", "HASH", tuple(_READY.split()))
 
 KEYS = (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED, CUSTOMER_STATS, CUSTOMER_SEED, READY)
@@ -149,6 +149,7 @@ class Ready:
     finished_at: str = ""
     run_id: str = ""
     loading: str = ""
+    rows: int = 0
 
     @property
     def unix(self) -> float | None:  # as EVENT takes the watermark
@@ -158,7 +159,7 @@ class Ready:
     def decode(cls, fields: Mapping[Any, Any]) -> "Ready":
         texts = {_text(name): _text(value) for name, value in fields.items()}
         values = {name: text for name, text in texts.items() if name in cls.__dataclass_fields__}
-        counts = {name: int(values[name]) for name in ("cards", "customers") if name in values}
+        counts = {name: int(values[name]) for name in ("cards", "customers", "rows") if name in values}
         return cls(**{**values, **counts})
 
     def encode(self) -> dict[Any, Any]:

@@ -52,11 +52,13 @@ layout = Layout(
     newest_first=choice("FEATURE_SEED_HISTORY_ORDER", ("oldest_first", "newest_first")) == "newest_first",
     key_tags=flag("FEATURE_SEED_KEY_TAGS"),
     on_conflict=choice("FEATURE_SEED_ON_CONFLICT", ("keep_newer", "overwrite")),
+    full=flag("FEATURE_SEED_FULL"),
 )
 
 limits = GoldLimits(
     max_rejected=decimal("FEATURE_SEED_MAX_REJECTED", 0, 1) or 0,
     max_age_hours=decimal("FEATURE_SEED_MAX_AGE_HOURS", 0, 1e6),
+    max_loss=environment.max_loss(),
     sample_size=environment.sample_size(),
 )
 

@@ -64,6 +64,10 @@ VARIABLES = {
         "age of gold's newest transaction above which the run is blocked",
         "any age is accepted",
     ),
+    "FEATURE_SEED_MAX_LOSS": (
+        "share of the cards or of their rows, 0 to 1, that gold may have lost since the last load; more blocks the run",
+        "`0.1`",
+    ),
     "FEATURE_SEED_WATERMARK_LAG": (
         "seconds before the start of a run for which gold may still lack rows; the run does not read them",
         "`0`",
@@ -83,6 +87,7 @@ VARIABLES = {
         "`keep_newer` keeps live events that gold lacks, `overwrite` writes gold alone",
         "`keep_newer`",
     ),
+    "FEATURE_SEED_FULL": ("`1`: send every entity, and not only those that have changed", "`0`"),
     "FEATURE_SEED_MAX_RATE": ("entities written per second at most", "as many as Redis takes"),
     "FEATURE_SEED_MAX_LATENCY_MS": (
         "p99 of the store's answers above which a load slows down",
@@ -164,6 +169,11 @@ def sample_size() -> int | None:
     """None for all of them."""
     everything = os.environ.get("FEATURE_SEED_SAMPLE") == "all"
     return None if everything else number("FEATURE_SEED_SAMPLE", 1000, 1, 1_000_000_000, " or all")
+
+
+def max_loss() -> float:
+    loss = decimal("FEATURE_SEED_MAX_LOSS", 0, 1)
+    return 0.1 if loss is None else loss
 
 
 def home() -> str:

@@ -10,7 +10,8 @@ _PACKAGE = files("feature_seed")
 # Lambdas of an outer WITH would do the same on newer servers; ClickHouse 24.8 does not see them in a relation.
 # `json_text`: a JSON string with slashes as they are, whatever the user's profile says, which may be all it may send.
 # `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
-# cannot take the braces itself, it stumbles over `{{{}}}`. `millis`: of microseconds, rounded down before 1970 as well.
+# cannot take the braces itself, it stumbles over `{{{}}}`. `hash_of`: the half of an id's hash that shards do not use.
+# `millis`: of microseconds, rounded down before 1970 as well.
 # `sortable`: an Int64 as eight bytes in the same order, and `unsorted` back. `ordinal`: the bits of a double as an
 # Int64 in the same order, and back.
 _DIALECT = {
@@ -22,6 +23,7 @@ _DIALECT = {
     "bulk": ("text", r"concat('$', toString(length(text)), '\r\n', text, '\r\n')"),
     "tagged": ("id", "if({key_tags:Bool}, concat('{', id, '}'), id)"),
     "shard_of": ("id", "toUInt16(sipHash64(id) % {shard_count:UInt16})"),
+    "hash_of": ("id", "toUInt32(bitShiftRight(sipHash64(id), 32))"),
     "millis": ("micros", "intDiv(micros - positiveModulo(micros, 1000), 1000)"),
     "sortable": (
         "number",

@@ -32,7 +32,8 @@ class Entity:
     Attributes:
         name: of its SELECT and its guard.
         id: gold's column of it.
-        keys: what is written, of all its features.
+        keys: what is written, of all its features; the last is its seed.
+        counter: the one that counts its events.
         replies: Redis replies to one entity's commands without a guard.
         entity_bytes: ClickHouse's memory per entity while it groups, measured with 10 transactions per card.
         row_bytes: the same per collected transaction.
@@ -41,6 +42,7 @@ class Entity:
     name: str
     id: str
     keys: tuple[Key, ...]
+    counter: Key
     replies: int
     entity_bytes: int
     row_bytes: int
@@ -64,8 +66,13 @@ class Entity:
 
     def relations(self, *, deep: bool = False) -> dict[str, str]:
         """Its relation over the warehouse's `transactions`, and those it reads; `deep` cuts before it collects."""
-        recent = sql("features/cards/recent") if deep else "SELECT *, 0 AS made FROM transactions"
-        return {"recent": recent, self.name: sql(f"features/{self.name}/select")}
+        recent = sql("features/cards/recent") if deep else "SELECT *, 0 AS made, 0 AS whole FROM hashed"
+        return {**self.hashed, "recent": recent, self.name: sql(f"features/{self.name}/select")}
+
+    @property
+    def hashed(self) -> dict[str, str]:
+        """The relation of the transactions with their parts of the digest."""
+        return {"hashed": sql(f"features/{self.name}/hashed")}
 
     def commands(self, transactions: Mapping[str, str], on_conflict: OnConflict, *, deep: bool) -> str:
         """The query over these relations whose rows are an entity's shard, keys and ready commands."""
@@ -73,22 +80,34 @@ class Entity:
         relations = {**transactions, **self.relations(deep=deep)}
         return over(relations, f"SELECT shard, keys, commands FROM (\n{commands})")
 
-    def parameters(self) -> dict[str, str]:
-        """Key templates under the names the SQL knows them by, the entity column and the guard."""
+    def parameters(self, **layout: int) -> dict[str, str | int]:
+        """Key templates under the names the SQL knows them by, the entity column, the guard and the layout.
+
+        `layout` decides what is written, beside gold and the SQL. A digest of another one is another.
+        """
         templates = {key.name: key.template for key in (*self.keys, _CARD_SEEDED)}
-        return {**templates, "entity": self.id, "script": self.guard_sha}
+        written = f"{self.relations()} {layout}".encode()
+        number = int.from_bytes(hashlib.sha256(written).digest()[:8], "big")
+        return {**templates, **layout, "entity": self.id, "script": self.guard_sha, "layout": number}
 
 
 CARDS = Entity(
     "cards",
     "card_id",
     keys=(CARD_HISTORY, CARD_SEQ, CARD_LOCATION, CARD_LAST_TS, CARD_SEED),
+    counter=CARD_SEQ,
     replies=7,
     entity_bytes=150,
     row_bytes=90,
 )
 CUSTOMERS = Entity(
-    "customers", "customer_id", keys=(CUSTOMER_STATS, CUSTOMER_SEED), replies=6, entity_bytes=100, row_bytes=16
+    "customers",
+    "customer_id",
+    keys=(CUSTOMER_STATS, CUSTOMER_SEED),
+    counter=CUSTOMER_STATS,
+    replies=6,
+    entity_bytes=100,
+    row_bytes=16,
 )
 
 ENTITIES = (CARDS, CUSTOMERS)

@@ -116,7 +116,7 @@ def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[FeatureStream]]:
         with retried(context.retry_number):
             limits.require(warehouse)
-        one = FeatureStream(warehouse, layout, entity, _shards(context))
+        one = FeatureStream(warehouse, layout, entity, _shards(context), max_loss=limits.max_loss)
         for feature in features:
             if dg.AssetKey(feature.name) in context.selected_asset_keys:
                 yield dg.Output(one, feature.name)

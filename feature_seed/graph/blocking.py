@@ -10,11 +10,12 @@ _UNTOUCHED = "Nothing was written, and what the store holds stays as it was"
 _UNSET = "This run does not set feature_seed:ready. Run seed_all again, and find out who else writes these keys"
 
 # What to do when a check has failed. The text of `schema` says it already.
-_ADVICE = {
+ADVICE = {
     "schema": _UNTOUCHED,
     "not_empty": f"Find out what the ETL wrote. {_UNTOUCHED}",
     "rejected_rows": f"Correct gold, or set FEATURE_SEED_MAX_REJECTED to the share that you accept. {_UNTOUCHED}",
     "freshness": f"Build gold anew, or set FEATURE_SEED_MAX_AGE_HOURS to the age that you accept. {_UNTOUCHED}",
+    "loss": f"Look at what the ETL left out. If gold is right, run once with FEATURE_SEED_MAX_LOSS=1. {_UNTOUCHED}",
     "entity_count": _UNSET,
     "parity": _UNSET,
     "store_kept": "Nothing was written",
@@ -42,4 +43,4 @@ def _text(failed: Sequence[dg.AssetCheckResult]) -> str:
         f"{one.description}."
         for one in failed
     ]
-    return " ".join([*found, _ADVICE[str(failed[0].check_name)]])
+    return " ".join([*found, ADVICE[str(failed[0].check_name)]])

@@ -7,6 +7,7 @@ import dagster as dg
 
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.dagster_private import check_evaluations
+from feature_seed.loading.stream import Layout, shard_names
 
 GOLD, WARM_START = dg.AssetKey("gold_transactions"), dg.AssetKey("warm_start")
 
@@ -19,10 +20,12 @@ _OF_GOLD = {
     "zeros": "No row is at (0, 0) or of 1970-01-01 00:00:00, as a join leaves them that finds nothing.",
     "duplicate_transactions": "No two rows have the same transaction id. Both of them would count.",
     "shared_cards": "No card has several customers. Their transactions would count as those of one card.",
+    "loss": "Gold has not lost more of the entities or rows that the store was last loaded from than "
+    "FEATURE_SEED_MAX_LOSS allows.",
 }
 
 _OF_A_FEATURE = {
-    "entity_count": "The load delivered as many entities of every shard as gold has.",
+    "entity_count": "Every entity of gold is in the store, loaded from gold's rows: the digests are the same.",
     "parity": "A sample of entities is in the store as gold and the events after it make it. Every run takes another.",
     "unknown_entities": "Gold knows every entity that has keys in the store. A scorer may have added new ones since.",
 }
@@ -70,6 +73,15 @@ def asked(
     """Of the outcomes of an op those that its run asks for: on its page a check is executed by itself."""
     names = {key.name for key in context.selected_asset_check_keys}
     return (one for one in results if one.check_name in names)
+
+
+def shards_of(context: dg.AssetCheckExecutionContext, layout: Layout) -> list[str]:
+    """The shards of the run; all of them when checks are run by themselves."""
+    names = shard_names(layout.shard_count)
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return names
+    some = context.partition_key_range  # partition_keys raises where no asset is run
+    return [name for name in names if some.start <= name <= some.end]
 
 
 def verdicts(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, bool | None]:

@@ -10,11 +10,13 @@ import dagster as dg
 from feature_seed.errors import printable
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.blocking import blocking
-from feature_seed.graph.checks import asked, check_result, check_specs
+from feature_seed.graph.checks import asked, check_result, check_specs, shards_of
 from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
+from feature_seed.loading.changes import Changes
 from feature_seed.loading.comparison.comparison import Comparison, Verdict, sample_share
-from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.loading.comparison.digests import compare
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.commands import spared
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -27,9 +29,11 @@ _EXAMPLES = 10
 
 
 def compared(
-    comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad]
+    comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad], digests: Changes
 ) -> Iterator[dg.AssetCheckResult]:
     """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
+
+    `digests` says what all of them are in the store.
 
     Without a size all of them, and a scan for every million rows.
     """
@@ -38,7 +42,7 @@ def compared(
     ids = [zlib.crc32(entity_id) for entity_id in set((scanned or {}).values())]
     rows = {f"{row['shard']:02x}": row for row in comparison.ask("entities", ("usable",), scanned=ids)}
     counts = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in shards}
-    yield _entity_count(feature, counts, seeded)
+    yield _entity_count(feature, counts, digests, seeded)
     transactions = sum(rows[shard]["transactions"] for shard in shards if shard in rows)
     share, slices = sample_share(size, sum(counts.values()), transactions)
     # A chain lets go of a slice before it asks for the next.
@@ -49,17 +53,35 @@ def compared(
     yield _unknown_entities(feature, None if scanned is None else len(scanned), unknown)
 
 
-def _entity_count(feature: str, counts: Mapping[str, int], seeded: Mapping[str, ShardLoad]) -> dg.AssetCheckResult:
-    written = {shard: one.entities for shard, one in seeded.items()}
+def _entity_count(
+    feature: str, counts: Mapping[str, int], digests: Changes, seeded: Mapping[str, ShardLoad]
+) -> dg.AssetCheckResult:
+    right = {shard: digests.entities[int(shard, 16)] - digests.different[int(shard, 16)] for shard in counts}
     wrong = [
-        f"shard {shard}: gold has {count}, the store was given {written.get(shard, 'none yet')}"
+        f"shard {shard}: gold has {count}, the store has {right[shard]} of them as gold has them"
         for shard, count in counts.items()
-        if written.get(shard) != count
+        if right[shard] != count
     ]
-    total = sum(written.values())
+    total = sum(right.values())
     text = f"{total:,} entities in {len(counts)} shards, {len(wrong)} of which differ from gold"
-    metadata = {"entities": total, **_loads(seeded)}
-    return check_result("entity_count", not wrong, "; ".join([text, *wrong]), metadata, feature)
+    named = [f"for example {key}" for key in digests.examples]
+    metadata = {"entities": total, "examples": digests.examples, **_loads(seeded)}
+    return check_result("entity_count", not wrong, "; ".join([text, *named[:1], *wrong]), metadata, feature)
+
+
+def digests_of(
+    feature: Feature, warehouse: Warehouse, layout: Layout, store: OnlineStore, shards: Sequence[str], untils: list[int]
+) -> Changes:
+    """What all entities are in the store, beside gold up to the watermark of each shard; once for their features."""
+    name = f"{feature.entity.name} after the load"
+    if name not in layout.found:
+        found = Changes()
+        of_shard = {shard: untils[int(shard, 16) if len(untils) > 1 else 0] for shard in shards}
+        for until in dict.fromkeys(of_shard.values()):
+            some = tuple(shard for shard in shards if of_shard[shard] == until)
+            compare(FeatureStream(warehouse, layout, feature.entity, some), store, until, found)
+        layout.found[name] = found
+    return layout.found[name]
 
 
 def _loads(seeded: Mapping[str, ShardLoad]) -> dict[str, Any]:
@@ -97,23 +119,24 @@ def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[byt
 
 def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name), can_subset=True)
-    def compare(
+    def evaluate(
         context: dg.AssetCheckExecutionContext,
         warehouse: Warehouse,
         layout: Layout,
         store: OnlineStore,
         limits: GoldLimits,
     ) -> Iterable[dg.AssetCheckResult]:
-        shards = _shards(context, layout)
+        shards = shards_of(context, layout)
         seeded = latest_loads(context.instance, feature.name, shards)
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             untils = untils_of(seeded, layout, warehouse)
             table = {**warehouse.table, "untils": untils}
             comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
-            results = compared(comparison, context.run.run_id, limits.sample_size, seeded)
+            digests = digests_of(feature, warehouse, layout, store, shards, untils)
+            results = compared(comparison, context.run.run_id, limits.sample_size, seeded, digests)
             yield from blocking(asked(context, results))
 
-    return compare
+    return evaluate
 
 
 def untils_of(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> list[int]:
@@ -122,15 +145,6 @@ def untils_of(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Wareho
     loaded = {shard: round(one.metadata["watermark"] * 1e6) for shard, one in seeded.items()}
     untils = [loaded.get(shard, mine) for shard in shard_names(layout.shard_count)]
     return [loaded.popitem()[1]] if len({*loaded.values()}) == 1 else untils
-
-
-def _shards(context: dg.AssetCheckExecutionContext, layout: Layout) -> list[str]:
-    """The shards of the run; all of them when checks are run by themselves."""
-    names = shard_names(layout.shard_count)
-    if not (context.has_partition_key or context.has_partition_key_range):
-        return names
-    some = context.partition_key_range  # partition_keys raises where no asset is run
-    return [name for name in names if some.start <= name <= some.end]
 
 
 FEATURE_CHECKS = [_feature_checks(feature) for feature in FEATURES]

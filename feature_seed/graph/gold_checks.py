@@ -1,7 +1,7 @@
 """The checks of gold, which run before anything is written."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from math import ceil
 from typing import Any
@@ -9,10 +9,15 @@ from typing import Any
 import dagster as dg
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.errors import GoldError
+from feature_seed.errors import GoldError, StoreError, WarehouseUnavailableError
+from feature_seed.features.entity import ENTITIES
 from feature_seed.graph.blocking import blocking
-from feature_seed.graph.checks import GOLD, WARM_START, asked, check_result, check_specs
+from feature_seed.graph.checks import GOLD, WARM_START, asked, check_result, check_specs, shards_of
+from feature_seed.graph.plan import loss_result, plan_of
 from feature_seed.graph.retries import retried
+from feature_seed.loading.preflight import examine
+from feature_seed.loading.stream import FeatureStream, Layout
+from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold
 from feature_seed.warehouse.limits import FUTURE, GoldLimits
@@ -27,10 +32,49 @@ _NO_ROWS = {"rows": 0, "newest": None, "out_of_range": 0}
 
 @dg.multi_asset_check(name="gold_checks", specs=check_specs(GOLD), can_subset=True)
 def gold_checks(
-    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
+    context: dg.AssetCheckExecutionContext,
+    warehouse: Warehouse,
+    limits: GoldLimits,
+    layout: Layout,
+    store: OnlineStore,
 ) -> Iterable[dg.AssetCheckResult]:
-    """Two scans of gold for all of them, before anything is written."""
-    yield from blocking(_untouched(context, asked(context, _evaluated(context, warehouse, limits))))
+    """Two scans of gold for all of them, and one of each entity by which the loads go, before anything is written."""
+    shards = tuple(shards_of(context, layout))
+    streams = [FeatureStream(warehouse, layout, entity, shards) for entity in ENTITIES]
+    results = _then(_evaluated(context, warehouse, limits), lambda: _loss(context, streams, store, limits.max_loss))
+    yield from blocking(_untouched(context, asked(context, results)))
+
+
+def _then(
+    results: Iterable[dg.AssetCheckResult], last: Callable[[], Iterator[dg.AssetCheckResult]]
+) -> Iterator[dg.AssetCheckResult]:
+    """The outcomes, and the last of them unless the run is blocked already."""
+    blocked = False
+    for one in results:
+        blocked = blocked or _blocks(one)
+        yield one
+    if not blocked:
+        yield from last()
+
+
+def _blocks(result: dg.AssetCheckResult) -> bool:
+    return not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
+
+
+def _loss(
+    context: dg.AssetCheckExecutionContext, streams: Sequence[FeatureStream], store: OnlineStore, limit: float
+) -> Iterator[dg.AssetCheckResult]:
+    """What the loads would do. Where that cannot be seen there is no outcome: a load looks again, and says why not."""
+    if dg.AssetCheckKey(GOLD, "loss") not in context.selected_asset_check_keys:
+        return
+    try:
+        with store.client() as client:
+            examine(client, store)
+        plans = [plan for stream in streams if (plan := plan_of(stream, store))]
+    except (StoreError, WarehouseUnavailableError) as e:
+        context.log.info(f"The check loss has no outcome: {e}")
+    else:
+        yield loss_result(plans, limit, context.instance)
 
 
 def _evaluated(
@@ -64,7 +108,7 @@ def _untouched(
     """The same outcomes. One that blocks says what the store holds, since the graph is red after it."""
     said = ""
     for one in results:
-        if one.passed or one.severity == dg.AssetCheckSeverity.WARN:
+        if not _blocks(one):
             yield one
             continue
         said = said or _left_alone(context.instance)

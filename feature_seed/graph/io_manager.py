@@ -11,10 +11,11 @@ import redis
 from pydantic import PrivateAttr
 
 from feature_seed.contract import READY, Ready
-from feature_seed.errors import StoreError, StoreUnavailableError
+from feature_seed.errors import GoldError, StoreError, StoreUnavailableError
 from feature_seed.features.entity import Entity
 from feature_seed.features.feature import FEATURES
 from feature_seed.features.outcome import Outcome
+from feature_seed.graph.blocking import ADVICE
 from feature_seed.graph.dagster_private import (
     add_shard_metadata,
     previous_attempts,
@@ -22,9 +23,11 @@ from feature_seed.graph.dagster_private import (
     selected_assets,
     steps_have_processes,
 )
+from feature_seed.graph.plan import Plan, lost, plan_of
 from feature_seed.graph.progress import Progress
 from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
+from feature_seed.loading.changes import Changes
 from feature_seed.loading.memory import estimate_memory
 from feature_seed.loading.preflight import Server, examine
 from feature_seed.loading.stream import FeatureStream
@@ -85,6 +88,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         stream.rehearse()
         with self._writing(context, stream) as (client, lock):
+            stream, plan = self._planned(stream)
             mark = mark_loading(client, profile.version, profile.watermark)
             _warn_of_going_back(context, mark, profile)
             started = time.perf_counter()
@@ -92,7 +96,9 @@ class RedisIOManager(dg.ConfigurableIOManager):
             redis = self._write(context, replace(stream, before=mark.before), lock, throttle)
             seconds = time.perf_counter() - started
         outcome = Outcome.total(redis.outcomes.values())
-        done = f"{redis.entities:,} entities in {seconds:.1f} s, {outcome}{throttle.summary}"
+        entities = plan.changes.entities if plan else redis.shards
+        sent = f"{redis.entities:,} of " if redis.entities < entities.total() else ""
+        done = f"{sent}{entities.total():,} entities in {seconds:.1f} s, {outcome}{throttle.summary}"
         context.log.info(f"{stream.entity.name}: {done}")
         load = {
             "gold_version": profile.version,
@@ -100,9 +106,27 @@ class RedisIOManager(dg.ConfigurableIOManager):
             "store_id": mark.store_id,
             "server": self._server.run_id if self._server else "",
             **({"replication": dict(redis.replication_offsets)} if redis.replication_offsets else {}),
-            LOAD: {**_figures(redis, seconds), **throttle.metadata, "shards": len(stream.shards), **_rows(profile)},
+            LOAD: {
+                **_figures(redis, seconds, plan),
+                **throttle.metadata,
+                "shards": len(stream.shards),
+                **_rows(profile),
+            },
         }
-        return {shard: {**_shard(shard, redis), **load} for shard in stream.shards}
+        return {shard: {**_shard(shard, redis, entities), **load} for shard in stream.shards}
+
+    def _planned(self, stream: FeatureStream) -> tuple[FeatureStream, Plan | None]:
+        """The stream of what has to be sent, and the plan of the load, if anything depends on one.
+
+        Raises:
+            GoldError: gold has lost more than is allowed. A run with the check of that name is blocked before.
+        """
+        everything = stream.layout.full or stream.layout.on_conflict == "overwrite"
+        plan = None if everything and stream.max_loss >= 1 else plan_of(stream, self.store)
+        stream.layout.found.pop(stream.entity.name, None)  # the load changes what was found
+        if plan and plan.loss > stream.max_loss:
+            raise GoldError(f"{lost([plan], stream.max_loss)}. {ADVICE['loss']}")
+        return (stream if everything or not plan else replace(stream, changes=plan.changes)), plan
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
         asset = _selected_assets(context, stream.entity)[0]
@@ -188,13 +212,17 @@ def _warn_of_going_back(context: dg.OutputContext, mark: Mark, profile: Profile)
         )
 
 
-def _figures(redis: Loading, seconds: float) -> dict[str, Any]:
+def _figures(redis: Loading, seconds: float, plan: Plan | None) -> dict[str, Any]:
     """Of the load as a whole: all of its shards came at the same time."""
+    compared = plan.changes if plan else Changes()
     return {
-        "entities": redis.entities,
+        "entities": compared.entities.total() if plan else redis.entities,
+        "sent": redis.entities,
         "commands": redis.commands,
         "bytes": redis.bytes,
+        "compared_bytes": compared.bytes,
         "seconds": round(seconds, 3),
+        "compared_seconds": round(compared.seconds, 3),
         "entities_per_second": round(redis.entities / seconds, 1),
     }
 
@@ -203,13 +231,13 @@ def _rows(profile: Profile) -> dict[str, int]:
     return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
 
 
-def _shard(shard: str, redis: Loading) -> dict[str, Any]:
-    entities = redis.shards[int(shard, 16)]
+def _shard(shard: str, redis: Loading, gold: Mapping[int, int]) -> dict[str, Any]:
+    entities, sent = gold[int(shard, 16)], redis.shards[int(shard, 16)]
     outcome = redis.outcomes.get(int(shard, 16), Outcome())
     return {
         "dagster/row_count": entities,
         "entities_by_shard": {shard: entities},
-        "entities_written": entities - outcome.live,
+        "entities_written": sent - outcome.live,
         "kept_newer": outcome.live,
         "events_forgotten": outcome.forgotten,
         "unrecorded": outcome.decided,

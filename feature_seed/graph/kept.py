@@ -10,7 +10,7 @@ import redis
 from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.features.feature import FEATURES
-from feature_seed.graph.feature_checks import compared, untils_of
+from feature_seed.graph.feature_checks import compared, digests_of, untils_of
 from feature_seed.graph.readiness import Loads, ShardLoad, latest_loads, require_kept
 from feature_seed.loading.comparison.comparison import Comparison
 from feature_seed.loading.stream import Layout, shard_names
@@ -44,7 +44,8 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
             untils = untils_of(loads[feature.name], layout, warehouse)
             table, shards = {**warehouse.table, "untils": untils}, shard_names(layout.shard_count)
             comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
-            results = compared(comparison, uuid4().hex, size, loads[feature.name])
+            digests = digests_of(feature, warehouse, layout, store, shards, untils)
+            results = compared(comparison, uuid4().hex, size, loads[feature.name], digests)
             yield from _passed(feature.name, results, counted=bool(loads[feature.name]))
 
 

@@ -60,11 +60,16 @@ def mark_loading(client: redis.Redis, gold_version: str, watermark: datetime) ->
     before: Ready | None = read_ready(client)
     client.hsetnx(READY.pattern, "state", "seeding")
     client.hsetnx(READY.pattern, _STORE_ID, uuid4().hex)
-    client.hset(READY.pattern, "loading", f"{gold_version} {_iso(watermark)}")
+    client.hset(READY.pattern, "loading", loading(gold_version, watermark))
     goes_back = bool(before and before.watermark and datetime.fromisoformat(before.watermark) > watermark)
     if goes_back:
         client.hset(READY.pattern, "watermark", _iso(watermark))
     return Mark(before, _store_id(client), goes_back)
+
+
+def loading(gold_version: str, watermark: datetime) -> str:
+    """What the field of that name says of a load."""
+    return f"{gold_version} {_iso(watermark)}"
 
 
 def _store_id(client: redis.Redis) -> str:
@@ -183,11 +188,17 @@ def ready_when_whole(loads: Loads, shards: Sequence[str], run_id: str) -> Ready:
         state="ready",
         gold_version=version,
         watermark=_iso(watermark),
+        rows=max(_rows(one) for seeded in loads.values() for one in seeded.values()),
         cards=entities[FEATURES[0].name],
         customers=entities[STATS.name],
         finished_at=_iso(datetime.now(timezone.utc)),
         run_id=run_id,
     )
+
+
+def _rows(load: ShardLoad) -> int:
+    """Of gold, in all shards."""
+    return load.metadata[LOAD]["gold_rows"] - load.metadata[LOAD]["rejected_rows"]
 
 
 def _iso(time: datetime) -> str:

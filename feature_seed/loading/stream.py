@@ -1,6 +1,6 @@
 """The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,10 +9,12 @@ from typing import Any
 
 import dagster as dg
 from clickhouse_connect.driver.client import Client
+from pydantic import PrivateAttr
 
 from feature_seed.contract import HISTORY_LENGTH, Ready
 from feature_seed.errors import WarehouseError
 from feature_seed.features.entity import Entity, OnConflict
+from feature_seed.loading.changes import Changes
 from feature_seed.loading.prefetch import prefetch
 from feature_seed.sql import over, sql
 from feature_seed.store.block import Block
@@ -21,19 +23,33 @@ from feature_seed.warehouse.failures import with_retries
 from feature_seed.warehouse.gold import RELATIONS
 from feature_seed.warehouse.profile import Profile, micros, unix_text
 
+# Hashes of entities in a query: 180 KB of the 256 that a query may have by default.
+CHOSEN = 16_000
+
 # From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500
 # transactions a card, a quarter slower at 10.
 DEEP = 4
 
 
 class Layout(dg.ConfigurableResource):
-    """How features are laid out in the store, as a scorer must read them. See feature_seed/features/README.md."""
+    """How features are laid out in the store, as a scorer must read them. See feature_seed/features/README.md.
+
+    With `full`, and in `overwrite`, a load sends every entity, whether it has changed or not.
+    """
 
     shard_count: int = 16
     history_length: int = HISTORY_LENGTH
     newest_first: bool = False
     key_tags: bool = False
     on_conflict: OnConflict = "keep_newer"
+    full: bool = False
+
+    _found: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What the steps of a run have found of entities, so that none looks again."""
+        return self._found
 
 
 @dataclass(frozen=True)
@@ -49,10 +65,14 @@ class FeatureStream:
     entity: Entity
     shards: tuple[str, ...]
     before: Ready | None = None  # what the store said of itself when the load began
+    changes: Changes | None = None  # the entities that are sent; without them, all
+    max_loss: float = 1
 
     @property
     def expected(self) -> int:
         """About how many entities there are, for progress: shards are alike."""
+        if self.changes:
+            return self.changes.to_send
         entities = self.warehouse.profile().entities(self.entity.id)
         return entities * len(self.shards) // self.layout.shard_count
 
@@ -84,7 +104,11 @@ class FeatureStream:
             for block in self._load(client):
                 delivered += len(block.keys) if block else 0
                 yield block
-            self._require_whole(client, delivered)
+            self._end(client, delivered)
+
+    def _end(self, client: Client, delivered: int) -> None:
+        with_retries(lambda: self.warehouse.require_unbroken(client))
+        self.require_whole(client, delivered)
 
     def rehearse(self) -> None:
         """Have the warehouse plan the query and read nothing: what it does not allow is told before the first write.
@@ -100,7 +124,7 @@ class FeatureStream:
                 f"one shard of {self.entity.name} needs {needed:,}. Nothing was written. "
                 f"Raise it for this user, or FEATURE_SEED_SHARDS"
             )
-        query, parameters = self._query(profile, deep=self._deep(profile))
+        query, parameters = self._query(profile), self._parameters()
         shards = [int(shard, 16) for shard in self.shards]
         with self.warehouse.client() as client, self.warehouse.errors():
             with_retries(lambda: client.command(f"{query}\nLIMIT 0", {**parameters, "shards": shards}))
@@ -108,37 +132,49 @@ class FeatureStream:
     def _deep(self, profile: Profile) -> bool:
         return profile.rows > DEEP * self.layout.history_length * profile.cards
 
-    def _query(self, profile: Profile, *, deep: bool) -> tuple[str, dict[str, Any]]:
-        """The query of a pass, and its parameters but for the shards."""
-        query = self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep)
-        watermarks = {"watermark": profile.unix, "seeded_watermark": self._seeded_watermark(profile)}
-        return query, {**self._parameters(), **watermarks}
+    def _query(self, profile: Profile, chosen: Sequence[int] | None = None) -> str:
+        """The query of a pass, over all transactions or those of the entities with these hashes."""
+        relations = RELATIONS if chosen is None else _chosen(chosen)
+        return self.entity.commands(relations, self.layout.on_conflict, deep=self._deep(profile))
 
     def _load(self, client: Client) -> Iterator[Block | None]:
-        profile = self.warehouse.profile()
-        deep = self._deep(profile)
-        query, parameters = self._query(profile, deep=deep)
-        for shards in self._passes(profile):
+        profile, parameters = self.warehouse.profile(), self._parameters()
+        for query, shards in self._queries(profile):
             self.warehouse.release_memory(client)  # what is kept of the last pass makes this one's peak a sixth higher
             yield from self._blocks(client, query, {**parameters, "shards": shards})
             yield None
 
+    def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
+        """The query of each pass, and its shards: of shards in which few entities are sent, those alone."""
+        few = self.changes.few() if self.changes else {}
+        whole = [shard for shard in map(_number, self.shards) if not self.changes or shard in self.changes.hashes]
+        for shards in self._passes(profile, sorted({*whole} - few.keys())):
+            yield self._query(profile), shards
+        hashes = [one for some in few.values() for one in some]
+        for first in range(0, len(hashes), CHOSEN):
+            yield self._query(profile, hashes[first : first + CHOSEN]), sorted(few)
+
     def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
-        guarded = self.layout.on_conflict == "keep_newer"
-        commands = 1 if guarded else self.entity.replies
         formats = {"String": "bytes"}
         begun = with_retries(
             lambda: client.query_column_block_stream(query, parameters, self.warehouse.faster, query_formats=formats)
         )
         with begun as blocks:
             for block in blocks:
-                yield from Block.cut(*block, commands=commands, guarded=guarded)
+                yield from self._cut(block)
                 block.clear()  # clickhouse-connect holds on to its first one, and to the last while it reads the next
 
-    def _require_whole(self, client: Client, delivered: int) -> None:
-        """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks."""
-        with_retries(lambda: self.warehouse.require_unbroken(client))
-        expected = self._entities(client)
+    def _cut(self, columns: Sequence[Sequence[Any]]) -> Iterator[Block]:
+        guarded = self.layout.on_conflict == "keep_newer"
+        return Block.cut(*columns, commands=1 if guarded else self.entity.replies, guarded=guarded)
+
+    def require_whole(self, client: Client, delivered: int) -> None:
+        """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks.
+
+        Raises:
+            WarehouseError: gold has more entities than were delivered.
+        """
+        expected = self.changes.to_send if self.changes else self._entities(client)
         if delivered < expected:
             raise WarehouseError(
                 f"{self.entity.name} is incomplete in shards {', '.join(sorted(self.shards))}: gold has {expected:,} "
@@ -156,13 +192,16 @@ class FeatureStream:
 
     def _parameters(self) -> dict[str, Any]:
         return {
-            **self.entity.parameters(),
-            "key_tags": self.layout.key_tags,
+            **self.entity.parameters(
+                key_tags=self.layout.key_tags,
+                history_length=self.layout.history_length,
+                newest_first=self.layout.newest_first,
+            ),
             **self.warehouse.table,
             **self.warehouse.profile().readable,
             "shard_count": self.layout.shard_count,
-            "history_length": self.layout.history_length,
-            "newest_first": self.layout.newest_first,
+            "watermark": self.warehouse.profile().unix,
+            "seeded_watermark": self._seeded_watermark(self.warehouse.profile()),
         }
 
     def _seeded_watermark(self, profile: Profile) -> str:
@@ -182,14 +221,25 @@ class FeatureStream:
         rows = profile.cards * self.layout.history_length if self._deep(profile) else profile.rows
         return rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
 
-    def _passes(self, profile: Profile) -> Iterator[list[int]]:
+    def _passes(self, profile: Profile, shards: Sequence[int]) -> Iterator[Sequence[int]]:
         """The shards in as few groups as memory allows: each group is one more scan of gold."""
-        shards = sorted(int(shard, 16) for shard in self.shards)
+        if not shards:
+            return
         collected = self._collected(profile)
         passes = ceil(collected / self.warehouse.pass_memory * len(shards) / self.layout.shard_count)
-        size = ceil(len(shards) / min(passes, len(shards)))
+        size = ceil(len(shards) / min(max(passes, 1), len(shards)))
         for first in range(0, len(shards), size):
             yield shards[first : first + size]
+
+
+def _number(shard: str) -> int:
+    return int(shard, 16)
+
+
+def _chosen(hashes: Sequence[int]) -> dict[str, str]:
+    """The relations over gold, of which `transactions` has the entities with these hashes."""
+    chosen = sql("loading/chosen").replace("[hashes]", str(hashes))
+    return {"gold": RELATIONS["gold"], "every": RELATIONS["transactions"], "transactions": chosen}
 
 
 def shard_names(count: int) -> list[str]:

@@ -1,15 +1,18 @@
 """A block: the ready commands of some entities, on their way from the warehouse to the store."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 # Of a block, some 250 cards or 3,000 customers; one entity may be more. With all 2,000 cards that come at once, 4 MB,
 # the process grows by two fifths more while it loads: the next do not fit where others were. With 0.1 MB it takes
 # a sixth more CPU.
 _BYTES = 500_000
+
+Collect = Callable[[int, Sequence[Any]], None]
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Block:
         sizes: of each entity's part of it, in bytes.
         commands: how many Redis commands that is, per entity.
         guarded: whether the reply of an entity is that of a guard, an Outcome.
+        collect: takes the shard and the reply of each entity where it is a list that is asked for.
     """
 
     shards: Sequence[int]
@@ -31,10 +35,18 @@ class Block:
     sizes: Sequence[int]
     commands: int
     guarded: bool
+    collect: Collect | None = None
 
     @classmethod
     def cut(
-        cls, shards: Sequence[int], keys: Sequence[bytes], payloads: Sequence[bytes], *, commands: int, guarded: bool
+        cls,
+        shards: Sequence[int],
+        keys: Sequence[bytes],
+        payloads: Sequence[bytes],
+        *,
+        commands: int,
+        guarded: bool,
+        collect: Collect | None = None,
     ) -> Iterator["Block"]:
         """Blocks of a bounded number of bytes, in order."""
         ends = list(accumulate(map(len, payloads)))
@@ -43,7 +55,7 @@ class Block:
             before = ends[first - 1] if first else 0
             some = slice(first, max(first + 1, bisect_right(ends, before + _BYTES)))
             texts = payloads[some]
-            yield cls(shards[some], keys[some], b"".join(texts), [*map(len, texts)], commands, guarded)
+            yield cls(shards[some], keys[some], b"".join(texts), [*map(len, texts)], commands, guarded, collect)
             first = some.stop
 
     def pick(self, positions: Sequence[int]) -> "Block":

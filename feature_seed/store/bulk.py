@@ -152,6 +152,8 @@ class BulkConnection:
                     self.outcomes[block.shards[position]].add(reply, block.keys[position])
             elif error := _refusal(reply):
                 self._refuse(block, position // block.commands, str(error))
+            elif block.collect:
+                block.collect(block.shards[position], reply)
         self.shards.update(block.shards)
         self.commands += expected
         self.bytes += len(block.payload)

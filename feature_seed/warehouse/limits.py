@@ -14,12 +14,14 @@ FUTURE = timedelta(hours=1)
 class GoldLimits(dg.ConfigurableResource):
     """What is allowed: `max_rejected` is a share of gold's rows; without `max_age_hours` age is reported only.
 
+    `max_loss` is the share of the entities, or of their rows, that gold may have lost since the store was last loaded.
     `sample_size` is about how many entities of each feature a run compares with gold; without it all are.
     See feature_seed/warehouse/README.md.
     """
 
     max_rejected: float = 0
     max_age_hours: float | None = None
+    max_loss: float = 1
     sample_size: int | None = 1000
 
     def require(self, warehouse: Warehouse) -> None:

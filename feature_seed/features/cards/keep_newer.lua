@@ -2,8 +2,8 @@
 --
 -- KEYS: history, seq, seed, loc, last_ts, seeded (which the version before this one has left)
 -- ARGV: history length, '1' for newest first, watermark in Unix seconds, gold's count of the card, its last_ts, its lat
---       and lon ('' where gold has no place), the watermark of what `seeded` is of, then gold's newest transactions in
---       stored order
+--       and lon ('' where gold has no place), the watermark of what `seeded` is of, the digest, then gold's newest
+--       transactions in stored order
 local newest_first, watermark, size, stored, oldest = ARGV[2] == '1', ARGV[3], tonumber(ARGV[1]), nil, nil
 
 -- All is read before the first write, so that a key of another type leaves the card as it was. Of the list as much as two
@@ -18,11 +18,11 @@ local fields, live, passed = open_seed(KEYS[3], watermark)
 local recorded, unrecorded = live, 0
 local seeded = not fields.watermark and redis.call('GET', KEYS[6])
 
-local same = #stored == #ARGV - 8
+local same = #stored == #ARGV - 9
 for i = 1, #stored do
-    same = same and stored[i] == ARGV[i + 8]
+    same = same and stored[i] == ARGV[i + 9]
 end
-local list = not same and {unpack(ARGV, 9)}
+local list = not same and {unpack(ARGV, 10)}
 
 if not same and #stored > 0 then
     -- The elements of recorded events, and what came after gold, this one and the one before, and nobody recorded.
@@ -95,6 +95,6 @@ end
 if seeded then
     redis.call('DEL', KEYS[6])
 end
-close_seed(KEYS[3], fields, recorded, passed, watermark, ARGV[4], left)
+close_seed(KEYS[3], fields, recorded, passed, {'watermark', watermark, 'count', ARGV[4], 'digest', ARGV[9]}, left)
 local taken_over = seq and not fields.watermark and #recorded + passed == 0
 return reply(#live > 0, unrecorded > 0 or dropped, taken_over, passed)

@@ -19,7 +19,8 @@ SELECT
             concat('*6\r\n$4\r\nHSET\r\n', bulk(location_key), '$3\r\nlat\r\n', bulk(lat), '$3\r\nlon\r\n', bulk(lon)),
             concat('*2\r\n$3\r\nDEL\r\n', bulk(location_key))
         ),
-        '*6\r\n$4\r\nHSET\r\n', bulk(seed_key), '$9\r\nwatermark\r\n', bulk({watermark:String}), '$5\r\ncount\r\n', bulk(count),
+        '*8\r\n$4\r\nHSET\r\n', bulk(seed_key), '$9\r\nwatermark\r\n', bulk({watermark:String}), '$5\r\ncount\r\n', bulk(count),
+        '$6\r\ndigest\r\n', bulk(digest),
         '*1\r\n$4\r\nEXEC\r\n'
     ) AS commands
 FROM cards

@@ -9,7 +9,8 @@ WITH
     collected AS (
         SELECT
             card_id,
-            greatest(count(), any(made)) AS total, -- no relation's name: below 26.9 `transactions.*` would be this number
+            greatest(count(), any(made)) AS total, -- no relation's name: below 26.9 `hashed.*` would be this number
+            toInt64(if(any(made) > 0, any(whole), sum(part)) + {layout:UInt64}) AS summed,
             groupArray(
                 concat(
                     sortable(time), replaceAll(transaction_id, '\0', '\0\xff'), '\0\0',
@@ -25,6 +26,7 @@ WITH
         SELECT
             card_id,
             total,
+            summed,
             arraySort(packed) AS sorted,
             arraySlice(sorted, -{history_length:UInt16}) AS newest,
             arrayLast(
@@ -39,6 +41,7 @@ WITH
 SELECT
     card_id,
     toString(total) AS count,
+    toString(summed) AS digest,
     arrayMap(
         row -> toValidUTF8(concat(
             '{"transaction_id":',

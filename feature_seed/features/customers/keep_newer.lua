@@ -1,7 +1,7 @@
 -- A customer becomes gold up to the watermark and, after it, the recorded events. Of others their number alone is known.
 --
 -- KEYS: stats, seed
--- ARGV: watermark in Unix seconds, gold's count, mean and M2, the watermark of what `seeded` is of
+-- ARGV: watermark in Unix seconds, gold's count, mean and M2, the watermark of what `seeded` is of, the digest
 local watermark, count, mean, m2 = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local stored = redis.call('HMGET', KEYS[1], 'count', 'mean', 'M2', 'seeded')
 local live, spread = tonumber(stored[1] or ''), (tonumber(stored[2] or '') or 0 / 0) + (tonumber(stored[3] or '') or 0 / 0)
@@ -29,5 +29,5 @@ end
 if stored[4] then
     redis.call('HDEL', KEYS[1], 'seeded')
 end
-close_seed(KEYS[2], fields, later, passed, watermark, ARGV[2], left)
+close_seed(KEYS[2], fields, later, passed, {'watermark', watermark, 'count', ARGV[2], 'digest', ARGV[6]}, left)
 return reply(#later > 0 or stays, decided, live > 0 and not fields.watermark and #later + passed == 0, passed)

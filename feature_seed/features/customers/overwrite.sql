@@ -11,7 +11,8 @@ SELECT
         '*3\r\n$4\r\nHDEL\r\n', bulk(stats_key), '$6\r\nseeded\r\n',
         '*8\r\n$4\r\nHSET\r\n', bulk(stats_key), '$5\r\ncount\r\n', bulk(count), '$4\r\nmean\r\n', bulk(mean),
         '$2\r\nM2\r\n', bulk(m2),
-        '*6\r\n$4\r\nHSET\r\n', bulk(seed_key), '$9\r\nwatermark\r\n', bulk({watermark:String}), '$5\r\ncount\r\n', bulk(count),
+        '*8\r\n$4\r\nHSET\r\n', bulk(seed_key), '$9\r\nwatermark\r\n', bulk({watermark:String}), '$5\r\ncount\r\n', bulk(count),
+        '$6\r\ndigest\r\n', bulk(digest),
         '*1\r\n$4\r\nEXEC\r\n'
     ) AS commands
 FROM customers

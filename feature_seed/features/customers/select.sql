@@ -3,13 +3,17 @@
 -- Two passes over the array (mean, then deviations) keep the digits of M2 that varPop cancels, at the cost of varPopStable.
 WITH
     collected AS (
-        SELECT customer_id, arraySort(groupArray(amount)) AS amounts
-        FROM transactions
+        SELECT
+            customer_id,
+            arraySort(groupArray(amount)) AS amounts,
+            toInt64(sum(part) + {layout:UInt64}) AS summed
+        FROM hashed
         GROUP BY customer_id
     ),
     summed AS (
         SELECT
             customer_id,
+            summed,
             length(amounts) AS transactions,
             arrayReduce('sumKahan', amounts) / transactions AS average,
             arrayReduce('sumKahan', arrayMap(amount -> (amount - average) * (amount - average), amounts)) AS squares
@@ -18,6 +22,7 @@ WITH
 SELECT
     customer_id,
     toString(transactions) AS count,
+    toString(summed) AS digest,
     toString(average) AS mean,
     toString(squares) AS m2
 FROM summed

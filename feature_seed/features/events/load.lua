@@ -27,16 +27,19 @@ local function judge(live, gold, later, recorded, seeded, fields, again)
     return stays, stays and (again and left or surplus) or 0, stays or unknown
 end
 
--- Leaves what the load was of, how many events it `left` that nobody recorded, and the records after the watermark.
-local function close_seed(key, fields, later, passed, watermark, count, left)
+-- Leaves what the load is of, by name and value in turns, how many events it `left` that nobody recorded, and the records
+-- after the watermark.
+local function close_seed(key, fields, later, passed, stored, left)
     left = left > 0 and string.format('%.0f', left) or nil
     if passed == 0 and not fields.exact and fields.left == left then
-        if fields.watermark ~= watermark or fields.count ~= count then
-            redis.call('HSET', key, 'watermark', watermark, 'count', count)
+        for i = 1, #stored, 2 do
+            if fields[stored[i]] ~= stored[i + 1] then
+                redis.call('HSET', key, unpack(stored))
+                break
+            end
         end
         return
     end
-    local stored = {'watermark', watermark, 'count', count}
     local function put(name, value)
         stored[#stored + 1], stored[#stored + 2] = name, value
     end

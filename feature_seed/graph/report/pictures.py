@@ -106,6 +106,7 @@ class Picture:
             "key_tags": layout.key_tags,
             "history_length": layout.history_length,
             "newest_first": layout.newest_first,
+            "layout": 0,
             "watermark": gold.watermark.timestamp(),
             **gold.readable,
             "columns": columns,

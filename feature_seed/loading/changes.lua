@@ -1,0 +1,39 @@
+-- Looks at some entities: which of them a load has to send, since they are not as gold and their seeds say.
+--
+-- KEYS: of each entity its seed, and what counts its events: seq, or stats
+-- ARGV: 'HASH' for stats, then of each entity gold's digest and count, and a hash of its id
+-- Returns how many the store knows, rows by their seeds, how many are new, differ, are smaller than their seeds say, and
+-- by how many rows; a key of one that is new or differs; key, rows and gold's rows of the one that lost most; then the
+-- hashes of those to be sent: that are new, differ, hold live events, or have another count than their seed.
+local known, rows, new, changed, shrunk, lost, example, worst, most, hashes = 0, 0, 0, 0, 0, 0, '', {'', 0, 0}, 0, {}
+local position = -1
+for digest, count, hash in string.gmatch(ARGV[2], '(%S+) (%S+) (%S+)') do
+    position = position + 2
+    local key, fields = KEYS[position], {}
+    -- A key of another type is for the load to complain of, which says what to do.
+    local stored = redis.pcall('HGETALL', key)
+    for i = 1, #stored, 2 do
+        fields[stored[i]] = stored[i + 1]
+    end
+    local live = ARGV[1] == 'HASH' and redis.pcall('HMGET', KEYS[position + 1], 'count') or redis.pcall('GET', KEYS[position + 1])
+    live = type(live) == 'table' and (live[1] or live.err) or live
+    local same, seeded = fields.digest == digest and fields.count == count, tonumber(fields.count)
+    if live or seeded then
+        known, rows = known + 1, rows + (seeded or 0)
+    end
+    if not same then
+        new, changed = new + ((live or seeded) and 0 or 1), changed + ((live or seeded) and 1 or 0)
+        example = example == '' and key or example
+    end
+    if not same or live ~= count or #stored ~= 6 then -- watermark, count and digest: no record, nothing left or forgotten
+        hashes[#hashes + 1] = tonumber(hash)
+    end
+    local less = (seeded or 0) - tonumber(count)
+    if less > 0 then
+        shrunk, lost = shrunk + 1, lost + less
+        if less > most then
+            most, worst = less, {key, seeded, tonumber(count)}
+        end
+    end
+end
+return {known, rows, new, changed, shrunk, lost, example, worst[1], worst[2], worst[3], unpack(hashes)}

@@ -1,0 +1,33 @@
+-- A row for some entities of a shard: a call of changes.lua that looks at them.
+-- EVALSHA changes 2n (seed counter)…  <type of the counters> <digest count hash of each>
+WITH
+    entities AS (
+        SELECT
+            {entity:Identifier} AS id,
+            count() AS made,
+            toInt64(sum(part) + {layout:UInt64}) AS digest
+        FROM hashed
+        GROUP BY id
+    ),
+    grouped AS (
+        SELECT
+            shard_of(id) AS shard,
+            -- Some are those of a hash; where keys have slots each is by itself.
+            if({alone:Bool}, id, toString(hash_of(id) % {calls:UInt32})) AS some,
+            groupArray((
+                format({seed:String}, tagged(id)),
+                concat(bulk(format({seed:String}, tagged(id))), bulk(format({counter:String}, tagged(id)))),
+                concat(toString(digest), ' ', toString(made), ' ', toString(hash_of(id)))
+            )) AS members
+        FROM entities
+        GROUP BY shard, some
+    )
+SELECT
+    shard,
+    members[1].1 AS keys,
+    concat(
+        '*', toString(2 * length(members) + 5), '\r\n$7\r\nEVALSHA\r\n', bulk({changes:String}),
+        bulk(toString(2 * length(members))), arrayStringConcat(arrayMap(one -> one.2, members)),
+        bulk({counter_type:String}), bulk(arrayStringConcat(arrayMap(one -> one.3, members), ' '))
+    ) AS commands
+FROM grouped

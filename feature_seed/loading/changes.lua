@@ -1,10 +1,10 @@
 -- Looks at some entities: which of them a load has to send, since they are not as gold and their seeds say.
 --
 -- KEYS: of each entity its seed, and what counts its events: seq, or stats
--- ARGV: 'HASH' for stats, then of each entity gold's digest and count, and a hash of its id
+-- ARGV: 'HASH' for stats, of each entity gold's digest and count and a hash of its id, the watermark in Unix seconds
 -- Returns how many the store knows, rows by their seeds, how many are new, differ, are smaller than their seeds say, and
 -- by how many rows; a key of one that is new or differs; key, rows and gold's rows of the one that lost most; then the
--- hashes of those to be sent: that are new, differ, hold live events, or have another count than their seed.
+-- hashes of those to be sent: that are new, differ, hold live events, have another count than their seed, or are ahead.
 local known, rows, new, changed, shrunk, lost, example, worst, most, hashes = 0, 0, 0, 0, 0, 0, '', {'', 0, 0}, 0, {}
 local position = -1
 for digest, count, hash in string.gmatch(ARGV[2], '(%S+) (%S+) (%S+)') do
@@ -25,7 +25,9 @@ for digest, count, hash in string.gmatch(ARGV[2], '(%S+) (%S+) (%S+)') do
         new, changed = new + ((live or seeded) and 0 or 1), changed + ((live or seeded) and 1 or 0)
         example = example == '' and key or example
     end
-    if not same or live ~= count or #stored ~= 6 then -- watermark, count and digest: no record, nothing left or forgotten
+    local ahead = tonumber(fields.watermark) and tonumber(fields.watermark) > tonumber(ARGV[3])
+    -- A seed of three fields, watermark, count and digest, has no record, and nothing left or forgotten.
+    if not same or live ~= count or #stored ~= 6 or ahead then
         hashes[#hashes + 1] = tonumber(hash)
     end
     local less = (seeded or 0) - tonumber(count)

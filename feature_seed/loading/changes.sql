@@ -1,5 +1,5 @@
 -- A row for some entities of a shard: a call of changes.lua that looks at them.
--- EVALSHA changes 2n (seed counter)…  <type of the counters> <digest count hash of each>
+-- EVALSHA changes 2n (seed counter)…  <type of the counters> <digest count hash of each> <watermark>
 WITH
     entities AS (
         SELECT
@@ -26,8 +26,9 @@ SELECT
     shard,
     members[1].1 AS keys,
     concat(
-        '*', toString(2 * length(members) + 5), '\r\n$7\r\nEVALSHA\r\n', bulk({changes:String}),
+        '*', toString(2 * length(members) + 6), '\r\n$7\r\nEVALSHA\r\n', bulk({changes:String}),
         bulk(toString(2 * length(members))), arrayStringConcat(arrayMap(one -> one.2, members)),
-        bulk({counter_type:String}), bulk(arrayStringConcat(arrayMap(one -> one.3, members), ' '))
+        bulk({counter_type:String}), bulk(arrayStringConcat(arrayMap(one -> one.3, members), ' ')),
+        bulk({watermark:String})
     ) AS commands
 FROM grouped

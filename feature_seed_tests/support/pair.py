@@ -4,7 +4,8 @@ Without ClickHouse: gold comes as Python has it, so that thousands of sequences 
 """
 
 import math
-from collections.abc import Iterable
+import zlib
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,18 @@ import redis
 
 from feature_seed.contract import EVENT
 from feature_seed.features.entity import CARDS, CUSTOMERS
+from feature_seed.sql import lua
 from feature_seed_tests.support.oracle import Entity, Event, entity, moments, read_element
 
 
 def unix(millis: float) -> str:
     """Unix seconds with six decimals; '' for no time at all."""
     return "" if millis == -math.inf else f"{millis / 1000:.6f}"
+
+
+def digest(rows: Iterable[Event]) -> str:
+    """Another of other rows, in whatever order."""
+    return str(sum(zlib.crc32(repr(one).encode()) for one in rows))
 
 
 @dataclass(frozen=True)
@@ -79,29 +86,54 @@ class Pair:
         state: dict[Any, Any] = {"count": count, "mean": repr(mean), "M2": repr(m2 + delta * (event.amount - mean))}
         self.client.hset(self.key("stats"), mapping=state)
 
-    def load(self, gold: Iterable[Event], watermark: float, seeded_watermark: float = -math.inf) -> list[int]:
-        """A load by the guards, what they reply; without transactions up to the watermark there is none."""
+    def load(
+        self,
+        gold: Iterable[Event],
+        watermark: float,
+        seeded_watermark: float = -math.inf,
+        only: Collection[str] = ("seed", "k-seed"),
+    ) -> list[int]:
+        """A load by the guards, what they reply; without transactions up to the watermark there is none.
+
+        `only` the card or the customer is sent, by the key of its seed.
+        """
         rows = [one for one in gold if one.millis <= watermark]
         if not rows:
             return []
+        send = {"seed": self._card, "k-seed": self._customer}
+        return [send[seed](rows, watermark, seeded_watermark) for seed in send if seed in only]
+
+    def changed(self, gold: Iterable[Event], watermark: float) -> list[str]:
+        """Which of the two a load has to send, as the script of the loads says it."""
+        rows = [one for one in gold if one.millis <= watermark]
+        script = self.client.register_script(lua("loading/changes"))
+        asked = {"seed": ("seq", "STRING"), "k-seed": ("stats", "HASH")}
+        sent = []
+        for seed, (counter, type_) in asked.items():
+            keys, found = [self.key(seed), self.key(counter)], f"{digest(rows)} {len(rows)} 7"
+            sent += [seed] * (script(keys=keys, args=[type_, found, unix(watermark)])[10:] == [7])
+        return sent
+
+    def _card(self, rows: Sequence[Event], watermark: float, seeded_watermark: float) -> int:
         elements = {one.id: one.element for one in rows}
         state = entity(rows, self.length)
         history = [elements[id_] for id_ in state.history]
         lat, lon = map(repr, state.place) if state.place else ("", "")
         history_key, loc, last_ts, seq, seed = self.card_keys
-        card = self.client.register_script(CARDS.guard)(
+        return self.client.register_script(CARDS.guard)(
             keys=[history_key, seq, seed, loc, last_ts, self.key("seeded")],
             args=[
                 *(self.length, int(self.newest_first), unix(watermark), state.seq, f"{state.last_ts:.3f}", lat, lon),
                 unix(seeded_watermark),
+                digest(rows),
                 *(history[::-1] if self.newest_first else history),
             ],
         )
+
+    def _customer(self, rows: Sequence[Event], watermark: float, seeded_watermark: float) -> int:
         count, mean, m2 = moments([one.amount for one in rows])
-        customer = self.client.register_script(CUSTOMERS.guard)(
-            keys=self.customer_keys, args=[unix(watermark), count, repr(mean), repr(m2), unix(seeded_watermark)]
-        )
-        return [card, customer]
+        gold = [unix(watermark), count, repr(mean), repr(m2), unix(seeded_watermark), digest(rows)]
+        return self.client.register_script(CUSTOMERS.guard)(keys=self.customer_keys, args=gold)
 
     def state(self) -> Entity:
         """What the store says of both."""

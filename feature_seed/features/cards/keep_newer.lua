@@ -2,7 +2,7 @@
 --
 -- KEYS: history, seq, seed, loc, last_ts, seeded (which the version before this one has left)
 -- ARGV: history length, '1' for newest first, watermark in Unix seconds, gold's count of the card, its last_ts, its lat
---       and lon ('' where gold has no place), the watermark of what `seeded` is of, the digest, then gold's newest
+--       and lon ('' where gold has no place), the store's watermark before, the digest, then gold's newest
 --       transactions in stored order
 local newest_first, watermark, size, stored, oldest = ARGV[2] == '1', ARGV[3], tonumber(ARGV[1]), nil, nil
 
@@ -14,7 +14,7 @@ repeat
     oldest = #stored == size and decode(stored[newest_first and size or 1])
 until not (oldest and oldest.time and oldest.time > tonumber(watermark))
 local seq, last_ts, loc = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[5]), redis.call('HMGET', KEYS[4], 'lat', 'lon')
-local fields, live, passed = open_seed(KEYS[3], watermark)
+local fields, live, passed = open_seed(KEYS[3], watermark, ARGV[8])
 local recorded, unrecorded = live, 0
 local seeded = not fields.watermark and redis.call('GET', KEYS[6])
 
@@ -28,7 +28,7 @@ if not same and #stored > 0 then
     -- The elements of recorded events, and what came after gold, this one and the one before, and nobody recorded.
     live = {unpack(recorded)}
     local known, now = {}, redis.call('TIME')[1]
-    local after = math.max(tonumber(watermark), tonumber(fields.watermark or seeded and ARGV[8]) or -math.huge)
+    local after = math.max(tonumber(watermark), tonumber((fields.watermark or seeded) and fields.loaded) or -math.huge)
     for _, element in ipairs(list) do
         known[element], known[decode(element).id] = true, true
     end
@@ -70,7 +70,7 @@ for _, event in ipairs(live) do
     at = at or string.gsub(string.format('%.6f', event.time), '%.?0+$', '')
 end
 local known, dropped = tonumber(fields.count or seeded or ''), fields.forgot and not fields.exact
-local again, stays, beyond = known == tonumber(ARGV[4]) and (fields.watermark or ARGV[8]) == watermark, false, 0
+local again, stays, beyond = known == tonumber(ARGV[4]) and fields.loaded == watermark, false, 0
 if dropped or unrecorded > 0 and #live >= tonumber(ARGV[1]) then -- there were more than the records and the list have
     stays, beyond = judge(tonumber(seq) or 0, ARGV[4], #live, #recorded + passed, known, fields, again)
 end

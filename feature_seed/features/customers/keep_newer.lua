@@ -1,16 +1,16 @@
 -- A customer becomes gold up to the watermark and, after it, the recorded events. Of others their number alone is known.
 --
 -- KEYS: stats, seed
--- ARGV: watermark in Unix seconds, gold's count, mean and M2, the watermark of what `seeded` is of, the digest
+-- ARGV: watermark in Unix seconds, gold's count, mean and M2, the store's watermark before, the digest
 local watermark, count, mean, m2 = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local stored = redis.call('HMGET', KEYS[1], 'count', 'mean', 'M2', 'seeded')
 local live, spread = tonumber(stored[1] or ''), (tonumber(stored[2] or '') or 0 / 0) + (tonumber(stored[3] or '') or 0 / 0)
 if not live or spread - spread ~= 0 then
     live = 0 -- no state that can be gone on with
 end
-local fields, later, passed = open_seed(KEYS[2], watermark)
+local fields, later, passed = open_seed(KEYS[2], watermark, ARGV[5])
 local seeded = tonumber(fields.count or stored[4])
-local again = seeded == tonumber(count) and (fields.watermark or ARGV[5]) == watermark
+local again = seeded == tonumber(count) and fields.loaded == watermark
 local stays, left, decided = judge(live, count, #later, #later + passed, seeded, fields, again)
 if not stays then
     if #later > 0 then

@@ -1,9 +1,12 @@
 -- What both guards of `keep_newer` do with a seed, and how they judge a count.
 
 -- The fields of a seed, the records after the watermark, in order, and how many of them gold has passed. The seed is
--- `exact` where gold has all that was dropped from the records.
-local function open_seed(key, watermark)
+-- `exact` where gold has all that was dropped from the records. Where no load has left the entity out since, it is `loaded`
+-- up to its watermark, else up to that of the store, as it is without a seed.
+local function open_seed(key, watermark, store)
     local fields, later = read_seed(key)
+    local left_out = fields.digest and tonumber(store) and tonumber(store) > tonumber(fields.watermark)
+    fields.loaded = not left_out and fields.watermark or store
     local passed = 0
     while later[passed + 1] and later[passed + 1].time <= tonumber(watermark) do
         passed = passed + 1

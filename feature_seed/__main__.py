@@ -25,6 +25,7 @@ from feature_seed.contract import (
 from feature_seed.environment import flag, require_store
 from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError
 from feature_seed.graph import alert, kept, status
+from feature_seed.graph.plan import planned
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
@@ -74,6 +75,25 @@ def check() -> int:
     for line in kept.require_unchanged(resolved, store, layout, limits.sample_size):
         click.echo(line)
     return 0
+
+
+@cli.command()
+def plan() -> int:
+    """Say what a load would do: what is new, changed, gone or smaller than before. Nothing is written.
+
+    The exit code is 1 if gold has lost more than FEATURE_SEED_MAX_LOSS allows, which blocks a run. Set DAGSTER_HOME to
+    see the bytes and the time that a load takes.
+
+    \b
+    Example:
+      python -m feature_seed plan
+    """
+    store = _store()
+    from feature_seed.definitions import layout, limits, warehouse  # needs the variables of gold too
+
+    result = planned(warehouse.process_config_and_initialize(), store, layout, limits.max_loss)
+    click.echo("\n".join(str(result.description).split("; ")))
+    return 0 if result.passed else 1
 
 
 @cli.command()

@@ -136,9 +136,9 @@ class Card:
 class Ready:
     """What a scorer waits for. Times are ISO 8601 in UTC.
 
-    `state` is `seeding` from the first write of the first load until all of it is verified, then `ready`. Gold is in the
-    store up to `watermark`: a stream that starts there or before misses nothing, and EVENT repeats nothing. `loading`
-    names gold and watermark of a load that is under way or was broken off, `rows` are gold's.
+    `state` is `seeding` from the first write of the first load until all of it is verified, then `ready`. Gold's `rows`
+    are in it up to `watermark`: a stream that starts there or before misses nothing, and EVENT repeats nothing.
+    `loading` names the gold and the watermark of a load that is under way or was broken off.
     """
 
     state: str
@@ -226,8 +226,8 @@ def apply_event(
     """Move a card and its customer on by one transaction, once however often it is sent: what was Applied.
 
     `redis` may be a pipeline: it executes to the answers. `watermark` is `Ready.unix`, as the stream's reader read it
-    when the stream began. With `tags`, as Redis Cluster needs them, card and customer are one step each. An event that is
-    not recorded is applied each time it is sent. What can be no event is a redis.ResponseError, and nothing changes.
+    when the stream began. With `tags`, as Redis Cluster needs them, card and customer are one step each. An event that
+    is not recorded is applied each time it is sent. What can be no event is a redis.ResponseError, and changes nothing.
     """
     card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED)]
     customer = [key.of(customer_id, tags=tags) for key in (CUSTOMER_STATS, CUSTOMER_SEED)]

@@ -65,7 +65,7 @@ VARIABLES = {
         "any age is accepted",
     ),
     "FEATURE_SEED_MAX_LOSS": (
-        "share of the cards or of their rows, 0 to 1, that gold may have lost since the last load; more blocks the run",
+        "share of the entities or rows, 0 to 1, that gold may have lost since the last load",
         "`0.1`",
     ),
     "FEATURE_SEED_WATERMARK_LAG": (
@@ -87,7 +87,7 @@ VARIABLES = {
         "`keep_newer` keeps live events that gold lacks, `overwrite` writes gold alone",
         "`keep_newer`",
     ),
-    "FEATURE_SEED_FULL": ("`1`: send every entity, and not only those that have changed", "`0`"),
+    "FEATURE_SEED_FULL": ("`1`: load every entity, changed or not", "`0`"),
     "FEATURE_SEED_MAX_RATE": ("entities written per second at most", "as many as Redis takes"),
     "FEATURE_SEED_MAX_LATENCY_MS": (
         "p99 of the store's answers above which a load slows down",

@@ -1,7 +1,7 @@
 """The checks of gold, which run before anything is written."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from math import ceil
 from typing import Any
@@ -13,7 +13,7 @@ from feature_seed.errors import GoldError, StoreError, WarehouseUnavailableError
 from feature_seed.features.entity import ENTITIES
 from feature_seed.graph.blocking import blocking
 from feature_seed.graph.checks import GOLD, WARM_START, asked, check_result, check_specs, shards_of
-from feature_seed.graph.plan import loss_result, plan_of
+from feature_seed.graph.plan import loss_result
 from feature_seed.graph.retries import retried
 from feature_seed.loading.preflight import examine
 from feature_seed.loading.stream import FeatureStream, Layout
@@ -41,24 +41,8 @@ def gold_checks(
     """Two scans of gold for all of them, and one of each entity by which the loads go, before anything is written."""
     shards = tuple(shards_of(context, layout))
     streams = [FeatureStream(warehouse, layout, entity, shards) for entity in ENTITIES]
-    results = _then(_evaluated(context, warehouse, limits), lambda: _loss(context, streams, store, limits.max_loss))
-    yield from blocking(_untouched(context, asked(context, results)))
-
-
-def _then(
-    results: Iterable[dg.AssetCheckResult], last: Callable[[], Iterator[dg.AssetCheckResult]]
-) -> Iterator[dg.AssetCheckResult]:
-    """The outcomes, and the last of them unless the run is blocked already."""
-    blocked = False
-    for one in results:
-        blocked = blocked or _blocks(one)
-        yield one
-    if not blocked:
-        yield from last()
-
-
-def _blocks(result: dg.AssetCheckResult) -> bool:
-    return not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
+    yield from blocking(_untouched(context, asked(context, _evaluated(context, warehouse, limits))))
+    yield from blocking(_untouched(context, _loss(context, streams, store, limits.max_loss)))
 
 
 def _loss(
@@ -70,11 +54,9 @@ def _loss(
     try:
         with store.client() as client:
             examine(client, store)
-        plans = [plan for stream in streams if (plan := plan_of(stream, store))]
+        yield loss_result(streams, store, limit, context.instance)
     except (StoreError, WarehouseUnavailableError) as e:
         context.log.info(f"The check loss has no outcome: {e}")
-    else:
-        yield loss_result(plans, limit, context.instance)
 
 
 def _evaluated(
@@ -108,7 +90,7 @@ def _untouched(
     """The same outcomes. One that blocks says what the store holds, since the graph is red after it."""
     said = ""
     for one in results:
-        if not _blocks(one):
+        if one.passed or one.severity == dg.AssetCheckSeverity.WARN:
             yield one
             continue
         said = said or _left_alone(context.instance)

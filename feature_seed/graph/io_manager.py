@@ -232,12 +232,12 @@ def _rows(profile: Profile) -> dict[str, int]:
 
 
 def _shard(shard: str, redis: Loading, gold: Mapping[int, int]) -> dict[str, Any]:
-    entities, sent = gold[int(shard, 16)], redis.shards[int(shard, 16)]
+    entities = gold[int(shard, 16)]
     outcome = redis.outcomes.get(int(shard, 16), Outcome())
     return {
         "dagster/row_count": entities,
         "entities_by_shard": {shard: entities},
-        "entities_written": sent - outcome.live,
+        "entities_written": entities - outcome.live,
         "kept_newer": outcome.live,
         "events_forgotten": outcome.forgotten,
         "unrecorded": outcome.decided,

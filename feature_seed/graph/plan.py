@@ -1,19 +1,22 @@
 """The plan: what a load would do, known before its first write, and the guard against a gold that has lost much."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 
 from feature_seed.contract import Ready, read_ready
+from feature_seed.features.entity import ENTITIES
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.checks import check_result
 from feature_seed.graph.readiness import LOAD, latest_loads, loading
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.comparison.digests import compare
-from feature_seed.loading.stream import FeatureStream
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
+from feature_seed.warehouse.clickhouse import Warehouse
 
 # A card has so many keys at least, and a customer.
 _KEYS = {"cards": 4, "customers": 2}
@@ -42,24 +45,25 @@ class Plan:
     @property
     def loss(self) -> float:
         """The share of the entities that are gone or have fewer rows than before, or of the rows if that is more."""
-        rows = self.changes.lost + (max(self.rows - self.changes.rows, 0) if self.gone else 0)
-        return max((self.gone + self.changes.shrunk) / max(self.base, 1), rows / max(self.rows, 1))
+        found = self.changes.counts
+        rows = found["lost"] + (max(self.rows - found["rows"], 0) if self.gone else 0)
+        return max((self.gone + found["shrunk"]) / max(self.base, 1), rows / max(self.rows, 1))
 
     @property
     def counts(self) -> dict[str, int]:
-        found, different = self.changes, self.changes.different.total()
+        found = self.changes.counts
         return {
-            "new": found.new,
-            "changed": different - found.new,
-            "unchanged": found.entities.total() - different,
+            "new": found["new"],
+            "changed": found["changed"],
+            "unchanged": found["known"] - found["changed"],
             "gone": self.gone,
-            "with fewer rows than before": found.shrunk,
-            "to send": found.to_send,
+            "with fewer rows than before": found["shrunk"],
+            "to send": self.changes.to_send,
         }
 
     def __str__(self) -> str:
-        losses = "".join(f"; {loss}" for loss in self.changes.losses)
-        return f"{self.name}: {', '.join(f'{count:,} {what}' for what, count in self.counts.items())}{losses}"
+        counts = ", ".join(f"{count:,} {what}" for what, count in self.counts.items())
+        return "; ".join([f"{self.name}: {counts}", *(text for _, text in self.changes.losses)])
 
 
 def plan_of(stream: FeatureStream, store: OnlineStore) -> Plan | None:
@@ -86,43 +90,56 @@ def plan_of(stream: FeatureStream, store: OnlineStore) -> Plan | None:
 
 
 def _planned(stream: FeatureStream, changes: Changes, before: Ready, keys: int | None) -> Plan:
-    """By what the store was last loaded from, if that is known of these shards. What the store has lost, gold has not."""
-    name, base, rows, lacking = stream.entity.name, changes.known, changes.rows, 0
+    """By what the store was last loaded from, if that is known. Keys that the store has lost are no loss of gold's."""
+    name, known, lacking = stream.entity.name, changes.counts["known"], 0
+    base, rows = known, changes.counts["rows"]
     if before.state == "ready" and len(stream.shards) == stream.layout.shard_count:
         base, rows = max(getattr(before, name), base), max(before.rows, rows)
         expected = sum(getattr(before, one) * count for one, count in _KEYS.items())
         lacking = max(expected - keys, 0) if keys is not None else 0
-    return Plan(name, stream.shards, changes, before, base, rows, max(base - changes.known - lacking, 0))
+    return Plan(name, stream.shards, changes, before, base, rows, max(base - known - lacking, 0))
 
 
-def loss_result(plans: Sequence[Plan], limit: float, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
-    """Whether gold has lost no more than is allowed since the store was last loaded, and what a load would do."""
+def planned(warehouse: Warehouse, store: OnlineStore, layout: Layout, limit: float) -> dg.AssetCheckResult:
+    """The same of all shards, outside of a run."""
+    shards = tuple(shard_names(layout.shard_count))
+    streams = [FeatureStream(warehouse, layout, entity, shards) for entity in ENTITIES]
+    if not os.environ.get("DAGSTER_HOME"):
+        return loss_result(streams, store, limit, None)
+    with dg.DagsterInstance.get() as instance:
+        return loss_result(streams, store, limit, instance)
+
+
+def loss_result(
+    streams: Sequence[FeatureStream], store: OnlineStore, limit: float, instance: dg.DagsterInstance | None
+) -> dg.AssetCheckResult:
+    """What loads of these streams would do, and whether gold has lost no more than is allowed.
+
+    `instance` knows what the last loads took.
+    """
+    plans = [plan for stream in streams if (plan := plan_of(stream, store))]
+    costs = [cost(plan, instance) for plan in plans] if instance else []
     share = max((plan.loss for plan in plans), default=0.0)
-    metadata = {plan.name: {**plan.counts, **cost(plan, instance)} for plan in plans}
-    return check_result("loss", share <= limit, lost(plans, limit), {"share": share, **metadata})
+    metadata = {"share": share, **{plan.name: plan.counts for plan in plans}}
+    return check_result("loss", share <= limit, "; ".join([lost(plans, limit), *filter(None, costs)]), metadata)
 
 
 def lost(plans: Sequence[Plan], limit: float) -> str:
-    """The same in words."""
+    """What gold has lost, and what is done about it, in words."""
     if not plans:
         return "nothing was loaded into the store so far"
     share = max(plan.loss for plan in plans)
-    text = (
-        f"gold has lost {share:.2%} of the entities or rows that the store was last loaded from, and {limit:.2%} may go"
-    )
+    text = f"gold has lost {share:.2%} of the entities or rows that were last loaded, and {limit:.2%} may go"
     return "; ".join([text, *map(str, plans)])
 
 
-def cost(plan: Plan, instance: dg.DagsterInstance) -> dict[str, float]:
-    """About how many bytes and seconds a load takes, by the last one of this entity that sent any; {} if unknown."""
-    (feature, *_) = (one for one in FEATURES if one.entity.name == plan.name)
-    loads = latest_loads(instance, feature.name, plan.shards)
-    figures = [one.metadata[LOAD] for one in loads.values() if one.metadata[LOAD].get("sent")]
-    if not figures:
-        return {}
-    last = max(figures, key=lambda one: one["sent"])
-    each = plan.changes.to_send / last["sent"]
-    return {
-        "bytes": round(last["bytes"] * each) + plan.changes.bytes,
-        "seconds": round(plan.changes.to_send / last["entities_per_second"] + plan.changes.seconds, 1),
-    }
+def cost(plan: Plan, instance: dg.DagsterInstance) -> str:
+    """About what a load takes, by the last one of this entity; '' if that sent nothing."""
+    feature = next(one.name for one in FEATURES if one.entity.name == plan.name)
+    loads = [one.metadata[LOAD] for one in latest_loads(instance, feature, plan.shards).values()]
+    last = max(loads, key=lambda one: one.get("sent", 0), default={})
+    if not last.get("sent"):
+        return ""
+    megabytes = (last["bytes"] * plan.changes.to_send / last["sent"] + plan.changes.bytes) / 1e6
+    seconds = plan.changes.to_send / last["entities_per_second"] + plan.changes.seconds
+    return f"{plan.name} take about {megabytes:,.1f} MB and {seconds:,.1f} s at the rate of the last load"

@@ -15,44 +15,25 @@ _EXAMPLES = 3
 _FEW, _MANY = 1 / 4, 128_000
 
 
-@dataclass(frozen=True, order=True)
-class Loss:
-    """An entity of which gold has fewer rows than the store was last loaded from."""
-
-    rows: int
-    key: str
-    before: int
-    now: int
-
-    def __str__(self) -> str:
-        return f"{self.key} has {self.now:,} rows in gold and had {self.before:,}"
-
-
 @dataclass
 class Changes:
     """Of an entity in some shards, as `changes.lua` says it of some at a time.
 
     Attributes:
         hashes: of the entities that a load has to send, by shard.
-        entities: of gold, by shard.
-        different: by shard, those whose digest in the store is not gold's.
-        known: entities of gold that the store has in some form, and `new` those that it has not.
-        rows: that the store has of the known ones, as it was last loaded.
-        shrunk: entities of which gold has fewer rows than that, and by how many, `lost`, in all.
+        entities: of gold, by shard, and those whose digest in the store is `different`.
+        counts: of gold's entities those that are `known` to the store in some form, and the `rows` that they were last
+            loaded from; those that are `new` or `changed`; those that have `shrunk`, and the rows that these `lost`.
         examples: keys of entities that differ.
-        losses: the largest.
+        losses: the largest, by rows, and in words.
     """
 
     hashes: dict[int, "array[int]"] = field(default_factory=dict)
     entities: Counter[int] = field(default_factory=Counter)
     different: Counter[int] = field(default_factory=Counter)
-    known: int = 0
-    new: int = 0
-    rows: int = 0
-    shrunk: int = 0
-    lost: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
-    losses: list[Loss] = field(default_factory=list)
+    losses: list[tuple[int, str]] = field(default_factory=list)
     seconds: float = 0
     bytes: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -63,20 +44,16 @@ class Changes:
 
     def add(self, shard: int, reply: Sequence[Any]) -> None:
         """A reply; the nodes of a cluster reply in threads of their own."""
-        known, rows, new, changed, shrunk, lost, example, worst, before, now, *hashes = reply
+        numbers, (example, worst, before, now), hashes = reply[:6], reply[6:10], reply[10:]
+        counts = dict(zip(("known", "rows", "new", "changed", "shrunk", "lost"), numbers, strict=True))
         with self._lock:
-            self.known += known
-            self.rows += rows
-            self.new += new
-            self.shrunk += shrunk
-            self.lost += lost
-            self.entities[shard] += known + new
-            self.different[shard] += new + changed
-            if example and len(self.examples) < _EXAMPLES:
-                self.examples.append(printable(example))
+            self.counts.update(counts)
+            self.entities[shard] += counts["known"] + counts["new"]
+            self.different[shard] += counts["new"] + counts["changed"]
+            self.examples += [printable(example)] if example and len(self.examples) < _EXAMPLES else []
             if worst:
-                loss = Loss(before - now, printable(worst), before, now)
-                self.losses = sorted([*self.losses, loss], reverse=True)[:_EXAMPLES]
+                text = f"{printable(worst)} has {now:,} rows in gold and had {before:,}"
+                self.losses = sorted([*self.losses, (before - now, text)], reverse=True)[:_EXAMPLES]
             if hashes:
                 self.hashes.setdefault(shard, array("I")).extend(hashes)
 

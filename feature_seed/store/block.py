@@ -12,8 +12,6 @@ from typing import Any
 # a sixth more CPU.
 _BYTES = 500_000
 
-Collect = Callable[[int, Sequence[Any]], None]
-
 
 @dataclass(frozen=True)
 class Block:
@@ -26,7 +24,7 @@ class Block:
         sizes: of each entity's part of it, in bytes.
         commands: how many Redis commands that is, per entity.
         guarded: whether the reply of an entity is that of a guard, an Outcome.
-        collect: takes the shard and the reply of each entity where it is a list that is asked for.
+        collect: takes shard and reply of each entity where the reply is a list that is asked for.
     """
 
     shards: Sequence[int]
@@ -35,18 +33,11 @@ class Block:
     sizes: Sequence[int]
     commands: int
     guarded: bool
-    collect: Collect | None = None
+    collect: Callable[[int, Sequence[Any]], None] | None = None
 
     @classmethod
     def cut(
-        cls,
-        shards: Sequence[int],
-        keys: Sequence[bytes],
-        payloads: Sequence[bytes],
-        *,
-        commands: int,
-        guarded: bool,
-        collect: Collect | None = None,
+        cls, shards: Sequence[int], keys: Sequence[bytes], payloads: Sequence[bytes], *, commands: int, guarded: bool
     ) -> Iterator["Block"]:
         """Blocks of a bounded number of bytes, in order."""
         ends = list(accumulate(map(len, payloads)))
@@ -55,7 +46,7 @@ class Block:
             before = ends[first - 1] if first else 0
             some = slice(first, max(first + 1, bisect_right(ends, before + _BYTES)))
             texts = payloads[some]
-            yield cls(shards[some], keys[some], b"".join(texts), [*map(len, texts)], commands, guarded, collect)
+            yield cls(shards[some], keys[some], b"".join(texts), [*map(len, texts)], commands, guarded)
             first = some.stop
 
     def pick(self, positions: Sequence[int]) -> "Block":

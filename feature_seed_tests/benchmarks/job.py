@@ -20,7 +20,7 @@ COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
 
 
 class Report(TypedDict):
-    """What the process used, and the `seconds` that materialisations state of the load of each entity.
+    """What the process used, and the `seconds` and `bytes` that materialisations state of the load of each entity.
 
     `ended` is when each load was done, in Unix seconds.
     """
@@ -28,6 +28,7 @@ class Report(TypedDict):
     cpu_seconds: float
     peak_bytes: int
     seconds: dict[str, float]
+    bytes: dict[str, int]
     ended: dict[str, float]
 
 
@@ -58,9 +59,10 @@ def main(report: Path) -> None:
     except SystemExit as e:
         if e.code:
             raise
-    used = Report(cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, ended={})
+    used = Report(cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, bytes={}, ended={})
     for feature in reversed(FEATURES):  # so that of an entity the first one says when it ended
-        used["seconds"][feature.entity.name], used["ended"][feature.entity.name] = _load(feature.name)
+        name = feature.entity.name
+        used["seconds"][name], used["bytes"][name], used["ended"][name] = _load(feature.name)
     report.write_text(json.dumps(used))
 
 
@@ -70,8 +72,8 @@ def _peak_bytes() -> int:
     return int(status["VmHWM"].split()[0]) * 1024
 
 
-def _load(asset: str) -> tuple[float, float]:
-    """How long the latest load took, and when it ended: with its first partition's event, others follow slowly."""
+def _load(asset: str) -> tuple[float, int, float]:
+    """Seconds and bytes of the latest load, and when it ended: with its first partition's event, others follow slowly."""
     from dagster import AssetKey, DagsterInstance
 
     from feature_seed.graph.readiness import LOAD
@@ -80,8 +82,8 @@ def _load(asset: str) -> tuple[float, float]:
     of_run = [record for record in records if record.run_id == records[0].run_id]
     assert of_run[0].asset_materialization
     load: Any = of_run[0].asset_materialization.metadata[LOAD].value
-    seconds: float = load["seconds"]
-    return seconds, min(record.timestamp for record in of_run)
+    seconds, size = load["seconds"] + load["compared_seconds"], load["bytes"] + load["compared_bytes"]
+    return seconds, size, min(record.timestamp for record in of_run)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ readers = st.none() | STEPS
 deliver = st.tuples(st.just("deliver"), some, readers)
 load = st.tuples(st.just("load"), st.sets(st.sampled_from(IDS), max_size=10), STEPS)
 pay = st.tuples(st.just("pay"), some, st.booleans())
-# Of the nights of an ordered world, whose events come at every other step: with three golds, two watermarks for one of them.
+# Of an ordered world, whose events come at every other step: at the steps 6 and 7 gold has the same ones.
 ORDERED = {id_: Event(id_, BEGIN + 500 * n, n / 8, (n, -n) if n % 3 else None) for n, id_ in enumerate(IDS)}
 nightly = st.tuples(
     st.sampled_from(["load", "load", "broken"]), st.sampled_from([(), (), ("7",)]), st.sampled_from([6, 7, 7, 8])
@@ -254,8 +254,8 @@ def test_only_what_has_changed_is_sent(
     client: redis.Redis, redis_port: int, nights: list[tuple[tuple, ...]], layout: tuple[int, bool, bool]
 ) -> None:
     """Two stores with the same events, of scorers of both kinds. One is sent all of gold, the other what has changed:
-    rows that come, go or are corrected, golds that go back, loads that broke off after the card. After every load the two
-    have the same bytes, but for the watermarks of what was left out. Without events there is nothing more to send then.
+    rows that come, go or go back, and loads that broke off after the card. After every load the two
+    have the same bytes, but for the watermarks of what was left out. Without events there is nothing to send then.
     """
     client.flushall()
     with redis.Redis(port=redis_port, password=PASSWORD, decode_responses=True, db=1) as second:

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -63,7 +63,8 @@ class Digests(FeatureStream):
         return profile.entities(self.entity.id) * _ENTITY_BYTES
 
     def _cut(self, columns: Sequence[Sequence[Any]]) -> Iterator[Block]:
-        return Block.cut(*columns, commands=1, guarded=False, collect=self.found.add)
+        blocks = Block.cut(*columns, commands=1, guarded=False)
+        return (replace(block, collect=self.found.add) for block in blocks)
 
     def _end(self, client: Client, delivered: int) -> None:
         """Whether all came is known when the last call is acknowledged."""

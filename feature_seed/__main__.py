@@ -71,8 +71,8 @@ def check() -> int:
     store = _store()
     from feature_seed.definitions import layout, limits, warehouse  # needs the variables of gold too
 
-    resolved = warehouse.process_config_and_initialize()
-    for line in kept.require_unchanged(resolved, store, layout, limits.sample_size):
+    gold, found = warehouse.process_config_and_initialize(), layout.process_config_and_initialize()
+    for line in kept.require_unchanged(gold, store, found, limits.sample_size):
         click.echo(line)
     return 0
 
@@ -91,7 +91,8 @@ def plan() -> int:
     store = _store()
     from feature_seed.definitions import layout, limits, warehouse  # needs the variables of gold too
 
-    result = planned(warehouse.process_config_and_initialize(), store, layout, limits.max_loss)
+    gold, found = warehouse.process_config_and_initialize(), layout.process_config_and_initialize()
+    result = planned(gold, store, found, limits.max_loss)
     click.echo("\n".join(str(result.description).split("; ")))
     return 0 if result.passed else 1
 

@@ -40,7 +40,9 @@ class Changes:
 
     @property
     def to_send(self) -> int:
-        return sum(map(len, self.hashes.values()))
+        """How many entities a load sends: of shards that are read whole, all."""
+        few = self.few()
+        return sum(len(few[shard]) if shard in few else self.entities[shard] for shard in self.hashes)
 
     def add(self, shard: int, reply: Sequence[Any]) -> None:
         """A reply; the nodes of a cluster reply in threads of their own."""

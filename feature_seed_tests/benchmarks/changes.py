@@ -2,8 +2,8 @@
 
     $ python -m feature_seed_tests.benchmarks.changes --cards 200000 --transactions 2000000
 
-The real job seeds a gold, and then loads the same with FEATURE_SEED_FULL=1, the same as it is, one with 1 % of its cards
-changed, and one with all of them changed. The seconds are those of the loads, with the pass that looks for changes. The
+The real job seeds a gold. Then it loads it with FEATURE_SEED_FULL=1, as it is, with 1 % of its cards changed, and with
+all of them changed. The seconds are those of the loads, with the pass that looks for changes. The
 bytes are those that the loads and these passes send to Redis.
 """
 

@@ -73,7 +73,7 @@ def _peak_bytes() -> int:
 
 
 def _load(asset: str) -> tuple[float, int, float]:
-    """Seconds and bytes of the latest load, and when it ended: with its first partition's event, others follow slowly."""
+    """Seconds and bytes of the latest load, and when it ended: with its first partition's event, others are slow."""
     from dagster import AssetKey, DagsterInstance
 
     from feature_seed.graph.readiness import LOAD

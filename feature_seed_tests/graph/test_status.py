@@ -109,7 +109,7 @@ def test_whether_the_store_is_what_the_run_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Right after the run it is, and with live events too. A key that is lost, a gold that was rebuilt, and a store
-    that was emptied are each told. Nothing is written.
+    that was emptied are each told. So is what a load would do, and that it would be blocked. Nothing is written.
     """
     warehouse = make_parquet(ROWS)
     monkeypatch.setenv("FEATURE_SEED_GOLD_PARQUET", str(warehouse.gold_parquet))
@@ -129,6 +129,12 @@ def test_whether_the_store_is_what_the_run_left(
     assert code == 1 and "card:c2:history" in text and "Run seed_all" in text
     make_parquet([*ROWS, transaction(999)])
     assert "Gold was rebuilt since" in ask("check")[1]
+    code, text = ask("plan")
+    assert code == 0 and "cards: 0 new, 1 changed, 39 unchanged, 0 gone, 0 with fewer rows than before" in text
+    assert "at the rate of the last load" in text
+    make_parquet(ROWS[:20])
+    code, text = ask("plan")
+    assert code == 1 and "gold has lost 100.00%" in text and "20 gone, 20 with fewer rows than before" in text
     ready = online.hgetall("feature_seed:ready")
     online.flushall()
     online.hset("feature_seed:ready", mapping={**ready, b"store_id": b"another"})  # type: ignore[arg-type]

@@ -12,15 +12,15 @@ WITH
     grouped AS (
         SELECT
             shard_of(id) AS shard,
-            -- Some are those of a hash; where keys have slots each is by itself.
-            if({alone:Bool}, id, toString(hash_of(id) % {calls:UInt32})) AS some,
+            -- By hash; where keys have slots, each by itself.
+            if({alone:Bool}, id, toString(hash_of(id) % {calls:UInt32})) AS chunk,
             groupArray((
                 format({seed:String}, tagged(id)),
                 concat(bulk(format({seed:String}, tagged(id))), bulk(format({counter:String}, tagged(id)))),
                 concat(toString(digest), ' ', toString(made), ' ', toString(hash_of(id)))
             )) AS members
         FROM entities
-        GROUP BY shard, some
+        GROUP BY shard, chunk
     )
 SELECT
     shard,

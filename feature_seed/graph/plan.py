@@ -18,8 +18,8 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 
-# A card has so many keys at least, and a customer.
-_KEYS = {"cards": 4, "customers": 2}
+# A card with a place has so many keys, and a customer.
+_KEYS = {"cards": 5, "customers": 2}
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,13 @@ def plan_of(stream: FeatureStream, store: OnlineStore) -> Plan | None:
 
 
 def _planned(stream: FeatureStream, changes: Changes, before: Ready, keys: int | None) -> Plan:
-    """By what the store was last loaded from, if that is known. Keys that the store has lost are no loss of gold's."""
+    """By what the store was last loaded from, if that is known. What is new since keys went is no loss of gold's."""
     name, known, lacking = stream.entity.name, changes.counts["known"], 0
     base, rows = known, changes.counts["rows"]
     if before.state == "ready" and len(stream.shards) == stream.layout.shard_count:
         base, rows = max(getattr(before, name), base), max(before.rows, rows)
         expected = sum(getattr(before, one) * count for one, count in _KEYS.items())
-        lacking = max(expected - keys, 0) if keys is not None else 0
+        lacking = min(max(expected - keys, 0), changes.counts["new"]) if keys is not None else 0
     return Plan(name, stream.shards, changes, before, base, rows, max(base - known - lacking, 0))
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from feature_seed.features.feature import FEATURES
-from feature_seed.graph.dagster_private import check_evaluations
 
 GOLD, WARM_START = dg.AssetKey("gold_transactions"), dg.AssetKey("warm_start")
 
@@ -70,9 +69,3 @@ def asked(
     """Of the outcomes of an op those that its run asks for: on its page a check is executed by itself."""
     names = {key.name for key in context.selected_asset_check_keys}
     return (one for one in results if one.check_name in names)
-
-
-def verdicts(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, bool | None]:
-    """Whether the checks of an asset have passed when each was run last; None for one that never was."""
-    latest = {name: check_evaluations(instance, dg.AssetCheckKey(asset, name), 1) for name in CHECKS[asset]}
-    return {name: evaluations[0].passed if evaluations else None for name, evaluations in latest.items()}

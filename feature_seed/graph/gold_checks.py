@@ -10,8 +10,7 @@ import dagster as dg
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import GoldError
-from feature_seed.graph.blocking import blocking
-from feature_seed.graph.checks import GOLD, WARM_START, asked, check_result, check_specs
+from feature_seed.graph.checks import GOLD, WARM_START, asked, blocking, check_result, check_specs
 from feature_seed.graph.retries import retried
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold

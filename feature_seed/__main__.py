@@ -26,7 +26,7 @@ from feature_seed.contract import (
 )
 from feature_seed.environment import flag, require_store
 from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError
-from feature_seed.graph import alert, status, store_check
+from feature_seed.graph import failure, status, store_check
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
@@ -179,7 +179,7 @@ def alert_test() -> int:
     Example:
       FEATURE_SEED_ALERT_WEBHOOK=https://hooks.internal/… python -m feature_seed alert-test
     """
-    alert.send_test()
+    failure.send_test()
     click.echo("FEATURE_SEED_ALERT_WEBHOOK has taken an alert: look whether it has come to where people look")
     return 0
 

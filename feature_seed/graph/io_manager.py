@@ -22,7 +22,7 @@ from feature_seed.graph.dagster_private import (
     selected_assets,
     steps_have_processes,
 )
-from feature_seed.graph.progress import Progress
+from feature_seed.graph.progress import progress
 from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.memory import estimate_memory
@@ -107,7 +107,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
         asset = _selected_assets(context, stream.entity)[0]
         with (
-            Progress(context, stream.entity.name, asset, stream.expected) as progress,
+            progress(context, stream.entity.name, asset, stream.expected) as done,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
@@ -115,7 +115,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
             for block in throttled:
                 lock.require_held()
                 redis.write(block)
-                progress.done(redis.entities)
+                done(redis.entities)
             redis.drain()
         return redis
 

@@ -9,10 +9,9 @@ from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
-from feature_seed.graph.alert import run_page, send
 from feature_seed.graph.assets import POOL, gold_transactions, warm_start
 from feature_seed.graph.dagster_private import pool_tag, waits_for_retry
-from feature_seed.graph.failure import run_cause
+from feature_seed.graph.failure import run_cause, run_page, send
 from feature_seed.graph.jobs import seed_all
 from feature_seed.warehouse.clickhouse import Warehouse
 

@@ -12,8 +12,8 @@ import redis
 
 from feature_seed.contract import CARD_SEED, CARD_SEQ, Ready, read_ready
 from feature_seed.errors import StoreError
-from feature_seed.graph.alert import run_page
 from feature_seed.graph.checks import GOLD
+from feature_seed.graph.failure import run_page
 from feature_seed.store.cluster import primaries
 from feature_seed.store.commands import spared
 from feature_seed.store.lock import KEY as LOCK

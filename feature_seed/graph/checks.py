@@ -89,6 +89,10 @@ def asked(
     return (one for one in results if one.check_name in names)
 
 
+def blocks(one: dg.AssetCheckResult) -> bool:
+    return not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
+
+
 def blocking(results: Iterable[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckResult]:
     """The same results, and then an error if one that blocks has failed: Dagster's own would only count them.
 
@@ -98,7 +102,7 @@ def blocking(results: Iterable[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckRe
     failed: list[dg.AssetCheckResult] = []
     for result in results:
         yield result
-        if not result.passed and result.severity == dg.AssetCheckSeverity.ERROR:
+        if blocks(result):
             failed.append(result)
     if failed:
         found = [f"The check {check_name(one)} failed: {one.description}." for one in failed]

@@ -12,7 +12,6 @@ import yaml
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.environment import VARIABLES
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
 from feature_seed.store.local import LocalRedis
@@ -20,7 +19,7 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
-from feature_seed_tests.support.documents import code
+from feature_seed_tests.support.documents import VARIABLES, code
 from feature_seed_tests.support.gold import Row, create_table, write_parquet
 from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server

@@ -17,12 +17,10 @@ from dagster import DagsterEvent, DagsterEventType
 from feature_seed.contract import READY, Ready
 from feature_seed.environment import choice
 from feature_seed.graph.checks import WARM_START, check_name
-from feature_seed.graph.dagster_private import event_of, message_of, run_error
+from feature_seed.graph.dagster_private import run_error, told
 from feature_seed.graph.failure import cause, is_ours, run_page
 from feature_seed.graph.progress import IS_PROGRESS, SCREEN
 from feature_seed.graph.status import in_words
-
-LEVELS = ("INFO", "DEBUG", "WARNING")
 
 # What Dagster logs for every step behind one that failed.
 _CONSEQUENCE = "Dependencies for step"
@@ -36,7 +34,7 @@ Line = tuple[int, str]
 @dg.logger(config_schema={}, description="What a person wants to see of a run, and how it ended.")
 def terminal(context: dg.InitLoggerContext) -> logging.Logger:
     """A run has two of them, for itself and for its steps. With FEATURE_SEED_LOG_LEVEL=DEBUG they print all."""
-    level = choice("FEATURE_SEED_LOG_LEVEL", LEVELS)
+    level = choice("FEATURE_SEED_LOG_LEVEL", ("INFO", "DEBUG", "WARNING"))
     SCREEN.open()
     logging.getLogger(_TELLS_TWICE).setLevel(logging.NOTSET if level == "DEBUG" else logging.CRITICAL)
     logger = logging.Logger("feature_seed")
@@ -53,24 +51,21 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            event = event_of(record)
-            lines = self._run.lines(event) if event else _message(record)
+            event, text, step = told(record)
+            lines = [*(self._run.lines(event) if event else _message(record, text, step))]
             if self._least == logging.DEBUG:
-                list(lines)  # the run keeps track of its events all the same
-                lines = [(record.levelno, f"{record.levelname} {record.getMessage()}")]
+                lines = [(logging.DEBUG, f"{record.levelname} {record.getMessage()}")]
             clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-            for level, text in lines:
+            for level, line in lines:
                 if level >= self._least:
-                    named = level > logging.INFO and self._least > logging.DEBUG
-                    SCREEN.line(f"{clock} {logging.getLevelName(level)} {text}" if named else f"{clock} {text}")
+                    SCREEN.line(f"{clock} {'' if level <= logging.INFO else logging.getLevelName(level) + ' '}{line}")
             if event:
                 self._run.end(event)
         except Exception:  # noqa: BLE001  as handlers do: a line that cannot be printed must not end a load
             self.handleError(record)
 
 
-def _message(record: logging.LogRecord) -> Iterator[Line]:
-    text, step = message_of(record)
+def _message(record: logging.LogRecord, text: str, step: str) -> Iterator[Line]:
     if not (text.startswith(_CONSEQUENCE) or (SCREEN.has_bars and hasattr(record, IS_PROGRESS))):
         yield record.levelno, text if not step or text.startswith(f"{step}: ") else f"{step}: {text}"
 
@@ -114,9 +109,9 @@ class _Run:
 
     def _materialised(self, one: dg.AssetMaterialization) -> None:
         if one.asset_key == WARM_START:
-            told: dict[str, Any] = {name: value.value for name, value in one.metadata.items()}
-            until = datetime.fromtimestamp(told["watermark"], timezone.utc).isoformat()
-            self._ready = Ready("ready", told["gold_version"], until, told["cards"], told["customers"])
+            found: dict[str, Any] = {name: value.value for name, value in one.metadata.items()}
+            until = datetime.fromtimestamp(found["watermark"], timezone.utc).isoformat()
+            self._ready = Ready("ready", found["gold_version"], until, found["cards"], found["customers"])
         else:
             self._loaded.setdefault(one.asset_key.to_user_string(), set()).add(one.partition or "")
 

@@ -14,6 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
+from feature_seed.graph.report.report import asked
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -56,22 +57,9 @@ def pictures(warehouse: Warehouse, layout: Layout) -> Iterator[tuple[str, bytes]
 
 def sampled(warehouse: Warehouse, layout: Layout, entity: Entity, parts: int) -> Sequence[Column]:
     """The columns of `{entity}.sql`, of one in so many `parts` of the entities."""
-    gold = warehouse.profile()
     query = over({**RELATIONS, **entity.relations(deep=True)}, sql(f"graph/report/{entity.name}"))
-    parameters = {
-        **warehouse.table,
-        "entity": entity.id,
-        "shards": [0],
-        "shard_count": parts,
-        "key_tags": layout.key_tags,
-        "history_length": layout.history_length,
-        "newest_first": layout.newest_first,
-        "watermark": gold.watermark.timestamp(),
-        **gold.readable,
-    }
-    with warehouse.client() as client, warehouse.errors():
-        found = client.query(query, parameters=parameters)
-    return np.array(found.result_rows, np.float64).reshape(-1, len(found.column_names)).T  # type: ignore[return-value]
+    rows = asked(warehouse, query, entity, layout.model_copy(update={"shard_count": parts}), [0])
+    return np.array(rows, np.float64).T  # type: ignore[return-value]
 
 
 def _drawn(draw: Callable[[Axes], str], note: str) -> tuple[str, bytes]:

@@ -4,12 +4,14 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
 import dagster as dg
 import redis
 
+from feature_seed.features.entity import Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import CHECKS, WARM_START
 from feature_seed.graph.dagster_private import check_evaluations
@@ -26,23 +28,24 @@ _COUNTS = ("kept_newer", "events_forgotten", "unrecorded", "taken_over")
 _SUMS = ("commands", "bytes", "seconds")
 _MOST = ("gold_rows", "rejected_rows", "unread_rows", "probe_p99_ms")
 
-# The rows of the table: in words, which number, its unit, and decimals. The words are short, so that the table is whole
-# in a window of 1,280 pixels, of which Dagster gives it 280.
-_ROWS = (
-    ("entities", "entities", 1, 0),
-    ("with live events", "kept_newer", 1, 0),
-    ("unrecorded", "unrecorded", 1, 0),
-    ("taken over", "taken_over", 1, 0),
-    ("events forgotten", "events_forgotten", 1, 0),
-    ("gold rows", "gold_rows", 1, 0),
-    ("rejected rows", "rejected_rows", 1, 0),
-    ("gold's age, hours", "gold_age_hours", 1, 1),
-    ("MB sent", "bytes", 1e6, 1),
-    ("seconds", "seconds", 1, 1),
-    ("entities per second", "entities_per_second", 1, 0),
-    ("MB of features", "features_memory_bytes", 1e6, 1),
-    ("MB of store", "store_memory_bytes", 1e6, 1),
-)
+# The rows of the table: the number and its words, which are short, so that the table is whole in a window of 1,280
+# pixels, of which Dagster gives it 280. Bytes are shown in MB.
+_ROWS = {
+    "entities": "entities",
+    "kept_newer": "with live events",
+    "unrecorded": "unrecorded",
+    "taken_over": "taken over",
+    "events_forgotten": "events forgotten",
+    "gold_rows": "gold rows",
+    "rejected_rows": "rejected rows",
+    "gold_age_hours": "gold's age, hours",
+    "bytes": "MB sent",
+    "seconds": "seconds",
+    "entities_per_second": "entities per second",
+    "features_memory_bytes": "MB of features",
+    "store_memory_bytes": "MB of store",
+}
+_WITH_A_DECIMAL = ("bytes", "seconds", "hours")
 
 _REPORT = {
     "figure": "feature_seed/graph/README.md says what each means, under its metadata.",
@@ -72,7 +75,7 @@ def report(
     now = {
         **figures(loads),
         "features_memory_bytes": round(sum((sizes[name] or 0) * count for name, count in entities.items())),
-        **_store(client),
+        **{f"store_{name}": one for name, one in asdict(Size.of(client)).items() if one is not None},
         "gold_age_hours": round((time.time() - min(shard["watermark"] for shard in shards)) / 3600, 2),
     }
     return {
@@ -111,20 +114,15 @@ def _table(columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> dg.Tabl
 
 def _rows(now: Mapping[str, float], before: Mapping[str, float]) -> Iterable[tuple[str, str, str]]:
     """Each number, and how it differs from that of the run before."""
-    for text, name, unit, decimals in _ROWS:
+    for name, text in _ROWS.items():
         value, then = now.get(name), before.get(name)
         change = None if value is None or then is None else value - then
-        yield text, _rounded(value, unit, decimals), _rounded(change, unit, decimals, "+" if change else "")
+        yield text, _rounded(value, name), _rounded(change, name, "+" if change else "")
 
 
-def _rounded(value: float | None, unit: float = 1, decimals: int = 0, sign: str = "") -> str:
-    return "" if value is None else format(value / unit, f"{sign},.{decimals}f")
-
-
-def _store(client: redis.Redis) -> dict[str, int]:
-    size = Size.of(client)
-    sizes = {"store_memory_bytes": size.memory_bytes, "store_keys": size.keys}
-    return {name: value for name, value in sizes.items() if value is not None}
+def _rounded(value: float | None, name: str = "", sign: str = "") -> str:
+    unit = 1e6 if name.endswith("bytes") else 1
+    return "" if value is None else format(value / unit, f"{sign},.{int(name.endswith(_WITH_A_DECIMAL))}f")
 
 
 def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
@@ -146,17 +144,8 @@ def _checks(instance: dg.DagsterInstance) -> str:
 
 def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature) -> float | None:
     """Bytes that an entity's keys take in Redis, on average over a hundred entities of gold."""
-    parameters = {
-        **warehouse.table,
-        "entity": feature.entity.id,
-        "key_tags": layout.key_tags,
-        "shard_count": layout.shard_count,
-        "shards": list(range(layout.shard_count)),
-        **warehouse.profile().readable,
-    }
     query = over(RELATIONS, sql("graph/report/entities"))
-    with warehouse.client() as gold, warehouse.errors():
-        ids = gold.query(query, parameters=parameters).result_columns[0]
+    ids = [one for (one,) in asked(warehouse, query, feature.entity, layout, range(layout.shard_count))]
     if not ids:
         return None
     with client.pipeline(transaction=False) as pipeline:
@@ -165,6 +154,26 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
                 pipeline.memory_usage(key.of(entity_id, tags=layout.key_tags))
         sizes = spared(pipeline.execute, None)
     return None if sizes is None else sum(size or 0 for size in sizes) / len(ids)
+
+
+def asked(
+    warehouse: Warehouse, query: str, entity: Entity, layout: Layout, shards: Iterable[int]
+) -> Sequence[Sequence[Any]]:
+    """The rows of a query over these shards of gold."""
+    gold = warehouse.profile()
+    parameters = {
+        **warehouse.table,
+        "entity": entity.id,
+        "shards": list(shards),
+        "shard_count": layout.shard_count,
+        "key_tags": layout.key_tags,
+        "history_length": layout.history_length,
+        "newest_first": layout.newest_first,
+        "watermark": gold.watermark.timestamp(),
+        **gold.readable,
+    }
+    with warehouse.client() as client, warehouse.errors():
+        return client.query(query, parameters=parameters).result_rows
 
 
 def _pictures(warehouse: Warehouse, layout: Layout) -> str:

@@ -42,7 +42,7 @@ _UNTOUCHED = "Nothing was written, and what the store holds stays as it was"
 _UNSET = "feature_seed:ready was not set. Run seed_all again, and find out who else writes these keys"
 
 # The checks that block, and what to do when one has failed. The text of `schema` says it already.
-_ADVICE = {
+ADVICE = {
     "schema": _UNTOUCHED,
     "not_empty": f"Find out what the ETL wrote. {_UNTOUCHED}",
     "rejected_rows": f"Correct gold, or set FEATURE_SEED_MAX_REJECTED to the share that you accept. {_UNTOUCHED}",
@@ -57,20 +57,20 @@ def check_specs(asset: dg.AssetKey | str) -> list[dg.AssetCheckSpec]:
     """The checks of an asset. Each can be executed by itself."""
     key = dg.AssetKey.from_coercible(asset)
     return [
-        dg.AssetCheckSpec(name, asset=key, description=f"{text} {_effect(name)}", blocking=name in _ADVICE)
+        dg.AssetCheckSpec(name, asset=key, description=f"{text} {_effect(name)}", blocking=name in ADVICE)
         for name, text in CHECKS[key].items()
     ]
 
 
 def _effect(name: str) -> str:
-    effect = "A failure ends the run" if name in _ADVICE else "A failure is a warning"
+    effect = "A failure ends the run" if name in ADVICE else "A failure is a warning"
     return f"{effect}: see feature_seed/graph/README.md, under Checks."
 
 
 def check_result(
     check: str, passed: bool, text: str, metadata: Mapping[str, Any] | None = None, asset: dg.AssetKey | str = GOLD
 ) -> dg.AssetCheckResult:
-    severity = dg.AssetCheckSeverity.ERROR if check in _ADVICE else dg.AssetCheckSeverity.WARN
+    severity = dg.AssetCheckSeverity.ERROR if check in ADVICE else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         passed=passed, asset_key=asset, check_name=check, description=text, metadata=metadata, severity=severity
     )
@@ -106,4 +106,4 @@ def blocking(results: Iterable[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckRe
             failed.append(result)
     if failed:
         found = [f"The check {check_name(one)} failed: {one.description}." for one in failed]
-        raise CheckFailedError(" ".join([*found, _ADVICE[str(failed[0].check_name)]]))
+        raise CheckFailedError(" ".join([*found, ADVICE[str(failed[0].check_name)]]))

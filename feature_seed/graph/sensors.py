@@ -64,25 +64,17 @@ def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> 
     reports = dg.AssetRecordsFilter(GOLD, after_storage_id=handled)
     if not (newest := context.instance.fetch_materializations(reports, limit=1).records):
         return dg.SkipReason("Gold has not been reported since")
-    (report,) = newest
-    outcome = _asked_for(context, report.event_log_entry, warehouse)
-    requests = [outcome] if isinstance(outcome, dg.RunRequest) else []
-    reason = None if requests else outcome
-    return dg.SensorResult(requests, skip_reason=reason, cursor=str(report.storage_id))  # type: ignore[arg-type]
-
-
-def _asked_for(
-    context: dg.SensorEvaluationContext, report: dg.EventLogEntry, warehouse: Warehouse
-) -> dg.RunRequest | str:
-    """The run that a report asks for, or why it asks for none."""
+    report, cursor = newest[0].event_log_entry, str(newest[0].storage_id)
     # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
     if context.cursor is None and _already_handled(context.instance, report):
-        return "The latest report of gold is older than the run that seeded the store last"
+        reason = "The latest report of gold is older than the run that seeded the store last"
+        return dg.SensorResult(skip_reason=reason, cursor=cursor)
     version = _gold_version(warehouse)
     if version == _stored_version(context.instance):
-        return f"The store holds gold {version} already"
+        return dg.SensorResult(skip_reason=f"The store holds gold {version} already", cursor=cursor)
     # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
-    return dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **RETRIES})
+    request = dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **RETRIES})
+    return dg.SensorResult([request], cursor=cursor)
 
 
 @dg.sensor(

@@ -11,19 +11,7 @@ from typing import Any
 
 import click
 
-from feature_seed.contract import (
-    CARD_HISTORY,
-    CARD_LAST_TS,
-    CARD_LOCATION,
-    CARD_SEQ,
-    CUSTOMER_STATS,
-    Card,
-    Ready,
-    Welford,
-    read_card,
-    read_customer,
-    read_ready,
-)
+from feature_seed import contract
 from feature_seed.environment import flag, require_store
 from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError
 from feature_seed.graph import failure, status, store_check
@@ -106,7 +94,7 @@ def _state(store: OnlineStore) -> tuple[bool, str]:
     """Whether the store is ready, and its state in words."""
     try:
         with store.client() as redis:
-            ready = read_ready(redis) or Ready("empty")
+            ready = contract.read_ready(redis) or contract.Ready("empty")
     except StoreError as e:
         return False, str(e)
     is_ready = ready.state == "ready"
@@ -125,7 +113,7 @@ def show(kind: str, id_: str) -> int:
       python -m feature_seed show customer cust-0021
     """
     store, tags = _store(), flag("FEATURE_SEED_KEY_TAGS")
-    read = {"card": read_card, "customer": read_customer}[kind]
+    read = {"card": contract.read_card, "customer": contract.read_customer}[kind]
     with store.client() as redis:
         state = read(redis, id_, tags=tags)
     if state is None:
@@ -135,15 +123,16 @@ def show(kind: str, id_: str) -> int:
     return 0
 
 
-def _keys(state: Card | Welford, id_: str, *, tags: bool) -> dict[str, Any]:
+def _keys(state: contract.Card | contract.Welford, id_: str, *, tags: bool) -> dict[str, Any]:
     """The values by the contract's names."""
-    if isinstance(state, Welford):
-        return {CUSTOMER_STATS.of(id_, tags=tags): {"count": state.count, "mean": state.mean, "M2": state.m2}}
+    if isinstance(state, contract.Welford):
+        return {contract.CUSTOMER_STATS.of(id_, tags=tags): {"count": state.count, "mean": state.mean, "M2": state.m2}}
     values = {
-        CARD_HISTORY: [asdict(one) for one in state.history],
-        CARD_LOCATION: state.location and dict(zip(CARD_LOCATION.fields, state.location, strict=True)),
-        CARD_LAST_TS: state.last_ts,
-        CARD_SEQ: state.seq,
+        contract.CARD_HISTORY: [asdict(one) for one in state.history],
+        contract.CARD_LOCATION: state.location
+        and dict(zip(contract.CARD_LOCATION.fields, state.location, strict=True)),
+        contract.CARD_LAST_TS: state.last_ts,
+        contract.CARD_SEQ: state.seq,
     }
     return {key.of(id_, tags=tags): value for key, value in values.items() if value is not None}
 

@@ -84,7 +84,12 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
     shards = shard_names(layout.shard_count)
     known = dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()
     with known as instance, store.client() as client, warehouse.client() as gold, warehouse.errors():
-        ready = _require_ready(client, store.address)
+        ready = read_ready(client)
+        if ready is None or ready.state != "ready":
+            state = (
+                f"{store.address} is in state {ready.state!r}" if ready else "Nothing has been seeded into the store"
+            )
+            raise ReadinessError(f"{state}: run seed_all")
         yield f"{store.address} is ready, by run {ready.run_id}"
         loads = all_loads(instance, shards)
         if any(loads.values()):
@@ -104,14 +109,6 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
             results = compared(comparison, uuid4().hex, size, seeded)
             # Counts are compared with what the loads recorded, where that is known.
             yield from _told(one for one in results if seeded or one.check_name != "entity_count")
-
-
-def _require_ready(client: redis.Redis, address: str) -> Ready:
-    ready = read_ready(client)
-    if ready is None or ready.state != "ready":
-        state = f"{address} is in state {ready.state!r}" if ready else f"Nothing has been seeded into {address}"
-        raise ReadinessError(f"{state}: run seed_all")
-    return ready
 
 
 def _told(results: Iterable[dg.AssetCheckResult]) -> Iterator[str]:

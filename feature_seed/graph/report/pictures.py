@@ -42,7 +42,7 @@ def pictures(warehouse: Warehouse, layout: Layout) -> Iterator[tuple[str, bytes]
     Raises:
         WarehouseError: gold can no longer be read.
     """
-    parts = max(warehouse.profile().cards // _CARDS, 1)
+    parts = int(np.clip(warehouse.profile().cards // _CARDS, 1, 65_535))  # the SQL has 16 bits for a shard
     length, age, longitude, latitude = sampled(warehouse, layout, CARDS, parts)
     placed = np.isfinite(longitude)
     average, deviation = sampled(warehouse, layout, CUSTOMERS, parts)

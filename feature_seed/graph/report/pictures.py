@@ -14,8 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
-from feature_seed.graph.report.report import asked
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.stream import FeatureStream, Layout
 from feature_seed.sql import over, sql
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
@@ -57,8 +56,9 @@ def pictures(warehouse: Warehouse, layout: Layout) -> Iterator[tuple[str, bytes]
 
 def sampled(warehouse: Warehouse, layout: Layout, entity: Entity, parts: int) -> Sequence[Column]:
     """The columns of `{entity}.sql`, of one in so many `parts` of the entities."""
+    part = FeatureStream(warehouse, layout.model_copy(update={"shard_count": parts}), entity, ("00",))
     query = over({**RELATIONS, **entity.relations(deep=True)}, sql(f"graph/report/{entity.name}"))
-    rows = asked(warehouse, query, entity, layout.model_copy(update={"shard_count": parts}), [0])
+    rows = part.ask(query, watermark=warehouse.profile().watermark.timestamp())
     return np.array(rows, np.float64).T  # type: ignore[return-value]
 
 

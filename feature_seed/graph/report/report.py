@@ -11,12 +11,11 @@ from typing import Any
 import dagster as dg
 import redis
 
-from feature_seed.features.entity import Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import CHECKS, WARM_START
 from feature_seed.graph.dagster_private import check_evaluations
 from feature_seed.graph.readiness import LOAD, Loads
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.sql import over, sql
 from feature_seed.store.commands import spared
 from feature_seed.store.size import Size
@@ -144,8 +143,8 @@ def _checks(instance: dg.DagsterInstance) -> str:
 
 def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature) -> float | None:
     """Bytes that an entity's keys take in Redis, on average over a hundred entities of gold."""
-    query = over(RELATIONS, sql("graph/report/entities"))
-    ids = [one for (one,) in asked(warehouse, query, feature.entity, layout, range(layout.shard_count))]
+    gold = FeatureStream(warehouse, layout, feature.entity, tuple(shard_names(layout.shard_count)))
+    ids = [one for (one,) in gold.ask(over(RELATIONS, sql("graph/report/entities")))]
     if not ids:
         return None
     with client.pipeline(transaction=False) as pipeline:
@@ -154,26 +153,6 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
                 pipeline.memory_usage(key.of(entity_id, tags=layout.key_tags))
         sizes = spared(pipeline.execute, None)
     return None if sizes is None else sum(size or 0 for size in sizes) / len(ids)
-
-
-def asked(
-    warehouse: Warehouse, query: str, entity: Entity, layout: Layout, shards: Iterable[int]
-) -> Sequence[Sequence[Any]]:
-    """The rows of a query over these shards of gold."""
-    gold = warehouse.profile()
-    parameters = {
-        **warehouse.table,
-        "entity": entity.id,
-        "shards": list(shards),
-        "shard_count": layout.shard_count,
-        "key_tags": layout.key_tags,
-        "history_length": layout.history_length,
-        "newest_first": layout.newest_first,
-        "watermark": gold.watermark.timestamp(),
-        **gold.readable,
-    }
-    with warehouse.client() as client, warehouse.errors():
-        return client.query(query, parameters=parameters).result_rows
 
 
 def _pictures(warehouse: Warehouse, layout: Layout) -> str:

@@ -126,7 +126,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         """A store that is fit for what comes, while this run alone writes to it."""
         with self.store.client() as client:
             self._examine(context, client, stream)
-            lock = self._lock = self._lock or self._new_lock(context)
+            owner = Owner.of(run_of(context), processes=steps_have_processes(context))
+            lock = self._lock = self._lock or StoreLock(self.store, owner)
             try:
                 if lock.acquire(context.log) and self._written:
                     raise StoreError(f"Another run may have written to Redis at {self.store.address}: run again")
@@ -136,9 +137,6 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 lock.stop_renewing()  # it may have run out by the next attempt, which takes it anew
                 raise
         self._written = True
-
-    def _new_lock(self, context: dg.OutputContext) -> StoreLock:
-        return StoreLock(self.store, Owner.of(run_of(context), processes=steps_have_processes(context)))
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
         server = examine(client, self.store)

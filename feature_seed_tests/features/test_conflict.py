@@ -20,8 +20,8 @@ NEWEST = START.timestamp() + 11
 
 
 @pytest.fixture
-def warehouse(make_warehouse: MakeWarehouse) -> Warehouse:
-    return make_warehouse(GOLD)
+def warehouse(make_parquet: MakeWarehouse) -> Warehouse:
+    return make_parquet(GOLD)
 
 
 def live_transaction(client: redis.Redis, card_id: str) -> Transaction:
@@ -159,12 +159,12 @@ def test_keep_newer_writes_what_is_missing(warehouse: Warehouse, online: redis.R
 
 
 def test_keep_newer_follows_gold_when_gold_is_ahead(
-    make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
     """Before: an older gold is in the store. After: the newer one, also where a card lost its coordinates."""
-    seed(make_warehouse(GOLD[:10]), store)
+    seed(make_parquet(GOLD[:10]), store)
     later = [transaction(i, card, seconds=i, location_lat=None) for i in range(12) for card in ("hot", "cold")]
-    result = seed(make_warehouse(later), store)
+    result = seed(make_parquet(later), store)
     assert_holds(online, expect(later))
     assert metadata(result, "card_location")["kept_newer"] == 0
 

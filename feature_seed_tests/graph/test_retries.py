@@ -32,6 +32,8 @@ from feature_seed_tests.support.store import assert_holds, said
 # Above 10,000 entities that one thread of ClickHouse groups, a feature comes in more than one block.
 ROWS = [transaction(i, f"c{i}", seconds=i) for i in range(12_000)]
 
+pytestmark = pytest.mark.usefixtures("second_attempts")
+
 
 @pytest.fixture
 def warehouse(make_parquet: MakeWarehouse) -> Warehouse:

@@ -17,6 +17,8 @@ from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds
 
+pytestmark = pytest.mark.usefixtures("second_attempts")
+
 ROWS = [transaction(i, f"c{i % 9}", seconds=i) for i in range(60)]
 
 # The shortest of Redis' timeouts. It looks whether it has passed about once a second.

@@ -97,7 +97,7 @@ def _process(home: Path, env: Mapping[str, str] | None, *module: str) -> Iterato
         process = subprocess.Popen(
             [sys.executable, "-m", *module],
             cwd=ROOT,
-            env={**os.environ, **(env or {}), "DAGSTER_HOME": str(home)},
+            env={**os.environ, "FEATURE_SEED_SHARDS": "16", **(env or {}), "DAGSTER_HOME": str(home)},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

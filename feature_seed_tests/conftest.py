@@ -22,9 +22,11 @@ from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
 from feature_seed_tests.support.documents import code
-from feature_seed_tests.support.gold import Row, create_table, write_parquet
+from feature_seed_tests.support.expected import Expected, expect
+from feature_seed_tests.support.gold import Row, create_table, read_parquet, write_parquet
 from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
 
@@ -92,6 +94,22 @@ def chdb() -> Iterator[Client]:
     client = clickhouse_connect.get_client(interface="chdb")
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def sample(chdb: Client, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """The sample that is seeded where no gold is named: 200,000 transactions of 5,000 cards."""
+    return Warehouse(gold_parquet=str(sample_gold(chdb, tmp_path_factory.mktemp("sample"))))
+
+
+@pytest.fixture(scope="session")
+def sample_rows(chdb: Client, sample: Warehouse) -> Sequence[Row]:
+    return list(read_parquet(chdb, Path(str(sample.gold_parquet))))
+
+
+@pytest.fixture(scope="session")
+def sample_expected(sample_rows: Sequence[Row]) -> Expected:
+    return expect(sample_rows)
 
 
 @pytest.fixture(scope="session")

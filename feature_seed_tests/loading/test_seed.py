@@ -3,38 +3,20 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 import redis
-from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import CARD_HISTORY, CUSTOMER_STATS, read_customer
 from feature_seed.loading.stream import shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.expected import Expected, expect, welford
-from feature_seed_tests.support.gold import Row, read_parquet, transaction
+from feature_seed_tests.support.gold import Row, transaction
 from feature_seed_tests.support.run import metadata, seed
 from feature_seed_tests.support.store import assert_holds, features
-
-
-@pytest.fixture(scope="session")
-def sample(chdb: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sample_gold(chdb, tmp_path_factory.mktemp("sample"))
-
-
-@pytest.fixture(scope="session")
-def sample_rows(chdb: Client, sample: Path) -> Sequence[Row]:
-    return list(read_parquet(chdb, sample))
-
-
-@pytest.fixture(scope="session")
-def sample_expected(sample_rows: Sequence[Row]) -> Expected:
-    return expect(sample_rows)
 
 
 def awkward_rows() -> list[Row]:
@@ -85,7 +67,7 @@ def awkward_rows() -> list[Row]:
 
 @pytest.mark.parametrize("on_conflict", ["keep_newer", "overwrite"])
 def test_seeds_every_key_of_the_sample(
-    sample: Path,
+    sample: Warehouse,
     sample_rows: Sequence[Row],
     sample_expected: Expected,
     online: redis.Redis,
@@ -97,7 +79,7 @@ def test_seeds_every_key_of_the_sample(
     After seeding again: the same bytes under the same keys.
     """
     assert online.dbsize() == 0
-    result = seed(Warehouse(gold_parquet=str(sample)), store, on_conflict=on_conflict)
+    result = seed(sample, store, on_conflict=on_conflict)
     assert_holds(online, sample_expected)
 
     written = {asset: metadata(result, asset) for asset in ("card_history", "card_location", "customer_stats")}
@@ -108,7 +90,7 @@ def test_seeds_every_key_of_the_sample(
     assert len({one["gold_version"] for one in written.values()}) == 1
 
     first = features(online)
-    again = seed(Warehouse(gold_parquet=str(sample)), store, on_conflict=on_conflict)
+    again = seed(sample, store, on_conflict=on_conflict)
     assert features(online) == first
     assert metadata(again, "card_history")["kept_newer"] == 0
 
@@ -124,19 +106,18 @@ def test_the_sample_has_what_makes_seeding_hard(sample_rows: Sequence[Row], samp
     assert max(card.seq for card in sample_expected.cards.values()) > 1000
 
 
-def test_all_shards_one_by_one_equal_one_run(sample: Path, online: redis.Redis, store: OnlineStore) -> None:
+def test_all_shards_one_by_one_equal_one_run(sample: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
     """Each shard writes its own entities, none twice and none left out; together they are the whole."""
-    warehouse = Warehouse(gold_parquet=str(sample))
     seen: dict[bytes, object] = {}
     for shard in shard_names(4):
         online.flushall()
-        seed(warehouse, store, shard=shard)
+        seed(sample, store, shard=shard)
         keys = features(online)
         assert keys, shard
         assert not keys.keys() & seen.keys(), shard
         seen |= keys
     online.flushall()
-    seed(warehouse, store)
+    seed(sample, store)
     assert features(online) == seen
 
 
@@ -222,10 +203,10 @@ def test_order_within_a_millisecond(make_table: MakeWarehouse, online: redis.Red
 
 
 def test_live_updates_continue_the_seeded_state(
-    sample: Path, sample_rows: Sequence[Row], online: redis.Redis, store: OnlineStore
+    sample: Warehouse, sample_rows: Sequence[Row], online: redis.Redis, store: OnlineStore
 ) -> None:
     """Seed, then 1,000 live amounts through the contract: as if all had been replayed from the first transaction."""
-    seed(Warehouse(gold_parquet=str(sample)), store)
+    seed(sample, store)
     customer_id = "cust-0042"
     replayed = [float(row.amount) for row in sample_rows if row.customer_id == customer_id]
     draw = random.Random(3)

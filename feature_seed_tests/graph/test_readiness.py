@@ -25,8 +25,7 @@ from feature_seed.warehouse.limits import GoldLimits
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.gold import START, transaction
-from feature_seed_tests.support.patience import HANG_SECONDS
-from feature_seed_tests.support.redis_cluster import eventually
+from feature_seed_tests.support.patience import HANG_SECONDS, eventually
 from feature_seed_tests.support.redis_server import calls, redis_server
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import said

@@ -18,9 +18,9 @@ from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import Row, transaction
+from feature_seed_tests.support.patience import wait_for
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds, dump
@@ -85,7 +85,7 @@ def test_a_server_that_cannot_persist_is_refused(warehouse: Warehouse, tmp_path:
     with server("--dir", str(gone), "--save", "3600 1") as (client, store):
         shutil.rmtree(gone)
         client.bgsave()
-        wait_for(lambda: client.info()["rdb_last_bgsave_status"] == "err", 10, "the save fails")
+        wait_for(lambda: client.info()["rdb_last_bgsave_status"] == "err", "the save fails")
         before = dump(client)
         assert "look into its log" in failure(StoreError, warehouse, store)
         assert dump(client) == before

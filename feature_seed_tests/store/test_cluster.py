@@ -29,8 +29,8 @@ from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import transaction, write_parquet
-from feature_seed_tests.support.patience import HANG_SECONDS, patient
-from feature_seed_tests.support.redis_cluster import Cluster, Node, eventually, ids_in, redis_cluster
+from feature_seed_tests.support.patience import HANG_SECONDS, eventually, patient
+from feature_seed_tests.support.redis_cluster import Cluster, Node, ids_in, redis_cluster
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import checks, metadata, seed
 from feature_seed_tests.support.store import assert_holds, features

@@ -11,9 +11,8 @@ from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer
-from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.gold import TYPES, Row, transaction
-from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.patience import wait_for
 
 CARDS = 600
 CUSTOMERS = 300
@@ -99,5 +98,5 @@ def sockets() -> list[str]:
 
 def wait_until_left(endpoint: ClickHouseServer) -> None:
     """Until the server has noticed that a reader has left in the middle of an answer."""
-    wait_for(endpoint.left, HANG_SECONDS, "the server notices")
+    wait_for(endpoint.left, "the server notices")
     assert endpoint.left() == 1

@@ -21,8 +21,7 @@ from feature_seed_tests.support.bank import (
     history,
 )
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer
-from feature_seed_tests.support.deployment import wait_for
-from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.patience import wait_for
 
 
 def test_long_scan_does_not_time_out(bank: ClickHouseServer, gold: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +75,10 @@ def test_server_bears_a_slow_reader(
     bank.play("impatient", seconds=0.5)
     with monkeypatch.context() as patch, pytest.raises(WarehouseError, match=BROKE_OFF):
         patch.setattr(stream, "READ_BYTES_PER_SECOND", 1)
-        pausing(history(long), lambda: wait_for(bank.gave_up, HANG_SECONDS, "the server breaks off"))
+        pausing(history(long), lambda: wait_for(bank.gave_up, "the server breaks off"))
     bank.play("none")
     monkeypatch.setattr(stream, "READ_BYTES_PER_SECOND", 40_000_000)
-    whole = pausing(history(long), lambda: wait_for(bank.ended, HANG_SECONDS, "the answer is read to its end"))
+    whole = pausing(history(long), lambda: wait_for(bank.ended, "the answer is read to its end"))
     assert whole == 4000
 
 
@@ -93,7 +92,7 @@ def test_reading_on_ends_with_the_pass(
     bank.play("none", times=100)
     with history(several).prefetched(1) as blocks:
         next(blocks)
-        wait_for(bank.ended, HANG_SECONDS, "the first pass is read")
+        wait_for(bank.ended, "the first pass is read")
         time.sleep(0.5)
         assert bank.played() == 1
         list(blocks)

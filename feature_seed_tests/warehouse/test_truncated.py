@@ -36,9 +36,8 @@ from feature_seed_tests.support.bank import (
     wait_until_left,
 )
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
-from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.expected import expect
-from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.patience import HANG_SECONDS, wait_for
 from feature_seed_tests.support.redis_server import free_port
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds
@@ -248,7 +247,7 @@ def test_reader_that_leaves_is_not_served_again(bank: ClickHouseServer, gold: Wa
     gold.profile()
     bank.play("stall", after=0, times=100)
     with nothing_left(), history(gold).prefetched(1):
-        wait_for(bank.played, HANG_SECONDS, "the reader waits")
+        wait_for(bank.played, "the reader waits")
     wait_until_left(bank)
     assert bank.played() == 1
 

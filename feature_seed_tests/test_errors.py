@@ -82,17 +82,6 @@ def test_redis_not_reachable(make_parquet: MakeWarehouse) -> None:
     assert "REDIS_URL" in message
 
 
-@pytest.mark.parametrize("password", [None, "wrong"])
-def test_redis_with_the_wrong_password(
-    make_parquet: MakeWarehouse, redis_port: int, online: redis.Redis, live: dict[bytes, object], password: str | None
-) -> None:
-    message = failure(
-        StoreError, make_parquet(ROWS), OnlineStore(url=f"redis://127.0.0.1:{redis_port}", password=password)
-    )
-    assert "REDIS_PASSWORD" in message
-    assert dump(online) == live
-
-
 @pytest.mark.parametrize("on_conflict", ["keep_newer", "overwrite"])
 def test_redis_runs_out_of_memory(make_parquet: MakeWarehouse, on_conflict: str) -> None:
     """A server that is full in mid-load refuses: the step fails with the key that was refused and what to do."""
@@ -159,27 +148,8 @@ def test_an_error_in_mid_stream_fails_the_step(make_parquet: MakeWarehouse, stor
         seed(warehouse, store)
 
 
-def test_no_gold_table_on_the_server(server: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
-    message = failure(GoldError, _at(server, gold_table="gone"), store)
-    assert "no gold table 'gone' in database 'default'" in message
-    assert "FEATURE_SEED_GOLD_TABLE" in message
-    assert "no database 'nowhere'" in failure(GoldError, _at(server, database="nowhere"), store)
-    assert dump(online) == {}
-
-
-def test_clickhouse_with_the_wrong_password(server: Warehouse, store: OnlineStore) -> None:
-    message = failure(WarehouseError, _at(server, password="wrong"), store)
-    assert f"refuses user {server.user!r}" in message
-    assert "CLICKHOUSE_PASSWORD" in message
-
-
 def test_clickhouse_not_reachable(store: OnlineStore) -> None:
     port = free_port()
     message = failure(WarehouseError, Warehouse(host="127.0.0.1", port=port), store)
     assert f"127.0.0.1:{port} cannot be reached" in message
     assert "CLICKHOUSE_HOST" in message
-
-
-def _at(server: Warehouse, **changes: Any) -> Warehouse:
-    place = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
-    return Warehouse(**{**place, **changes})

@@ -1,27 +1,18 @@
 """The checks of the features: a store that is not gold's is never called ready."""
 
-import random
 import re
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import dagster as dg
 import pytest
 import redis
 
 from feature_seed.contract import Transaction, apply_event, read_ready
-from feature_seed.graph.assets import cards, customers, gold_transactions
-from feature_seed.graph.feature_checks import FEATURE_CHECKS
-from feature_seed.graph.gold_checks import gold_checks
-from feature_seed.graph.io_manager import RedisIOManager
-from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
-from feature_seed.warehouse.limits import GoldLimits
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.gold import Row, transaction
+from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.redis_server import redis_server
-from feature_seed_tests.support.run import QUIET, checks, failures, numbers, seed
+from feature_seed_tests.support.run import QUIET, checks, definitions, failures, numbers, seed
 
 ROWS = [transaction(i, f"c{i % 40}", seconds=i) for i in range(400)]
 
@@ -102,33 +93,6 @@ def test_recorded_events_are_compared(make_parquet: MakeWarehouse, online: redis
 def test_a_shard_is_checked_by_itself(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
     result = seed(make_parquet(ROWS), store, job="seed_shard", shard="01")
     assert all(one.passed for one in checks(result).values())
-
-
-def hard_rows() -> list[Row]:
-    """What encoders, orders and sums get wrong."""
-    texts = ['"quoted"', "back\\slash", "café ☕ 漢字", "tab\tand\nnewline", "{braces}", "a:b:loc", "''", "{}"]
-    rows = [transaction(i, "ties", seconds=i // 8) for i in random.Random(7).sample(range(40), 40)]
-    rows += [transaction(i, "same second", seconds=1, location_lat=float(i)) for i in (3, 9, 5)]
-    rows += [transaction(i, text, merchant_category=text) for i in range(2) for text in texts]
-    rows += [transaction(1, "nowhere", location_lat=None, merchant_category=None)]
-    rows += [transaction(1, "half", seconds=1), transaction(2, "half", seconds=2, location_long=float("nan"))]
-    rows += [transaction(1, "milliseconds", seconds=0.123), transaction(2, "milliseconds", seconds=0.122)]
-    sums = {"cancel": [5.1, -5.1, 1e-9], "equal": [0.1] * 7, "far": [1e9 + 0.1, 1e9 + 0.2, 1e9 + 0.4], "zero": [0.0]}
-    rows += [transaction(i, name, amount=one) for name, amounts in sums.items() for i, one in enumerate(amounts)]
-    return [replace(row, transaction_id=f"{row.card_id} {row.transaction_id}") for row in rows]
-
-
-@pytest.mark.parametrize("layout", [{}, {"key_tags": True, "newest_first": True, "history_length": 3}])
-def test_hard_rows_pass_in_every_layout(
-    make_parquet: MakeWarehouse, store: OnlineStore, layout: dict[str, Any]
-) -> None:
-    rows = hard_rows()
-    result = seed(make_parquet(rows), store, job="seed_all", **layout)
-    assert failures(result) == {}
-    entities = len({row.card_id for row in rows})
-    assert numbers(result, "card_history.parity")["sampled"] == entities
-    assert numbers(result, "card_location.entity_count")["entities"] == entities
-    assert numbers(result, "customer_stats.unknown_entities")["looked_at"] == 2 * entities
 
 
 LIST, SEQ, MARK = "card:{}:history", "card:{}:seq", "card:{}:seed"
@@ -240,23 +204,10 @@ def test_unrecorded_events_excuse_what_goes_with_them_only(
 
 def test_checks_without_a_range(make_parquet: MakeWarehouse, store: OnlineStore) -> None:
     """One shard seeded, then gold grows: checked by itself it has too few entities; in all others are none yet."""
-    selection = dg.AssetSelection.checks(gold_checks, *FEATURE_CHECKS)
     with dg.DagsterInstance.ephemeral() as instance:
         seed(make_parquet(ROWS), store, job="seed_shard", shard="01", instance=instance)
         grown = make_parquet([transaction(i, f"c{i}") for i in range(400)])
-        definitions = dg.Definitions(
-            assets=[gold_transactions, cards, customers],
-            asset_checks=[gold_checks, *FEATURE_CHECKS],
-            jobs=[dg.define_asset_job("checks", selection, executor_def=dg.in_process_executor)],
-            resources={
-                "warehouse": grown,
-                "layout": Layout(shard_count=4),
-                "store": store,
-                "limits": GoldLimits(),
-                "redis_io_manager": RedisIOManager(store=store),
-            },
-        )
-        job = definitions.resolve_job_def("checks")
+        job = definitions(grown, store).resolve_job_def("checks_without_a_range")
 
         def count(tags: dict[str, str]) -> str:
             result = job.execute_in_process(run_config=QUIET, instance=instance, tags=tags, raise_on_error=False)

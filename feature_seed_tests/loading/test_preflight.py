@@ -51,8 +51,10 @@ def limit(client: redis.Redis, megabytes: float) -> None:
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        (["--replicaof", "127.0.0.1", "1"], "is a replica of 127.0.0.1:1: point REDIS_URL at the primary"),
-        (["--replicaof", "127.0.0.1", "1", "--replica-read-only", "no"], "point REDIS_URL at the primary"),
+        (
+            ["--replicaof", "127.0.0.1", "1", "--replica-read-only", "no"],
+            "is a replica of 127.0.0.1:1: point REDIS_URL at the primary",
+        ),
         (["--cluster-enabled", "yes"], "is a node of a Redis Cluster"),
         (["--maxmemory", "500mb", "--maxmemory-policy", "allkeys-lru"], r"allkeys-lru, its maxmemory is 524\.3 MB"),
         (["--min-replicas-to-write", "1"], "NOREPLICAS"),

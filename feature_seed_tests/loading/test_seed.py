@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from uuid import UUID
+from typing import Any
 
 import pytest
 import redis
@@ -15,6 +15,7 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.expected import Expected, expect, welford
 from feature_seed_tests.support.gold import Row, transaction
+from feature_seed_tests.support.outcome import holds
 from feature_seed_tests.support.run import metadata, seed
 from feature_seed_tests.support.store import assert_holds, features
 
@@ -50,6 +51,8 @@ def awkward_rows() -> list[Row]:
         transaction(i, "amounts", seconds=i, amount=a)
         for i, a in enumerate([0.1, 1e-7, 1e21, -5.0, 0.0, 123456789.123456789])
     ]
+    sums = {"cancel": [5.1, -5.1, 1e-9], "equal": [0.1] * 7, "far": [1e9 + 0.1, 1e9 + 0.2, 1e9 + 0.4], "zero": [0.0]}
+    rows += [transaction(i, name, amount=one) for name, amounts in sums.items() for i, one in enumerate(amounts)]
     rows += [transaction(1, "milliseconds", seconds=0.123), transaction(2, "milliseconds", seconds=0.122)]
     rows += [
         transaction(900, transaction_id=None),
@@ -121,16 +124,19 @@ def test_all_shards_one_by_one_equal_one_run(sample: Warehouse, online: redis.Re
     assert features(online) == seen
 
 
-@pytest.mark.parametrize(("newest_first", "history_length"), [(False, 10), (True, 1)])
+@pytest.mark.parametrize(
+    ("make", "layout"),
+    [("make_parquet", {}), ("make_table", {"newest_first": True, "history_length": 3, "on_conflict": "overwrite"})],
+)
 def test_awkward_rows(
-    make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore, newest_first: bool, history_length: int
+    request: pytest.FixtureRequest, online: redis.Redis, store: OnlineStore, make: str, layout: dict[str, Any]
 ) -> None:
-    """Ties, gaps, quotes, RESP look-alikes and unusable rows: all keys right, rejects counted."""
+    """Ties, gaps, quotes, RESP look-alikes and unusable rows: all keys right, rejects counted, all checks content."""
     rows = awkward_rows()
-    expected = expect(rows, history_length=history_length, newest_first=newest_first)
-    result = seed(make_warehouse(rows), store, newest_first=newest_first, history_length=history_length)
-    assert_holds(online, expected)
-    assert metadata(result, "card_history")["rejected_rows"] == expected.rejected == 9
+    found = holds(
+        request.getfixturevalue(make)(rows), store, online, rows, ["duplicate_transactions", "zeros"], **layout
+    )
+    assert found["gold_transactions.rejected_rows"].metadata["rejected"].value == 9
 
 
 def test_deep_histories_are_cut_before_they_are_collected(
@@ -160,34 +166,6 @@ def test_key_tags(make_parquet: MakeWarehouse, online: redis.Redis, store: Onlin
     assert (
         online.exists("card:{a}:history", "card:{a}:loc", "card:{a}:last_ts", "card:{a}:seq", "cust:{of a}:stats") == 5
     )
-
-
-@pytest.mark.parametrize(
-    ("type_", "ids", "others"),
-    [
-        ("UInt64", [1, 2**64 - 1, 42], {"amount": "Decimal(18, 4)", "timestamp": "DateTime('UTC')"}),
-        ("Int32", [-7, 0, 9], {"merchant_category": "LowCardinality(Nullable(String))", "amount": "Float64"}),
-        ("UUID", [UUID(int=1), UUID(int=2**128 - 1)], {"timestamp": "DateTime64(6, 'UTC')"}),
-        ("LowCardinality(String)", ["a", "b", "c"], {"timestamp": "DateTime('America/New_York')"}),
-        ("FixedString(3)", ["abc", "xy", "z"], {"merchant_category": "Enum8('food' = 1)"}),
-    ],
-)
-def test_types_of_columns(
-    make_table: MakeWarehouse,
-    online: redis.Redis,
-    store: OnlineStore,
-    type_: str,
-    ids: list[object],
-    others: dict[str, str],
-) -> None:
-    """Ids of any sensible type appear in keys as ClickHouse's toString writes them."""
-    rows = [
-        transaction(i, card_id=one, customer_id=one, transaction_id=one, seconds=i)
-        for i in range(12)
-        for one in ids[: i + 1]
-    ]
-    seed(make_table(rows, transaction_id=type_, card_id=type_, customer_id=type_, **others), store)
-    assert_holds(online, expect(rows))
 
 
 def test_order_within_a_millisecond(make_table: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:

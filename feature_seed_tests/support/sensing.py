@@ -8,19 +8,12 @@ import dagster as dg
 from dagster import DagsterRunStatus
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from feature_seed.environment import shard_count
-from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
-from feature_seed.graph.feature_checks import FEATURE_CHECKS
-from feature_seed.graph.gold_checks import gold_checks
-from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.graph.jobs import seed_all, seed_shard
 from feature_seed.graph.sensors import SENSORS, VERSION_TAG, etl_completed, gold_watcher
-from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.limits import GoldLimits
 from feature_seed_tests.support.redis_server import free_port
-from feature_seed_tests.support.run import QUIET
+from feature_seed_tests.support.run import QUIET, definitions
 
 Meanwhile = Callable[[Callable[[], None]], None]
 
@@ -75,19 +68,8 @@ class Deployment:
             return self.warehouse.version(client)
 
     def definitions(self, store: OnlineStore) -> dg.Definitions:
-        return dg.Definitions(
-            assets=[gold_transactions, cards, customers, warm_start],
-            asset_checks=[gold_checks, *FEATURE_CHECKS],
-            jobs=[seed_all, seed_shard],
-            sensors=SENSORS,
-            resources={
-                "warehouse": Warehouse(gold_parquet=self.warehouse.gold_parquet),  # one run knows one profile of gold
-                "layout": Layout(shard_count=shard_count()),
-                "store": store,
-                "limits": GoldLimits(),
-                "redis_io_manager": RedisIOManager(store=store),
-            },
-        )
+        warehouse = Warehouse(gold_parquet=self.warehouse.gold_parquet)  # one run knows one profile of gold
+        return definitions(warehouse, store, sensors=SENSORS)
 
     def run(self, request: dg.RunRequest | None, store: OnlineStore | None = None) -> dg.ExecuteInProcessResult:
         """The run that the daemon makes of a request, or one that a person starts."""
@@ -109,6 +91,6 @@ class Deployment:
 
     def job(self, name: str, store: OnlineStore | None = None) -> dg.JobDefinition:
         """A job; every name but those of ours is that of asset pages and backfills."""
-        definitions = self.definitions(store or self.store)
+        found = self.definitions(store or self.store)
         ours = name in (seed_all.name, seed_shard.name)
-        return definitions.resolve_job_def(name) if ours else definitions.resolve_implicit_global_asset_job_def()
+        return found.resolve_job_def(name) if ours else found.resolve_implicit_global_asset_job_def()

@@ -180,7 +180,10 @@ def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Re
     every = 0
     for one in shown["features"].records:
         keys = [key for pattern in written[one.data["feature"]] for key in online.scan_iter(pattern, count=10_000)]
-        memory = sum(online.memory_usage(key) or 0 for key in keys)
+        with online.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.memory_usage(key)
+            memory = sum(pipeline.execute())
         entities = 2500 if one.data["feature"] == "customer_stats" else 5000
         assert one.data["entities"] == f"{entities:,}"
         assert float(one.data["bytes"].replace(",", "")) == pytest.approx(memory / entities, rel=0.1)

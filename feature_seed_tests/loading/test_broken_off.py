@@ -35,7 +35,8 @@ def over_http(golds: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     "broken",
     [
-        Kill("killed at any moment", signal.SIGKILL, [Moment("", 0.7), Moment("customers", 0.02)]),
+        Kill("killed", signal.SIGKILL, [Moment("customers", 0.02)]),
+        pytest.param(Kill("killed early", signal.SIGKILL, [Moment("", 0.7)]), marks=pytest.mark.slow),
         pytest.param(
             Kill("killed over a ready store", signal.SIGKILL, [Moment("customers")], reseed=True),
             marks=pytest.mark.slow,

@@ -26,7 +26,8 @@ CHECKS_OF_FEATURES = [
 def test_a_healthy_run_passes_every_check(
     make_warehouse: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
-    result = seed(make_warehouse(ROWS), store, job="seed_all")
+    rows = [*ROWS, *(transaction(900 + i, "cancel", amount=one) for i, one in enumerate([5.1, -5.1, 1e-9]))]
+    result = seed(make_warehouse(rows), store, job="seed_all")
     evaluated = checks(result)
     assert all(one.passed for one in evaluated.values()), evaluated
     assert set(CHECKS_OF_FEATURES) < set(evaluated)

@@ -217,6 +217,7 @@ def test_a_store_that_is_slow(
 
 
 def test_probes_that_fail_end_the_load(
+    second_attempts: None,
     warehouse: Warehouse,
     store: OnlineStore,
     online: redis.Redis,

@@ -88,6 +88,7 @@ def test_less_on_request(command: Command, environment: dict[str, str]) -> None:
     assert "cards: 40 entities" not in ended.printed
 
 
+@pytest.mark.slow
 def test_a_shard_that_nobody_named(command: Command, environment: dict[str, str], online: redis.Redis) -> None:
     """A sentence with what to add, and nothing is written."""
     ended = command.run(*SEED_SHARD, environment=environment)

@@ -30,6 +30,7 @@ def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables})
 
 
+@pytest.mark.slow
 def test_seed_show_empty(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All shards, then a look at a card and a customer, and the store is gone when it is emptied.
 

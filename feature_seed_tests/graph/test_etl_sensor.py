@@ -21,7 +21,7 @@ from feature_seed_tests.support.sensing import CLOSED_STORE, Deployment, Meanwhi
 
 
 def test_a_report_launches_one_run(deployment: Deployment) -> None:
-    """Nothing before the report; one run for it, which is retried by Dagster; nothing after it."""
+    """Nothing before the report; one run for it, of every shard, which is retried by Dagster; nothing after it."""
     assert deployment.launched() is None
     deployment.report(rows=1)
     request = deployment.launched()
@@ -29,17 +29,10 @@ def test_a_report_launches_one_run(deployment: Deployment) -> None:
     assert deployment.launched() is None
     run = deployment.run(request)
     assert run.success
-    assert deployment.launched() is None
-
-
-def test_the_run_covers_every_shard(deployment: Deployment) -> None:
-    """Tags of the request are added to those of the job, which hold the range."""
-    deployment.report()
-    request = deployment.launched()
-    assert request
-    tags = deployment.run(request).dagster_run.tags
+    tags = run.dagster_run.tags  # the request's in addition to the job's, which hold the range
     assert (tags["dagster/asset_partition_range_start"], tags["dagster/asset_partition_range_end"]) == ("00", "03")
     assert tags[VERSION_TAG] == deployment.version()
+    assert deployment.launched() is None
 
 
 def test_reports_of_one_rebuild_launch_one_run(

@@ -6,11 +6,9 @@ import sys
 from base64 import b64decode
 from collections import Counter
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 import redis
-from clickhouse_connect.driver.client import Client
 from matplotlib.image import imread
 
 from feature_seed.features.entity import CARDS, CUSTOMERS
@@ -20,10 +18,9 @@ from feature_seed.graph.report.report import figures
 from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.expected import Expected, expect
-from feature_seed_tests.support.gold import Row, read_parquet, transaction
+from feature_seed_tests.support.expected import Expected
+from feature_seed_tests.support.gold import Row, transaction
 from feature_seed_tests.support.run import metadata, seed
 
 NOTE = "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
@@ -34,19 +31,9 @@ def without_pictures() -> None:
     """Not here."""
 
 
-@pytest.fixture(scope="module")
-def sample(chdb: Client, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    return Warehouse(gold_parquet=str(sample_gold(chdb, tmp_path_factory.mktemp("sample"))))
-
-
-@pytest.fixture(scope="module")
-def expected(chdb: Client, sample: Warehouse) -> Expected:
-    return expect(read_parquet(chdb, Path(str(sample.gold_parquet))))
-
-
-def test_what_pictures_show(sample: Warehouse, expected: Expected) -> None:
+def test_what_pictures_show(sample: Warehouse, sample_expected: Expected) -> None:
     """Before: the sample. The columns are, of each entity, what plain Python makes of gold."""
-    cards, customers = expected.cards.values(), expected.customers.values()
+    cards, customers = sample_expected.cards.values(), sample_expected.customers.values()
     newest = max(card.last_ts for card in cards)
     length, age, longitude, latitude = sampled(sample, Layout(history_length=8), CARDS, 1)
     assert Counter(length.tolist()) == Counter(min(card.seq, 8) for card in cards)
@@ -80,11 +67,11 @@ def test_large_gold_is_sampled(sample: Warehouse) -> None:
     assert 800 < len(sampled(sample, Layout(), CARDS, 5)[0]) < 1200
 
 
-def test_pictures(sample: Warehouse, expected: Expected) -> None:
+def test_pictures(sample: Warehouse, sample_expected: Expected) -> None:
     """Four PNGs whose titles say what is to be seen."""
     drawn = list(pictures(sample, Layout()))
     titles = [title for title, _ in drawn]
-    full = sum(card.seq >= 10 for card in expected.cards.values()) / len(expected.cards)
+    full = sum(card.seq >= 10 for card in sample_expected.cards.values()) / len(sample_expected.cards)
     assert titles[0] == f"{100 * full:.0f} % of the cards hold a full history of 10"
     assert [" ".join(title.split()[:3]) for title in titles[1:]] == ["Half of the"] * 2 + ["Amounts typically deviate"]
     for _, png in drawn:
@@ -92,9 +79,9 @@ def test_pictures(sample: Warehouse, expected: Expected) -> None:
         assert pixels.shape == (310, 470, 4)
         assert pixels.std() > 0.05
     # The medians that titles name, read from bins, are those of the entities.
-    newest = max(card.last_ts for card in expected.cards.values())
-    ages = sorted((newest - card.last_ts) / 86_400 for card in expected.cards.values())
-    ratios = sorted(math.sqrt(one.variance) / one.mean for one in expected.customers.values())
+    newest = max(card.last_ts for card in sample_expected.cards.values())
+    ages = sorted((newest - card.last_ts) / 86_400 for card in sample_expected.cards.values())
+    ratios = sorted(math.sqrt(one.variance) / one.mean for one in sample_expected.customers.values())
     assert _number(titles[1]) == pytest.approx(ages[len(ages) // 2], rel=0.05)
     assert _number(titles[3]) == pytest.approx(100 * ratios[len(ratios) // 2], rel=0.05)
 
@@ -137,7 +124,10 @@ def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Re
     every = 0
     for one in shown["features"].records:
         keys = [key for pattern in written[one.data["feature"]] for key in online.scan_iter(pattern, count=10_000)]
-        memory = sum(online.memory_usage(key) or 0 for key in keys)
+        with online.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.memory_usage(key)
+            memory = sum(pipeline.execute())
         entities = 2500 if one.data["feature"] == "customer_stats" else 5000
         assert one.data["entities"] == f"{entities:,}"
         assert float(one.data["bytes"].replace(",", "")) == pytest.approx(memory / entities, rel=0.1)

@@ -14,7 +14,7 @@ from feature_seed.errors import ConfigurationError
 from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import GOLD
-from feature_seed.graph.readiness import latest_loads, ready_when_whole, require_kept, require_verified
+from feature_seed.graph.readiness import all_loads, ready_when_whole, require_kept, require_verified
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
@@ -158,7 +158,7 @@ def warm_start(
     check store_kept says later on whether the store is still what the run left. See feature_seed/graph/README.md.
     """
     shards = shard_names(layout.shard_count)
-    loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
+    loads = all_loads(context.instance, shards)
     ready = ready_when_whole(loads, shards, context.run.run_id)
     require_verified(context.instance, loads)
     with retried(context.retry_number), store.client() as client:

@@ -15,7 +15,7 @@ from feature_seed.errors import GoldError, StoreError, StoreUnavailableError
 from feature_seed.features.entity import Entity
 from feature_seed.features.feature import FEATURES
 from feature_seed.features.outcome import Outcome
-from feature_seed.graph.blocking import ADVICE
+from feature_seed.graph.checks import ADVICE
 from feature_seed.graph.dagster_private import (
     add_shard_metadata,
     previous_attempts,
@@ -24,7 +24,7 @@ from feature_seed.graph.dagster_private import (
     steps_have_processes,
 )
 from feature_seed.graph.plan import Plan, lost, plan_of
-from feature_seed.graph.progress import Progress
+from feature_seed.graph.progress import progress
 from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.changes import Changes
@@ -131,7 +131,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
         asset = _selected_assets(context, stream.entity)[0]
         with (
-            Progress(context, stream.entity.name, asset, stream.expected) as progress,
+            progress(context, stream.entity.name, asset, stream.expected) as done,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
@@ -139,7 +139,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
             for block in throttled:
                 lock.require_held()
                 redis.write(block)
-                progress.done(redis.entities)
+                done(redis.entities)
             redis.drain()
         return redis
 
@@ -150,7 +150,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         """A store that is fit for what comes, while this run alone writes to it."""
         with self.store.client() as client:
             self._examine(context, client, stream)
-            lock = self._lock = self._lock or self._new_lock(context)
+            owner = Owner.of(run_of(context), processes=steps_have_processes(context))
+            lock = self._lock = self._lock or StoreLock(self.store, owner)
             try:
                 if lock.acquire(context.log) and self._written:
                     raise StoreError(f"Another run may have written to Redis at {self.store.address}: run again")
@@ -160,9 +161,6 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 lock.stop_renewing()  # it may have run out by the next attempt, which takes it anew
                 raise
         self._written = True
-
-    def _new_lock(self, context: dg.OutputContext) -> StoreLock:
-        return StoreLock(self.store, Owner.of(run_of(context), processes=steps_have_processes(context)))
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
         server = examine(client, self.store)

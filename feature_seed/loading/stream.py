@@ -190,6 +190,12 @@ class FeatureStream:
         parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
         return int(self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))["entities"])
 
+    def ask(self, query: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """The rows of another query over these shards of gold."""
+        shards = [int(shard, 16) for shard in self.shards]
+        with self.warehouse.client() as client, self.warehouse.errors():
+            return client.query(query, {**self._parameters(), "shards": shards, **parameters}).result_rows
+
     def _parameters(self) -> dict[str, Any]:
         return {
             **self.entity.parameters(

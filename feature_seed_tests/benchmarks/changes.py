@@ -4,8 +4,8 @@
 
 The real job seeds a gold. Then it loads it with FEATURE_SEED_FULL=1, as it is, and with 1 % of its cards changed. Last
 it loads a gold of which all have changed with FEATURE_SEED_FULL=1, and then the first again, of which all have too. The
-seconds are those of the loads, with the pass that looks for changes. The bytes are those that the loads and these passes
-send to Redis.
+seconds are those of the loads, with the pass that looks for changes. The bytes are what the loads and these passes send
+to Redis.
 """
 
 import argparse

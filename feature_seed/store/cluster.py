@@ -2,10 +2,9 @@
 
 import os
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, cast
 
 import redis
@@ -15,8 +14,8 @@ from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, 
 
 from feature_seed.environment import flag, home, is_set, number, secret
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
-from feature_seed.features.outcome import Outcome
 from feature_seed.store.block import Block
+from feature_seed.store.bulk import Loading
 from feature_seed.store.client import named, options_of
 from feature_seed.store.cluster_node import NodeConnection, NodeSender, Redirection, during_the_load
 from feature_seed.store.online_store import OnlineStore
@@ -122,7 +121,7 @@ def primaries(client: redis.Redis) -> list[redis.Redis]:
     return [client.get_redis_connection(node) for node in client.get_primaries()]
 
 
-class ClusterConnection:
+class ClusterConnection(Loading):
     """A bulk connection to every primary of a cluster.
 
     Raises StoreUnavailableError when a primary goes away: replication is asynchronous, so a replica that takes over may
@@ -130,25 +129,19 @@ class ClusterConnection:
     """
 
     def __init__(self, cluster: RedisCluster, scripts: Sequence[str], wait_replicas: int) -> None:
+        super().__init__()
         self._cluster = cluster
         self._scripts = scripts
         self._wait_replicas = wait_replicas
         self._owners = _owners(cluster)
         self._senders: dict[str, NodeSender] = {}
-        self._direct: dict[str, NodeConnection] = {}  # for what was redirected, beside the lanes
         self._redirected: list[Redirection] = []
         self._resend_at = 0.0
         self.resent = 0
-        self.shards: Counter[int] = Counter()
-        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)
-        self.commands = 0
-        self.bytes = 0
-        self.replication_offsets: Mapping[str, int] = {}
 
     @property
     def entities(self) -> int:
-        """How many entities have been acknowledged, written or kept."""
-        return sum(one.entities for one in (*self._senders.values(), *self._direct.values()))
+        return sum(one.entities for one in self._senders.values())
 
     def write(self, block: Block) -> None:
         """Have every node sent its part of a block, and try again what was redirected before."""
@@ -164,28 +157,19 @@ class ClusterConnection:
     def keep_alive(self) -> None:
         for sender in self._senders.values():
             sender.keep_alive()
-        for connection in self._direct.values():
-            with during_the_load(connection.node):
-                connection.keep_alive()
 
     def drain(self) -> None:
-        """Wait until the nodes, and as many replicas of each as are asked for, have acknowledged everything."""
-        for sender in self._senders.values():
-            sender.begin_drain()
-        for sender in self._senders.values():
-            sender.join()
-        self._collect()
+        self._join(NodeConnection.flush)
         while self._redirected:
             self._resend()
             if self._redirected:
                 time.sleep(PAUSE_SECONDS)
-        for connection in self._direct.values():
-            with during_the_load(connection.node):
-                connection.drain()
-        self._sum_up()
+        self._join(NodeConnection.drain)
+        for one in self._senders.values():
+            self._add(one.connection)
 
     def close(self) -> None:
-        for one in (*self._senders.values(), *self._direct.values()):
+        for one in self._senders.values():
             one.close()
 
     def _by_owner(self, block: Block) -> Mapping[str, list[int]]:
@@ -197,18 +181,21 @@ class ClusterConnection:
 
     def _sender(self, name: str) -> NodeSender:
         if name not in self._senders:
-            self._senders[name] = NodeSender(self._connect(name))
+            node = self._cluster.get_node(node_name=name)
+            assert node  # names come from the cluster's own nodes
+            with during_the_load(name):
+                connection: Any = self._cluster.get_redis_connection(node).connection_pool.make_connection()
+                connection.connect()
+                self._senders[name] = NodeSender(NodeConnection(connection, self._scripts, self._wait_replicas))
         return self._senders[name]
 
-    def _connect(self, name: str) -> NodeConnection:
-        node = self._cluster.get_node(node_name=name)
-        assert node  # names come from the cluster's own nodes
-        with during_the_load(name):
-            connection: Any = self._cluster.get_redis_connection(node).connection_pool.make_connection()
-            connection.connect()
-            bulk = NodeConnection(connection, self._wait_replicas)
-            bulk.load(self._scripts)
-        return bulk
+    def _join(self, step: Callable[[NodeConnection], object]) -> None:
+        """Have all nodes do something at the same time, and wait for it."""
+        for sender in self._senders.values():
+            sender.begin(step, sender.connection)
+        for sender in self._senders.values():
+            sender.join()
+        self._collect()
 
     def _collect(self) -> None:
         for sender in self._senders.values():
@@ -224,11 +211,10 @@ class ClusterConnection:
         for one in some:
             routes[self._route(one)].append(one)
         for (name, asking), ones in routes.items():
-            if name not in self._direct:
-                self._direct[name] = self._connect(name)
-            with during_the_load(name):
-                self._redirected += self._send_directly(self._direct[name], ones, asking=asking)
-        self.resent += len(some) - len(self._redirected)
+            sender = self._sender(name)
+            sender.begin(sender.connection.resend, ones, asking)
+        self._join(NodeConnection.flush)
+        self.resent += len(some)
         self._resend_at = time.monotonic() + PAUSE_SECONDS
 
     def _refresh(self) -> None:
@@ -248,35 +234,16 @@ class ClusterConnection:
                 return node.name, kind == "ASK"
         return self._owners[one.slot], False
 
-    def _send_directly(
-        self, connection: NodeConnection, ones: Sequence[Redirection], *, asking: bool
-    ) -> Iterator[Redirection]:
-        """Those that are redirected again."""
-        if any(one.reply.startswith("NOSCRIPT") for one in ones):
-            connection.load(self._scripts)
-        for batch in [[one] for one in ones] if asking else [ones]:
-            if asking:
-                connection.ask("ASKING")  # holds for one command, or for one transaction
-            for one in batch:
-                connection.write(one.block)
-            connection.flush()
-            again = {redirected.block.keys[0]: redirected.reply for redirected in connection.redirected}
-            connection.redirected.clear()
-            yield from (replace(one, reply=again[key]) for one in batch if (key := one.block.keys[0]) in again)
-
-    def _sum_up(self) -> None:
-        connections = [*(sender.connection for sender in self._senders.values()), *self._direct.values()]
-        positions: dict[str, int] = {}
-        for one in connections:
-            with during_the_load(one.node):
-                position = one.confirm()
-            positions[position.id] = max(position.offset, positions.get(position.id, 0))
-            self.shards.update(one.shards)
-            for shard, outcome in one.outcomes.items():
-                self.outcomes[shard].merge(outcome)
-            self.commands += one.commands
-            self.bytes += one.bytes
-        self.replication_offsets = positions
+    def _add(self, one: NodeConnection) -> None:
+        with during_the_load(one.node):
+            position = one.confirm()
+        offset = max(position.offset, self.replication_offsets.get(position.id, 0))
+        self.replication_offsets[position.id] = offset
+        self.shards.update(one.shards)
+        for shard, outcome in one.outcomes.items():
+            self.outcomes[shard].merge(outcome)
+        self.commands += one.commands
+        self.bytes += one.bytes
 
 
 def _owners(cluster: RedisCluster) -> list[str]:

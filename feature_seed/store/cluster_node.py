@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 from redis.crc import key_slot
@@ -37,13 +38,30 @@ class Redirection:
 class NodeConnection(PrimaryConnection):
     """A bulk connection to one node, which sets aside what the node says is to be tried elsewhere or later."""
 
-    def __init__(self, connection: redis.Connection, wait_replicas: int) -> None:
+    def __init__(self, connection: redis.Connection, scripts: Sequence[str], wait_replicas: int) -> None:
         super().__init__(connection, wait_replicas)
         self.redirected: deque[Redirection] = deque()
         self._replies_by_entity: dict[int, str] = {}
+        self._since: dict[bytes, float] = {}
+        self._scripts = scripts
+        self._load_scripts()
 
-    def load(self, scripts: Iterable[str]) -> None:
-        for script in scripts:
+    def resend(self, ones: Sequence[Redirection], asking: bool) -> None:
+        """Send what was redirected, here or elsewhere."""
+        self.flush()
+        if any(one.reply.startswith("NOSCRIPT") for one in ones):
+            self._load_scripts()
+        self._since = {one.block.keys[0]: one.since for one in ones}
+        for one in ones:
+            if asking:
+                self.flush()
+                self.ask("ASKING")  # holds for one command, or for one transaction
+            self.write(one.block)
+        self.flush()
+        self._since = {}
+
+    def _load_scripts(self) -> None:
+        for script in self._scripts:
             self.ask("SCRIPT", "LOAD", script)
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
@@ -60,7 +78,7 @@ class NodeConnection(PrimaryConnection):
         super()._acknowledge(block)
         for entity, reply in self._replies_by_entity.items():
             one = block.pick([entity])
-            self.redirected.append(Redirection(one, reply, time.monotonic()))
+            self.redirected.append(Redirection(one, reply, self._since.get(one.keys[0], time.monotonic())))
             self.shards.subtract(one.shards)
             self.commands -= one.commands
             self.bytes -= len(one.payload)
@@ -76,44 +94,41 @@ class NodeSender:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=connection.node)
         self._pending: deque[Future[int]] = deque()
 
-    def send(self, block: Block) -> None:
-        """Have a block sent; wait while the node is too far behind."""
-        self._submit(self.connection.write, block)
-        while len(self._pending) > _BLOCKS_AHEAD or self._pending[0].done():
-            if not self._take_result():
-                return
+    def begin(self, step: Callable[..., object], *arguments: Any) -> None:
+        """Have the thread do a step when it has done those before."""
 
-    def keep_alive(self) -> None:
-        """Unless it has something to do, or is doing it."""
-        while self._pending and self._pending[0].done():
-            self._take_result()
-        if not self._pending:
-            self._submit(self.connection.keep_alive)
-
-    def begin_drain(self) -> None:
-        self._submit(self.connection.drain)
-
-    def join(self) -> None:
-        while self._take_result():
-            pass
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self.connection.close()  # ends whatever the thread may be waiting for
-        self._thread.shutdown()
-
-    def _submit(self, step: Callable[..., None], *arguments: Block) -> None:
         def run() -> int:
             step(*arguments)
             return self.connection.entities
 
         self._pending.append(self._thread.submit(run))
 
-    def _take_result(self) -> bool:
-        """Wait for the oldest step; whether there are more."""
+    def send(self, block: Block) -> None:
+        """Have a block sent; wait while the node is too far behind."""
+        self.begin(self.connection.write, block)
+        while self._pending and (len(self._pending) > _BLOCKS_AHEAD or self._pending[0].done()):
+            self._take_result()
+
+    def keep_alive(self) -> None:
+        """Unless it has something to do, or is doing it."""
+        while self._pending and self._pending[0].done():
+            self._take_result()
+        if not self._pending:
+            self.begin(self.connection.keep_alive)
+
+    def join(self) -> None:
+        while self._pending:
+            self._take_result()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.connection.close()  # ends whatever the thread may be waiting for
+        self._thread.shutdown()
+
+    def _take_result(self) -> None:
+        """Wait for the oldest step."""
         with during_the_load(self.connection.node):
             self.entities = self._pending.popleft().result()
-        return bool(self._pending)
 
 
 @contextmanager

@@ -18,14 +18,13 @@ from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
-from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
+from feature_seed.warehouse.access import FASTER, Access, Setting, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
 from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, tick, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
-from feature_seed.warehouse.restrictions import Setting
 from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.watermark import Watermarked
@@ -182,7 +181,7 @@ class Warehouse(Watermarked):
     @property
     def warnings(self) -> list[str]:
         """What a load does without, since the server's user may not have it."""
-        return self._access.warnings(self.source) if self._access else []
+        return self._access.warnings if self._access else []
 
     @property
     def faster(self) -> dict[str, str]:

@@ -74,6 +74,25 @@ _BAD_FILE = (
 )
 
 
+_LOGIN = "ClickHouse at {0.address} refuses user {0.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
+_DAMAGED = (
+    "FEATURE_SEED_GOLD_PARQUET {0.parquet!r} cannot be read: a file is damaged, or was written anew meanwhile. {1}"
+)
+
+# What is said of an error by its name, with a GoldSource and ClickHouse's own words.
+_OF_GOLD = {
+    "UNKNOWN_TABLE": "There is no gold table {0.table!r} in database {0.database!r} of {0.address}: build it, or name "
+    "the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE",
+    "UNKNOWN_DATABASE": "There is no database {0.database!r} on {0.address}: check CLICKHOUSE_DATABASE",
+    "FILE_DOESNT_EXIST": "No Parquet file matches FEATURE_SEED_GOLD_PARQUET {0.parquet!r}: {1}",
+}
+_OF_THE_USER = {
+    **dict.fromkeys(("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"), _LOGIN),
+    "ACCESS_DENIED": "ClickHouse at {0.address} does not let user {0.user!r} read gold. "
+    f"GRANT SELECT({', '.join(GOLD_COLUMNS)}), SHOW COLUMNS ON {{0.database}}.{{0.table}} TO {{0.user}}. {{1}}",
+}
+
+
 @dataclass(frozen=True)
 class GoldSource:
     """Where gold is, for messages; `parquet` is a snapshot's path."""
@@ -87,54 +106,15 @@ class GoldSource:
 
 def explain(error: Error, place: GoldSource) -> WarehouseError:
     """The error that names the table, the cause and the way out where ClickHouse only gives a code."""
-    if gold := _of_gold(error, place):
-        return gold
-    if error.name in ("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"):
-        return WarehouseError(
-            f"ClickHouse at {place.address} refuses user {place.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
-        )
-    if error.name == "ACCESS_DENIED":
-        columns = ", ".join(GOLD_COLUMNS)
-        table = f"{place.database}.{place.table}"
-        return WarehouseError(
-            f"ClickHouse at {place.address} does not let user {place.user!r} read gold. "
-            f"GRANT SELECT({columns}), SHOW COLUMNS ON {table} TO {place.user}. {error}"
-        )
-    if error.name in _SETTINGS and "(total)" not in str(error):  # else it is the server's memory, not a user's
-        return WarehouseError(
-            f"ClickHouse at {place.address} does not answer user {place.user!r}, for the settings of its profile: "
-            f"change {_SETTINGS[error.name]} for it. {error}"
-        )
-    if error.code is None and (failure := _of_the_connection(error, place)):
-        return failure
-    if isinstance(error, OperationalError | InternalError) and error.code is None:
-        return WarehouseError(
-            f"ClickHouse at {place.address} answered what its client cannot read. If it is ClickHouse that answers "
-            f"there, look for offset, additional_result_filter and output_format_native_encode_types_in_binary_format "
-            f"in the profile of user {place.user!r}. {error}"
-        )
-    kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
-    return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
-
-
-def _of_gold(error: Error, place: GoldSource) -> WarehouseError | None:
-    if error.name == "UNKNOWN_TABLE":
-        return GoldError(
-            f"There is no gold table {place.table!r} in database {place.database!r} of {place.address}: "
-            f"build it, or name the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE"
-        )
-    if error.name == "UNKNOWN_DATABASE":
-        return GoldError(f"There is no database {place.database!r} on {place.address}: check CLICKHOUSE_DATABASE")
-    if error.name == "FILE_DOESNT_EXIST":
-        return GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {place.parquet!r}: {error}")
+    said = {**_OF_GOLD, **(dict.fromkeys(_BAD_FILE, _DAMAGED) if place.parquet else {})}
+    if error.name in said:
+        return GoldError(said[error.name].format(place, error))
+    if error.name in _OF_THE_USER:
+        return WarehouseError(_OF_THE_USER[error.name].format(place, error))
     if error.name == "S3_ERROR":
         return _of_s3(error, place)
-    if place.parquet and error.name in _BAD_FILE:
-        return GoldError(
-            f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: "
-            f"a file is damaged, or was written anew meanwhile. {error}"
-        )
-    return None
+    kind = WarehouseUnavailableError if _passes(error) else WarehouseError
+    return kind(f"ClickHouse at {place.address} {_cause(error, place)}")
 
 
 def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
@@ -147,30 +127,32 @@ def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
     )
 
 
-def _of_the_connection(error: Error, place: GoldSource) -> WarehouseError | None:
+def _cause(error: Error, place: GoldSource) -> str:
+    if error.name in _SETTINGS and "(total)" not in str(error):  # else it is the server's memory, not a user's
+        change = f"change {_SETTINGS[error.name]} for it"
+        return f"does not answer user {place.user!r}, for the settings of its profile: {change}. {error}"
+    if error.code is not None:
+        return f"failed on gold table {place.table!r}: {error}"
     if _caused_by(error, ReadTimeoutError):
-        return WarehouseUnavailableError(
-            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s: "
-            f"look at its load and at the network, then run again"
-        )
+        return f"sent nothing for {ANSWER_SECONDS} s: look at its load and at the network, then run again"
     if isinstance(error, StreamFailureError):
-        return WarehouseUnavailableError(
-            f"ClickHouse at {place.address} broke off in the middle of its answer: "
-            f"look into its log, then run again. {error}"
-        )
+        return f"broke off in the middle of its answer: look into its log, then run again. {error}"
     if status := _status(error):
-        kind = WarehouseUnavailableError if status in _LATER else WarehouseError
-        return kind(
-            f"ClickHouse at {place.address} answered HTTP status {status} and no error of its own, as a proxy does: "
-            f"look at what is in between, and check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
+        return (
+            f"answered HTTP status {status} and no error of its own, as a proxy does: look at what is in between, and "
+            f"check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
         )
-    if not _caused_by(error, HTTPError):
-        return None
-    kind = WarehouseError if tls.mistaken(error) else WarehouseUnavailableError
-    return kind(
-        f"ClickHouse at {place.address} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE "
-        f"and CLICKHOUSE_CA. {error}"
-    )
+    if _caused_by(error, HTTPError):
+        return (
+            f"cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE and CLICKHOUSE_CA. {error}"
+        )
+    if isinstance(error, OperationalError | InternalError):
+        return (
+            "answered what its client cannot read. If it is ClickHouse that answers there, look for offset, "
+            "additional_result_filter and output_format_native_encode_types_in_binary_format in the profile of user "
+            f"{place.user!r}. {error}"
+        )
+    return f"failed on gold table {place.table!r}: {error}"
 
 
 def with_retries(begin: Callable[[], T]) -> T:
@@ -182,20 +164,20 @@ def with_retries(begin: Callable[[], T]) -> T:
         try:
             return begin()
         except DatabaseError as e:
-            if not _transient(e):
+            # urllib3 takes a refused connection for a kind of time-out
+            timed_out = _caused_by(e, ConnectTimeoutError, ReadTimeoutError) and not _caused_by(e, NewConnectionError)
+            if e.code is not None or timed_out or not _passes(e):
                 raise
         time.sleep(pause)
     return begin()
 
 
-def _transient(error: Error) -> bool:
-    """Refused or reset connections, and the statuses by which a proxy or a full server asks for another try."""
-    if error.code is not None or tls.mistaken(error):
-        return False
-    if _caused_by(error, NewConnectionError):  # urllib3 takes a refusal for a kind of time-out
-        return True
-    lost = _caused_by(error, HTTPError) and not _caused_by(error, ConnectTimeoutError, ReadTimeoutError)
-    return lost or isinstance(error, StreamFailureError) or _status(error) in _LATER
+def _passes(error: Error) -> bool:
+    """Whether another attempt may succeed: after a lost connection, and where a proxy or a full server asks for it."""
+    if error.code is not None:
+        return error.name in _OVERLOADED
+    lost = _caused_by(error, HTTPError) or isinstance(error, StreamFailureError) or _status(error) in _LATER
+    return lost and not tls.mistaken(error)
 
 
 def _status(error: Error) -> str:

@@ -1,6 +1,6 @@
 """Redis Sentinel: where the primary is, as its sentinels say."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
@@ -61,7 +61,7 @@ class SentinelConnection(PrimaryConnection):
         reached = self.confirm()
         if not self._successor().includes(reached.id, reached.offset):
             raise self.replaced()
-        self.replication_offsets: Mapping[str, int] = {reached.id: reached.offset}
+        self.replication_offsets = {reached.id: reached.offset}
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
         if "READONLY" in reply:

@@ -22,7 +22,7 @@ from feature_seed.warehouse.access import FASTER, Access, Setting, examine, lift
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
 from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, tick, wrong_columns
-from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
+from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
 from feature_seed.warehouse.sample import sample_gold
@@ -257,7 +257,7 @@ class Warehouse(Watermarked):
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
             parts = bool(self._access and self._access.parts)
-            return identity_of_table(client, self.database, self.gold_table, self.table, parts=parts)
+            return identity_of_table(client, self._named, self.table, parts=parts)
         return identity_of_files(self._snapshot(client).listed(client))
 
     def require_unbroken(self, client: Client) -> None:
@@ -289,7 +289,8 @@ class Warehouse(Watermarked):
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""
-        if not self.host:
-            return ""
-        named = {"database": self.database, "gold": self.gold_table}
-        return next((engine for (engine,) in client.query(sql("warehouse/engine"), named).result_rows), "")
+        return table_of(client, self._named)[0] if self.host else ""
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {"database": self.database, "gold": self.gold_table}

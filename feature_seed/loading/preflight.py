@@ -1,7 +1,7 @@
 """Preflight: whether the store is fit to be seeded, and whether its user has the rights. Nothing is written here."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from feature_seed.store.commands import (
     NEEDED_IN_CLUSTERS,
     NEEDED_IN_FAILOVERS,
     NEEDED_TO_WAIT,
-    Commands,
+    Calls,
     spared,
 )
 from feature_seed.store.online_store import OnlineStore
@@ -29,23 +29,15 @@ OLDEST = (6, 2)
 
 @dataclass(frozen=True)
 class Server:
-    """What a Redis says of itself.
+    """What a Redis says of itself; what it does not say is empty or 0.
 
     Attributes:
-        version: as far as Redis counts, which Valkey goes on telling.
-        replica_of: host and port of its primary, '' when it is one.
-        cluster: whether it is a node of a Redis Cluster.
         policy: maxmemory-policy.
         used, limit: bytes; a limit of 0 is none.
         run_id: another after every start.
         losses: what is less good since the store lacks a command or says too little, in a text each.
-
-    What the store does not say is empty or 0.
     """
 
-    version: tuple[int, ...]
-    replica_of: str
-    cluster: bool
     policy: str
     used: int
     limit: int
@@ -53,34 +45,24 @@ class Server:
     losses: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> "Server":
+    def of(cls, info: Mapping[str, Any], losses: Iterable[str] = ()) -> "Server":
         """From the fields of INFO; managed ones forbid CONFIG, and some leave fields out."""
-        replica = info.get("role", "master") != "master"
         return cls(
-            version=tuple(int(part) for part in str(info.get("redis_version", "")).split(".")[:2] if part),
-            replica_of=f"{info.get('master_host')}:{info.get('master_port')}" if replica else "",
-            cluster=bool(info.get("cluster_enabled")),
             policy=str(info.get("maxmemory_policy", "noeviction")),
             used=int(info.get("used_memory", 0)),
             limit=int(info.get("maxmemory", 0)),
             run_id=str(info.get("run_id", "")),
+            losses=tuple(losses),
         )
 
     @classmethod
     def together(cls, servers: Sequence["Server"]) -> "Server":
-        """As one: slots are spread evenly, so the first node to be full ends the load.
-
-        There is no id of a start: that a failover has lost nothing is looked into where the store is called ready.
-        """
-        if len(servers) == 1 and not servers[0].cluster:
-            return servers[0]
+        """As one: slots are spread evenly, so the first node to be full ends the load."""
         count = len(servers)
         fullest = min(servers, key=lambda one: one.limit - one.used if one.limit else math.inf)
         losses = tuple(dict.fromkeys(loss for one in servers for loss in one.losses))
         policy = next((one.policy for one in servers if one.evicts), fullest.policy)
-        return replace(
-            fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, run_id="", losses=losses
-        )
+        return replace(fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, losses=losses)
 
     @property
     def evicts(self) -> bool:
@@ -108,6 +90,9 @@ class Server:
 def examine(client: redis.Redis, store: OnlineStore) -> Server:
     """What the store is, all its primaries together.
 
+    Of one that may be replaced there is no id of a start: what a failover has lost is looked into where it is called
+    ready.
+
     Raises:
         StoreError: a replica, a node of a cluster, too old, or without a command or right that is needed; with what
             to do.
@@ -123,32 +108,32 @@ def examine(client: redis.Redis, store: OnlineStore) -> Server:
     return replace(server, run_id="") if store.fails_over else server
 
 
-def _examine(client: redis.Redis, store: OnlineStore, needed: Commands) -> Server:
+def _examine(client: redis.Redis, store: OnlineStore, needed: Calls) -> Server:
     info: Any = spared(client.info, {})
-    server = Server.of(info)
-    if server.replica_of:
-        _refuse_replica(store, server)
-    if server.version and server.version < OLDEST:
+    if info.get("role", "master") != "master":
+        _refuse_replica(store, f"{info.get('master_host')}:{info.get('master_port')}")
+    version = str(info.get("redis_version", ""))
+    if version and tuple(map(int, version.split(".")[:2])) < OLDEST:
         raise StoreError(
-            f"Redis at {store.address} is {info['redis_version']}, which lacks commands and rights that are needed: "
+            f"Redis at {store.address} is {version}, which lacks commands and rights that are needed: "
             f"use {'.'.join(map(str, OLDEST))} or newer"
         )
-    if server.cluster and not isinstance(store, ClusterStore):
+    if info.get("cluster_enabled") and not isinstance(store, ClusterStore):
         raise StoreError(f"Redis at {store.address} refuses: {NEEDS_CLUSTER}")
     losses = require_rights(client, store, needed)
     if store.fails_over and not info.get("master_replid"):
         raise StoreError(
             f"Redis at {store.address} leaves master_replid out of INFO, without which a failover cannot be seen"
         )
-    return replace(server, losses=(*losses, *unsaid(store, info)))
+    return Server.of(info, (*losses, *unsaid(store, info)))
 
 
-def _refuse_replica(store: OnlineStore, server: Server) -> None:
+def _refuse_replica(store: OnlineStore, primary: str) -> None:
     if store.fails_over:
         raise StoreUnavailableError(
-            f"Redis at {store.address} names a replica of {server.replica_of} as a primary: a failover is under way"
+            f"Redis at {store.address} names a replica of {primary} as a primary: a failover is under way"
         )
-    raise StoreError(f"Redis at {store.address} is a replica of {server.replica_of}: point REDIS_URL at the primary")
+    raise StoreError(f"Redis at {store.address} is a replica of {primary}: point REDIS_URL at the primary")
 
 
 def unsaid(store: OnlineStore, info: Mapping[str, Any]) -> list[str]:

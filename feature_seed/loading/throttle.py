@@ -8,7 +8,7 @@ import logging
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from feature_seed.loading.latency import INTERVAL_SECONDS, probes
 from feature_seed.store.block import Block
@@ -50,6 +50,7 @@ class Throttle:
         self._due = 0.0
         self._held_back = False
         self._late_at_slowest = 0.0
+        self._told = False
         self._latencies = array("d")
 
     @contextmanager
@@ -61,11 +62,9 @@ class Throttle:
         """
         if self._free:
             yield blocks
-        elif self.max_latency_ms is None:
-            yield self._slices(blocks)
-        else:
-            with probes(store, self._adapt) as require_probes:
-                yield self._watched(self._slices(blocks), require_probes, log)
+            return
+        with probes(store, self._adapt) if self.max_latency_ms else nullcontext(lambda: None) as require_probes:
+            yield self._slices(blocks, require_probes, log)
 
     @property
     def metadata(self) -> dict[str, float]:
@@ -81,15 +80,29 @@ class Throttle:
         slowed = "" if self._free else f", throttled for {self.waited:.1f} s"
         return slowed + "".join(f", p99 of the store's answers {p99:.2f} ms" for p99 in self.metadata.values())
 
-    def _slices(self, blocks: Iterator[Block]) -> Iterator[Block]:
+    def _slices(
+        self, blocks: Iterator[Block], require_probes: Callable[[], None], log: logging.Logger
+    ) -> Iterator[Block]:
         for block in blocks:
             first = 0
             while first < len(block.keys):
                 size = max(int(min(self._rate * _SLICE_SECONDS, _SLICE_ENTITIES)), 1)
                 part = range(first, min(first + size, len(block.keys)))
                 self._wait(len(part))
+                require_probes()
+                self._warn(log)
                 yield block.pick(part)
                 first = part.stop
+
+    def _warn(self, log: logging.Logger) -> None:
+        """Once for every time that the store is slow."""
+        if self._late_at_slowest >= _MAX_LATE_AT_SLOWEST and not self._told:
+            self._told = True
+            log.warning(
+                f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g}, however slow this "
+                f"load is: it goes on at {self._bounds[0]:g} entities per second"
+            )
+        self._told = self._told and self._late_at_slowest > 0
 
     def _wait(self, entities: int) -> None:
         now = time.monotonic()
@@ -98,21 +111,6 @@ class Throttle:
             self._held_back = True
             time.sleep(self._due - now)
             self.waited += time.monotonic() - now
-
-    def _watched(
-        self, blocks: Iterator[Block], require_probes: Callable[[], None], log: logging.Logger
-    ) -> Iterator[Block]:
-        told = False
-        for block in blocks:
-            require_probes()
-            if self._late_at_slowest >= _MAX_LATE_AT_SLOWEST and not told:
-                told = True
-                log.warning(
-                    f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g}, however slow this "
-                    f"load is: it goes on at {self._bounds[0]:g} entities per second"
-                )
-            told = told and self._late_at_slowest > 0
-            yield block
 
     def _adapt(self, seconds: float) -> None:
         """Take a probe's latency into account."""

@@ -114,7 +114,7 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
     if error.name == "S3_ERROR":
         return _of_s3(error, place)
     kind = WarehouseUnavailableError if _passes(error) else WarehouseError
-    return kind(f"ClickHouse at {place.address} {_cause(error, place)}")
+    return kind(_said(error, place))
 
 
 def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
@@ -127,32 +127,39 @@ def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
     )
 
 
-def _cause(error: Error, place: GoldSource) -> str:
+def _said(error: Error, place: GoldSource) -> str:
     if error.name in _SETTINGS and "(total)" not in str(error):  # else it is the server's memory, not a user's
-        change = f"change {_SETTINGS[error.name]} for it"
-        return f"does not answer user {place.user!r}, for the settings of its profile: {change}. {error}"
-    if error.code is not None:
-        return f"failed on gold table {place.table!r}: {error}"
+        return (
+            f"ClickHouse at {place.address} does not answer user {place.user!r}, for the settings of its profile: "
+            f"change {_SETTINGS[error.name]} for it. {error}"
+        )
     if _caused_by(error, ReadTimeoutError):
-        return f"sent nothing for {ANSWER_SECONDS} s: look at its load and at the network, then run again"
-    if isinstance(error, StreamFailureError):
-        return f"broke off in the middle of its answer: look into its log, then run again. {error}"
+        return (
+            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s: "
+            "look at its load and at the network, then run again"
+        )
+    if isinstance(error, StreamFailureError) and error.code is None:
+        return (
+            f"ClickHouse at {place.address} broke off in the middle of its answer: "
+            f"look into its log, then run again. {error}"
+        )
     if status := _status(error):
         return (
-            f"answered HTTP status {status} and no error of its own, as a proxy does: look at what is in between, and "
-            f"check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
+            f"ClickHouse at {place.address} answered HTTP status {status} and no error of its own, as a proxy does: "
+            f"look at what is in between, and check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
         )
     if _caused_by(error, HTTPError):
         return (
-            f"cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE and CLICKHOUSE_CA. {error}"
+            f"ClickHouse at {place.address} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, "
+            f"CLICKHOUSE_SECURE and CLICKHOUSE_CA. {error}"
         )
-    if isinstance(error, OperationalError | InternalError):
+    if isinstance(error, OperationalError | InternalError) and error.code is None:
         return (
-            "answered what its client cannot read. If it is ClickHouse that answers there, look for offset, "
-            "additional_result_filter and output_format_native_encode_types_in_binary_format in the profile of user "
-            f"{place.user!r}. {error}"
+            f"ClickHouse at {place.address} answered what its client cannot read. If it is ClickHouse that answers "
+            "there, look for offset, additional_result_filter and output_format_native_encode_types_in_binary_format "
+            f"in the profile of user {place.user!r}. {error}"
         )
-    return f"failed on gold table {place.table!r}: {error}"
+    return f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}"
 
 
 def with_retries(begin: Callable[[], T]) -> T:

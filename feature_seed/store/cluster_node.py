@@ -1,12 +1,9 @@
-"""One node of a Redis Cluster during a load: its connection, and the thread that feeds it."""
+"""One node of a Redis Cluster during a load."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 from redis.crc import key_slot
@@ -14,9 +11,6 @@ from redis.crc import key_slot
 from feature_seed.errors import StoreUnavailableError
 from feature_seed.store.block import Block
 from feature_seed.store.replication import PrimaryConnection
-
-# Parts of blocks that a slow node may be behind before the others wait for it.
-_BLOCKS_AHEAD = 8
 
 # Replies that say to try elsewhere or later. Nothing was done then; of a transaction, nothing at all.
 _REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOSCRIPT")
@@ -36,18 +30,27 @@ class Redirection:
 
 
 class NodeConnection(PrimaryConnection):
-    """A bulk connection to one node, which sets aside what the node says is to be tried elsewhere or later."""
+    """A bulk connection to one node. What the node says is to be tried elsewhere or later, it adds to `redirected`."""
 
-    def __init__(self, connection: redis.Connection, scripts: Sequence[str], wait_replicas: int) -> None:
+    # Parts of blocks that a node may be behind before the others wait for it.
+    blocks_ahead = 8
+
+    def __init__(
+        self,
+        connection: redis.Connection,
+        wait_replicas: int,
+        scripts: Sequence[str],
+        redirected: list[Redirection],
+    ) -> None:
         super().__init__(connection, wait_replicas)
-        self.redirected: deque[Redirection] = deque()
+        self._scripts = scripts
+        self._redirected = redirected
         self._replies_by_entity: dict[int, str] = {}
         self._since: dict[bytes, float] = {}
-        self._scripts = scripts
         self._load_scripts()
 
-    def resend(self, ones: Sequence[Redirection], asking: bool) -> None:
-        """Send what was redirected, here or elsewhere."""
+    def resend(self, ones: Sequence[Redirection], *, asking: bool) -> None:
+        """Send what was redirected, by this node or another."""
         self.flush()
         if any(one.reply.startswith("NOSCRIPT") for one in ones):
             self._load_scripts()
@@ -78,57 +81,11 @@ class NodeConnection(PrimaryConnection):
         super()._acknowledge(block)
         for entity, reply in self._replies_by_entity.items():
             one = block.pick([entity])
-            self.redirected.append(Redirection(one, reply, self._since.get(one.keys[0], time.monotonic())))
+            self._redirected.append(Redirection(one, reply, self._since.get(one.keys[0], time.monotonic())))
             self.shards.subtract(one.shards)
             self.commands -= one.commands
             self.bytes -= len(one.payload)
         self._replies_by_entity.clear()
-
-
-class NodeSender:
-    """A node's connection and the thread that feeds it, so that no node waits for another."""
-
-    def __init__(self, connection: NodeConnection) -> None:
-        self.connection = connection
-        self.entities = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=connection.node)
-        self._pending: deque[Future[int]] = deque()
-
-    def begin(self, step: Callable[..., object], *arguments: Any) -> None:
-        """Have the thread do a step when it has done those before."""
-
-        def run() -> int:
-            step(*arguments)
-            return self.connection.entities
-
-        self._pending.append(self._thread.submit(run))
-
-    def send(self, block: Block) -> None:
-        """Have a block sent; wait while the node is too far behind."""
-        self.begin(self.connection.write, block)
-        while self._pending and (len(self._pending) > _BLOCKS_AHEAD or self._pending[0].done()):
-            self._take_result()
-
-    def keep_alive(self) -> None:
-        """Unless it has something to do, or is doing it."""
-        while self._pending and self._pending[0].done():
-            self._take_result()
-        if not self._pending:
-            self.begin(self.connection.keep_alive)
-
-    def join(self) -> None:
-        while self._pending:
-            self._take_result()
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self.connection.close()  # ends whatever the thread may be waiting for
-        self._thread.shutdown()
-
-    def _take_result(self) -> None:
-        """Wait for the oldest step."""
-        with during_the_load(self.connection.node):
-            self.entities = self._pending.popleft().result()
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import redis
 
+from feature_seed.contract import READY
+
 T = TypeVar("T")
 
 # Commands by their names, each with arguments that it takes.
@@ -17,7 +19,9 @@ Calls = Mapping[str, str]
 
 
 def _calls(text: str) -> Calls:
-    return {" ".join(re.findall(r"\b[A-Z]+\b", call)): call.strip() for call in text.split("|")}
+    """With a key that the user may have: Redis logs those that it may not."""
+    calls = text.replace("key", READY.pattern).split("|")
+    return {" ".join(re.findall(r"\b[A-Z]+\b", call)): call.strip() for call in calls}
 
 
 NEEDED = _calls(

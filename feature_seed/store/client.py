@@ -23,6 +23,13 @@ ANSWER_SECONDS = 60
 # A sentinel answers at once; one that is gone holds up the question to the next.
 _SENTINEL_SECONDS = 3
 
+# What feature_seed decides by itself.
+_FIXED = {
+    "protocol": 2,  # RESP3 may interleave push messages with the acknowledgements
+    "retry": Retry(NoBackoff(), 0),  # of commands: nobody knows whether one that got no answer was run
+    "driver_info": None,  # CLIENT SETINFO needs a right of its own
+}
+
 _AUTHORITY = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")
 _OWN = ("ssl_certfile", "ssl_keyfile")
 
@@ -67,10 +74,8 @@ def _require_certificates(options: Mapping[str, Any]) -> None:
 def _place(url: StoreUrl, sentinel_password: str | None) -> dict[str, Any]:
     if url.path:
         return {"path": url.path}
-    host, port = url.hosts[0]
-    if url.primary:
-        with closing(_sentinels(url, sentinel_password)) as sentinels:
-            host, port = sentinel.primary(url.primary, sentinels)
+    with closing(_sentinels(url, sentinel_password)) as sentinels:
+        host, port = sentinel.primary(url.primary, sentinels) if url.primary else url.hosts[0]
     return {"host": host, "port": port}
 
 
@@ -81,7 +86,7 @@ def options_of(url: StoreUrl, password: str | None) -> dict[str, Any]:
         "socket_timeout": ANSWER_SECONDS,
         **({"password": password} if password else {}),
         **url.options,
-        **_fixed(),
+        **_FIXED,
     }
 
 
@@ -96,19 +101,11 @@ def named(name: str | None) -> Callable[[redis.Connection], None]:
     return give_name
 
 
-def _fixed() -> dict[str, Any]:
-    return {
-        "protocol": 2,  # RESP3 may interleave push messages with the acknowledgements
-        "retry": Retry(NoBackoff(), 0),  # of commands: nobody knows whether one that got no answer was run
-        "driver_info": None,  # CLIENT SETINFO needs a right of its own
-    }
-
-
 def _sentinels(url: StoreUrl, password: str | None) -> Generator[redis.Redis, None, None]:
     patience = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _SENTINEL_SECONDS)
     of_tls = {name: value for name, value in url.options.items() if name.startswith("ssl_")}
     for host, port in url.hosts:
-        options = {"host": host, "port": port, "password": password, **patience, **of_tls, **_fixed()}
+        options = {"host": host, "port": port, "password": password, **patience, **of_tls, **_FIXED}
         with _client(url, options) as one:
             yield one
 

@@ -150,6 +150,10 @@ class Access:
     warnings: list[str]
 
 
+# Embedded ClickHouse, and a server that was not looked at yet.
+FREE = Access(Restrictions({}, {}, {}, None), FASTER, parts=False, final=Setting("0", fixed=False), warnings=[])
+
+
 def examine(client: Client, source: GoldSource, table: dict[str, Any]) -> Access:
     """Look at version, settings and rights, and lift what can be; `table` is gold's name as the SQL's parameters.
 

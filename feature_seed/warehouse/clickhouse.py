@@ -18,7 +18,7 @@ from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
-from feature_seed.warehouse.access import FASTER, Access, Setting, examine, lift, refusal
+from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
 from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, tick, wrong_columns
@@ -72,7 +72,7 @@ class Warehouse(Watermarked):
     pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
-    _access: Access | None = PrivateAttr(default=None)
+    _access: Access = PrivateAttr(default=FREE)
     _files: Snapshot | None = PrivateAttr(default=None)
 
     @property
@@ -112,10 +112,10 @@ class Warehouse(Watermarked):
                     f"ClickHouse at {self.address} cannot be reached: that port speaks TLS, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
-        if self._access:
-            lift(client, self._access.restrictions)
-        else:
+        if self._access is FREE:
             self._access = examine(client, self.source, self.table)
+        else:
+            lift(client, self._access.restrictions)
         return self._with_final(client, self._access.final)
 
     def _open(self) -> Client:
@@ -181,17 +181,17 @@ class Warehouse(Watermarked):
     @property
     def warnings(self) -> list[str]:
         """What a load does without, since the server's user may not have it."""
-        return self._access.warnings if self._access else []
+        return self._access.warnings
 
     @property
     def faster(self) -> dict[str, str]:
         """Settings that make a load faster, as far as they may be set."""
-        return self._access.faster if self._access else FASTER
+        return self._access.faster
 
     @property
     def pass_memory(self) -> int:
         """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
-        memory = self._access.restrictions.memory if self._access else None
+        memory = self._access.restrictions.memory
         return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
 
     @property
@@ -219,7 +219,7 @@ class Warehouse(Watermarked):
         if counts["rows"] == counts["rejected"]:
             found = nothing_readable(**counts)
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
-        if self._access and (small := self._access.restrictions.too_small(counts["rows"])):
+        if small := self._access.restrictions.too_small(counts["rows"]):
             raise refusal(self.source, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
@@ -256,8 +256,7 @@ class Warehouse(Watermarked):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            parts = bool(self._access and self._access.parts)
-            return identity_of_table(client, self._named, self.table, parts=parts)
+            return identity_of_table(client, self._named, self.table, parts=self._access.parts)
         return identity_of_files(self._snapshot(client).listed(client))
 
     def require_unbroken(self, client: Client) -> None:

@@ -30,30 +30,22 @@ FASTER = {
 }
 
 # What our queries need of the settings that change their meaning or the shape of their answers.
+_OFF = (
+    "aggregate_functions_null_for_empty distributed_group_by_no_merge empty_result_for_aggregation_by_empty_set "
+    "extremes force_index_by_date force_optimize_projection force_optimize_skip_unused_shards force_primary_key "
+    "implicit_transaction limit offset output_format_native_encode_types_in_binary_format prefer_column_name_to_alias "
+    "skip_unavailable_shards use_query_cache"
+)
 MEANING = {
+    **dict.fromkeys(_OFF.split(), "0"),
     "additional_result_filter": "",
     "additional_table_filters": "{}",
-    "aggregate_functions_null_for_empty": "0",
     "apply_deleted_mask": "1",
     "date_time_overflow_behavior": "ignore",
-    "distributed_group_by_no_merge": "0",
-    "empty_result_for_aggregation_by_empty_set": "0",
     "enable_global_with_statement": "1",
-    "extremes": "0",
     "force_data_skipping_indices": "",
-    "force_index_by_date": "0",
-    "force_optimize_projection": "0",
     "force_optimize_projection_name": "",
-    "force_optimize_skip_unused_shards": "0",
-    "force_primary_key": "0",
-    "implicit_transaction": "0",
-    "limit": "0",
-    "offset": "0",
-    "output_format_native_encode_types_in_binary_format": "0",
-    "prefer_column_name_to_alias": "0",
     "single_join_prefer_left_table": "1",
-    "skip_unavailable_shards": "0",
-    "use_query_cache": "0",
 }
 
 # What a profile can have without any table showing it: sent with every query.

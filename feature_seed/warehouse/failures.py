@@ -41,27 +41,18 @@ _OVERLOADED = (
 # The statuses by which a proxy or a full server asks for another try.
 _LATER = ("429", "502", "503", "504")
 
-# Which settings of a user's profile stand behind an error, where its text does not say.
+# Which settings of a user's profile stand behind an error, by its name, where ClickHouse's own words do not say.
 _SETTINGS = {
     "INDEX_NOT_USED": "force_primary_key, force_index_by_date or force_data_skipping_indices",
     "MEMORY_LIMIT_EXCEEDED": "max_memory_usage",
-    "QUERY_CACHE_USED_WITH_NONDETERMINISTIC_FUNCTIONS": "use_query_cache",
-    "QUERY_CACHE_USED_WITH_SYSTEM_TABLE": "use_query_cache",
+    "QUERY_CACHE_USED_WITH_.*": "use_query_cache",
     "READONLY": "readonly",
-    "SET_SIZE_LIMIT_EXCEEDED": "max_rows_in_set, max_rows_in_distinct, max_rows_in_join or those of bytes",
     "SETTING_CONSTRAINT_VIOLATION": "a constraint on a setting",
     "SYNTAX_ERROR": "max_query_size or dialect",
-    "TIMEOUT_EXCEEDED": "max_execution_time",
-    "TOO_BIG_AST": "max_ast_elements",
-    "TOO_DEEP_AST": "max_ast_depth",
-    "TOO_DEEP_SUBQUERIES": "max_subquery_depth",
-    "TOO_MANY_BYTES": "max_bytes_to_read or another max_bytes_",
-    "TOO_MANY_COLUMNS": "max_columns_to_read",
-    "TOO_MANY_ROWS": "max_rows_to_read or another max_rows_",
-    "TOO_MANY_ROWS_OR_BYTES": "max_result_rows, max_result_bytes or max_rows_to_sort",
-    "TOO_MANY_TEMPORARY_COLUMNS": "max_temporary_columns",
-    "TOO_MANY_TEMPORARY_NON_CONST_COLUMNS": "max_temporary_non_const_columns",
-    "TOO_SLOW": "min_execution_speed or max_estimated_execution_time",
+    "TIMEOUT_EXCEEDED|TOO_SLOW": "max_execution_time, max_estimated_execution_time or min_execution_speed",
+    "TOO_(BIG|DEEP)_.*": "max_ast_elements, max_ast_depth or max_subquery_depth",
+    "TOO_MANY_.*COLUMNS": "max_columns_to_read, max_temporary_columns or max_temporary_non_const_columns",
+    "TOO_MANY_(ROWS|BYTES).*|SET_SIZE_.*": "max_result_rows, max_rows_to_read or another max_rows_ or max_bytes_",
 }
 
 # What ClickHouse calls a Parquet file that is none, is cut off, or was written anew since its columns were looked at.
@@ -128,10 +119,11 @@ def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
 
 
 def _said(error: Error, place: GoldSource) -> str:
-    if error.name in _SETTINGS and "(total)" not in str(error):  # else it is the server's memory, not a user's
+    settings = next((names for pattern, names in _SETTINGS.items() if re.fullmatch(pattern, error.name or "")), "")
+    if settings and "(total)" not in str(error):  # else it is the server's memory, not a user's
         return (
             f"ClickHouse at {place.address} does not answer user {place.user!r}, for the settings of its profile: "
-            f"change {_SETTINGS[error.name]} for it. {error}"
+            f"change {settings} for it. {error}"
         )
     if _caused_by(error, ReadTimeoutError):
         return (

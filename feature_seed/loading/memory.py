@@ -36,31 +36,20 @@ _ELEMENT_BYTES = len(Transaction("", "", 0.0, "2026-01-01T00:00:00.000+00:00", 0
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What some features need.
+    """What some features need."""
 
-    Attributes:
-        needed: bytes, for what is not in the store yet.
-        entities: how many of each feature that is, by its name.
-    """
-
-    needed: int
-    entities: dict[str, int]
+    needed: int  # bytes, for what is not in the store yet
+    entities: dict[str, int]  # how many of each feature that is, by its name
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some entities of gold.
+    """Some entities of gold."""
 
-    Attributes:
-        cards, customers: ids.
-        history: mean bytes of the elements of a history.
-        record: mean bytes of a live event in both of its seeds.
-    """
-
-    cards: Sequence[str]
-    customers: Sequence[str]
-    history: float
-    record: float
+    cards: Sequence[str]  # ids
+    customers: Sequence[str]  # likewise
+    history: float  # mean bytes of the elements of a history
+    record: float  # mean bytes of a live event in both of its seeds
 
 
 def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequence[Feature]) -> MemoryEstimate:

@@ -37,20 +37,14 @@ REPLICATION_SECONDS = 30.0
 
 
 class Loading(ABC):
-    """A load under way, and what Redis has acknowledged of it.
-
-    Attributes:
-        shards: how many entities of each shard, written or kept.
-        outcomes: what the guards replied of them, by shard.
-        commands, bytes: of all of them.
-        replication_offsets: where the load ended, by replication id; of each primary that may be replaced.
-    """
+    """A load under way, and what Redis has acknowledged of it."""
 
     def __init__(self) -> None:
-        self.shards: Counter[int] = Counter()
-        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)
+        self.shards: Counter[int] = Counter()  # how many entities of each shard, written or kept
+        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)  # what the guards replied of them, by shard
         self.commands = 0
         self.bytes = 0
+        # Where the load ended, by replication id; of each primary that may be replaced.
         self.replication_offsets: dict[str, int] = {}
 
     @property

@@ -92,11 +92,7 @@ class ClusterStore(OnlineStore):
 
 
 def store_from_environment() -> OnlineStore:
-    """The store that the environment names.
-
-    Raises:
-        ConfigurationError: a part of REDIS_URL is not understood, so that nothing would obey it.
-    """
+    """The store that the environment names; a ConfigurationError has what is not understood of REDIS_URL."""
     url = StoreUrl.of(os.environ["REDIS_URL"]) if is_set("REDIS_URL") else None
     if url and flag("REDIS_CLUSTER"):
         url.require_node()

@@ -40,15 +40,10 @@ _SCRIPT = lua("store/lock")
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose lock it is.
+    """Whose lock it is."""
 
-    Attributes:
-        name: the same in all processes that share the lock.
-        shared: whether there may be others, so that none of them frees it: it runs out.
-    """
-
-    name: str
-    shared: bool
+    name: str  # the same in all processes that share the lock
+    shared: bool  # whether there may be others, so that none of them frees it: it runs out
 
     @classmethod
     def of(cls, run: dg.DagsterRun, *, processes: bool) -> "Owner":
@@ -87,8 +82,7 @@ class StoreLock:
     def acquire(self, log: Any) -> bool:
         """Take or renew the lock; whether it was free, and not held by this run already.
 
-        Raises:
-            StoreError: another run kept it for longer than this one waits, or took it since.
+        A StoreError says who kept it for longer than this run waits, or took it since.
         """
         if self._thread:
             self.confirm()

@@ -12,15 +12,10 @@ from feature_seed.store.lock import KEY
 
 @dataclass(frozen=True)
 class Size:
-    """What INFO says of a store; None where it does not.
+    """What INFO says of a store; None where it does not."""
 
-    Attributes:
-        keys: in the database, without the lock.
-        memory_bytes: of all that the servers hold, other databases included.
-    """
-
-    keys: int | None
-    memory_bytes: int | None
+    keys: int | None  # in the database, without the lock
+    memory_bytes: int | None  # of all that the servers hold, other databases included
 
     @classmethod
     def of(cls, client: redis.Redis) -> "Size":

@@ -104,31 +104,18 @@ _NOT_IN_CLUSTERS = ("db", "ssl_ciphers", "ssl_min_version")
 
 @dataclass(frozen=True)
 class StoreUrl:
-    """REDIS_URL, read.
+    """REDIS_URL, read."""
 
-    Attributes:
-        address: as written, without user, password and options.
-        tls: whether it asks for TLS.
-        hosts: host and port; of sentinels one or more; of a unix socket none.
-        path: of the unix socket, else ''.
-        primary: its name where sentinels are to say where it is, else ''.
-        options: everything else, as redis-py's connections take it.
-    """
-
-    address: str
-    tls: bool
-    hosts: tuple[tuple[str, int], ...]
-    path: str
-    primary: str
-    options: Mapping[str, Any] = field(repr=False)
+    address: str  # as written, without user, password and options
+    tls: bool  # whether it asks for TLS
+    hosts: tuple[tuple[str, int], ...]  # host and port; of sentinels one or more; of a unix socket none
+    path: str  # of the unix socket, else ''
+    primary: str  # its name where sentinels are to say where it is, else ''
+    options: Mapping[str, Any] = field(repr=False)  # everything else, as redis-py's connections take it
 
     @classmethod
     def of(cls, url: str) -> "StoreUrl":
-        """Read a URL.
-
-        Raises:
-            ConfigurationError: saying what is wrong, without the password.
-        """
+        """Read a URL. A ConfigurationError says what is wrong, without the password."""
         found = next(filter(None, (re.fullmatch(shape, url) for shape in _SHAPES)), None)
         if not found:
             raise ConfigurationError(_UNREADABLE)

@@ -86,19 +86,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Restrictions:
-    """What a profile asks for.
+    """What a profile asks for."""
 
-    Attributes:
-        changed: settings that every query is sent with.
-        kept: limits that cannot be lifted; a query fails at them, and is not cut short.
-        refused: settings that no load can live with.
-        memory: bytes that a query may take; None for any number.
-    """
-
-    changed: Mapping[str, str]
-    kept: Mapping[str, float]
-    refused: Mapping[str, str]
-    memory: int | None
+    changed: Mapping[str, str]  # settings that every query is sent with
+    kept: Mapping[str, float]  # limits that cannot be lifted; a query fails at them, and is not cut short
+    refused: Mapping[str, str]  # settings that no load can live with
+    memory: int | None  # bytes that a query may take; None for any number
 
     def too_small(self, rows: int) -> dict[str, str]:
         """The limits that gold of so many rows may reach."""
@@ -125,21 +118,13 @@ def restrictions(found: Mapping[str, Setting]) -> Restrictions:
 
 @dataclass(frozen=True)
 class Access:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        restrictions: of the user's profile.
-        faster: which of FASTER may be set.
-        parts: whether gold's parts can be seen.
-        final: the setting by that name.
-        warnings: what a load does without, and what would change that.
-    """
-
-    restrictions: Restrictions
-    faster: dict[str, str]
-    parts: bool
-    final: Setting
-    warnings: list[str]
+    restrictions: Restrictions  # of the user's profile
+    faster: dict[str, str]  # which of FASTER may be set
+    parts: bool  # whether gold's parts can be seen
+    final: Setting  # the setting by that name
+    warnings: list[str]  # what a load does without, and what would change that
 
 
 # Embedded ClickHouse, and a server that was not looked at yet.
@@ -149,8 +134,7 @@ FREE = Access(Restrictions({}, {}, {}, None), FASTER, parts=False, final=Setting
 def examine(client: Client, source: GoldSource, table: dict[str, Any]) -> Access:
     """Look at version, settings and rights, and lift what can be; `table` is gold's name as the SQL's parameters.
 
-    Raises:
-        WarehouseError: the server is too old, or the user's profile has a setting that no load can live with.
+    A WarehouseError says that the server is too old, or which setting no load can live with.
     """
     require_version(client.server_version or "", source)
     found = _settings(client, source)

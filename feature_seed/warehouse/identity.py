@@ -15,14 +15,10 @@ from feature_seed.warehouse.gold import over_gold
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one state of gold from another.
+    """What tells one state of gold from another."""
 
-    Attributes:
-        version: another after every change of gold.
-        kept: what stays while rows are only added; files of a snapshot, a table with its partitions' first blocks.
-    """
-
-    version: str
+    version: str  # another after every change of gold
+    # What stays while rows are only added: files of a snapshot, a table with its partitions' first blocks.
     kept: frozenset[Sequence[Any]]
 
 

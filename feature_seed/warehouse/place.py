@@ -13,19 +13,12 @@ _GLOB = "*?{}"
 
 @dataclass(frozen=True)
 class Place:
-    """A snapshot, as ClickHouse's table functions name its files.
+    """A snapshot, as ClickHouse's table functions name its files."""
 
-    Attributes:
-        named: as the operator has written it.
-        pattern: the function's argument for all files.
-        root: the directory below which files may be hidden; None where a single file is named.
-        base: the URL of the bucket in S3; '' on this machine.
-    """
-
-    named: str
-    pattern: str
-    root: str | None
-    base: str = ""
+    named: str  # as the operator has written it
+    pattern: str  # the function's argument for all files
+    root: str | None  # the directory below which files may be hidden; None where a single file is named
+    base: str = ""  # the URL of the bucket in S3; '' on this machine
 
     @property
     def function(self) -> str:
@@ -47,12 +40,7 @@ class Place:
 
 
 def place_of(named: str, endpoint: str | None = None, region: str | None = None) -> Place:
-    """The place that a path, a glob or an `s3://` address names.
-
-    Raises:
-        ConfigurationError: an address that is not read.
-        GoldError: a path that is a glob as well.
-    """
+    """The place that a path, a glob or an `s3://` address names."""
     if named.startswith("s3://"):
         return _in_s3(named, endpoint, region)
     if scheme := re.match(r"\w+://", named):

@@ -188,17 +188,17 @@ class ClusterConnection(Loading):
                 step(node)
 
     def _resend(self) -> None:
-        """Try everything once more that was redirected, by the owners as they are now."""
+        """Send everything once more that was redirected, to the owners as they are now."""
         some = [*self._redirected]
         self._redirected.clear()
         _require_in_time(some)
         self._refresh()
-        routes: dict[tuple[str, bool], list[Redirection]] = defaultdict(list)
+        by_owner: dict[str, list[Redirection]] = defaultdict(list)
         for one in some:
-            routes[self._route(one)].append(one)
-        for (name, asking), ones in routes.items():
+            by_owner[self._owners[one.slot]].append(one)
+        for name, ones in by_owner.items():
             with during_the_load(name):
-                self._node(name).resend(ones, asking=asking)
+                self._node(name).resend(ones)
         self.resent += len(some)
         self._resend_at = time.monotonic() + PAUSE_SECONDS
 
@@ -206,18 +206,6 @@ class ClusterConnection(Loading):
         with suppress(RedisClusterException, redis.RedisError):  # in a failover: the next attempt may find an owner
             self._cluster.nodes_manager.initialize()
             self._owners = _owners(self._cluster)
-
-    def _route(self, one: Redirection) -> tuple[str, bool]:
-        """The node to send an entity to, and whether to ask it first."""
-        kind, _, rest = one.reply.partition(" ")
-        if kind in ("MOVED", "ASK"):
-            slot, _, address = rest.partition(" ")
-            host, _, port = address.rpartition(":")
-            if node := self._cluster.get_node(host, port):
-                if kind == "MOVED":
-                    self._owners[int(slot)] = node.name
-                return node.name, kind == "ASK"
-        return self._owners[one.slot], False
 
     def _add(self, node: NodeConnection) -> None:
         position = node.confirm()

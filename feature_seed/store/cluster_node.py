@@ -12,7 +12,8 @@ from feature_seed.errors import StoreUnavailableError
 from feature_seed.store.block import Block
 from feature_seed.store.replication import PrimaryConnection
 
-# Replies that say to try elsewhere or later. Nothing was done then; of a transaction, nothing at all.
+# Replies that say to try elsewhere or later. Nothing was done then; of a transaction, nothing at all. What an ASK is
+# about waits until its slot has moved, as after TRYAGAIN: an entity has several keys, and they move one by one.
 _REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOSCRIPT")
 
 
@@ -49,16 +50,12 @@ class NodeConnection(PrimaryConnection):
         self._since: dict[bytes, float] = {}
         self._load_scripts()
 
-    def resend(self, ones: Sequence[Redirection], *, asking: bool) -> None:
-        """Send what was redirected, by this node or another."""
+    def resend(self, ones: Sequence[Redirection]) -> None:
+        """Send what was redirected, by this node or another. The node may have lost its scripts."""
         self.flush()
-        if any(one.reply.startswith("NOSCRIPT") for one in ones):
-            self._load_scripts()
+        self._load_scripts()
         self._since = {one.block.keys[0]: one.since for one in ones}
         for one in ones:
-            if asking:
-                self.flush()
-                self.ask("ASKING")  # holds for one command, or for one transaction
             self.write(one.block)
         self.flush()
         self._since = {}

@@ -25,7 +25,6 @@ from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, t
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
-from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.watermark import Watermarked
 
@@ -156,7 +155,7 @@ class Warehouse(Watermarked):
 
     def _snapshot(self, client: Client) -> Snapshot:
         if self._files is None:
-            named = self.gold_parquet or str(sample_gold(client, Path(self.home)))
+            named = self.gold_parquet or str(embedded.sample_gold(client, Path(self.home)))
             self._files = Snapshot(place_of(named, self.s3_endpoint, self.s3_region))
         return self._files
 
@@ -202,8 +201,7 @@ class Warehouse(Watermarked):
     def profile(self) -> Profile:
         """Check gold's columns, take the watermark and count the rows up to it, once per run.
 
-        Raises:
-            GoldError: the table is missing, a column is missing or mistyped, or there is no row that can be used.
+        A GoldError says that the table, a column of the right type, or a row that can be used is missing.
         """
         if self._profile is None:
             with self.client() as client, self.errors():
@@ -262,8 +260,7 @@ class Warehouse(Watermarked):
     def require_unbroken(self, client: Client) -> None:
         """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
 
-        Raises:
-            GoldError: it was rebuilt, rows were taken away or rewritten, or older ones were added.
+        Any other change is a GoldError.
         """
         profile, now = self.profile(), self.identity(client)
         if not profile.identity.kept <= now.kept:

@@ -56,11 +56,7 @@ class Snapshot:
     _contents: dict[File, Contents] = field(default_factory=dict)
 
     def files(self, client: Client) -> dict[File, Contents]:
-        """Every file of the snapshot, and what is in it.
-
-        Raises:
-            GoldError: there is none, or one cannot be read.
-        """
+        """Every file of the snapshot, and what is in it; a GoldError if one cannot be read."""
         found = self.listed(client)
         for file in found.keys() - self._contents.keys():
             self._contents[file] = self._read(client, file, found[file])
@@ -69,8 +65,7 @@ class Snapshot:
     def listed(self, client: Client) -> dict[File, str]:
         """Every file of the snapshot, and what all of it is compressed with.
 
-        Raises:
-            GoldError: there is none, or they are not a snapshot but the files of a table.
+        It is a GoldError if there is none, or if they are not a snapshot but the files of a table.
         """
         files = self._all(client)
         for file in set(files) - self._compressions.keys():

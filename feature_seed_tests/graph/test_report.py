@@ -22,7 +22,7 @@ from feature_seed.graph.report.pictures import PICTURES, pictures
 from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.sample import sample_gold
+from feature_seed.warehouse.embedded import sample_gold
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import Row, read_parquet, transaction

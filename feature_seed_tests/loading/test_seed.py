@@ -14,7 +14,7 @@ from feature_seed.contract import CARD_HISTORY, CUSTOMER_STATS, read_customer
 from feature_seed.loading.stream import shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.sample import sample_gold
+from feature_seed.warehouse.embedded import sample_gold
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.expected import Expected, expect, welford
 from feature_seed_tests.support.gold import Row, read_parquet, transaction

@@ -72,8 +72,6 @@ class BulkConnection(Loading):
     redis-py's: this uses the socket of a connection that it has set up.
     """
 
-    blocks_ahead = 1
-
     def __init__(self, connection: redis.Connection, wait_replicas: int = 0) -> None:
         super().__init__()
         self._connection = connection
@@ -86,10 +84,10 @@ class BulkConnection(Loading):
         self._unacknowledged: deque[Block] = deque()
 
     def write(self, block: Block) -> None:
-        """Send a block and acknowledge an earlier one, so that Redis always has work."""
+        """Send a block and acknowledge the one before it, so that Redis always has work."""
         self._connection.send_packed_command([block.payload], check_health=False)
         self._unacknowledged.append(block)
-        if len(self._unacknowledged) > self.blocks_ahead:
+        if len(self._unacknowledged) > 1:
             self._acknowledge(self._unacknowledged.popleft())
 
     def keep_alive(self) -> None:

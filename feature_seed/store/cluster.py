@@ -17,7 +17,7 @@ from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailable
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import Loading
 from feature_seed.store.client import named, options_of
-from feature_seed.store.cluster_node import NodeConnection, Redirection, during_the_load
+from feature_seed.store.cluster_node import NodeConnection, NodeSender, Redirection, during_the_load
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.replication import FAILOVER_SECONDS, PAUSE_SECONDS
 from feature_seed.store.url import StoreUrl
@@ -130,20 +130,20 @@ class ClusterConnection(Loading):
         self._scripts = scripts
         self._wait_replicas = wait_replicas
         self._owners = _owners(cluster)
-        self._nodes: dict[str, NodeConnection] = {}
+        self._senders: dict[str, NodeSender] = {}
         self._redirected: list[Redirection] = []
         self._resend_at = 0.0
         self.resent = 0
 
     @property
     def entities(self) -> int:
-        return sum(node.entities for node in self._nodes.values())
+        return sum(one.entities for one in self._senders.values())
 
     def write(self, block: Block) -> None:
-        """Send every node its part of a block, and try again what was redirected before."""
+        """Have every node sent its part of a block, and try again what was redirected before."""
         for name, positions in self._by_owner(block).items():
-            with during_the_load(name):
-                self._node(name).write(block.pick(positions))
+            self._sender(name).send(block.pick(positions))
+        self._collect()
         if self._redirected and time.monotonic() >= self._resend_at:
             self._resend()
         while len(self._redirected) > _REDIRECTED_AT_MOST:
@@ -151,20 +151,22 @@ class ClusterConnection(Loading):
             self._resend()
 
     def keep_alive(self) -> None:
-        self._each(NodeConnection.keep_alive)
+        for sender in self._senders.values():
+            sender.keep_alive()
 
     def drain(self) -> None:
-        self._each(NodeConnection.flush)
+        self._join(NodeConnection.flush)
         while self._redirected:
             self._resend()
             if self._redirected:
                 time.sleep(PAUSE_SECONDS)
-        self._each(NodeConnection.drain)
-        self._each(self._add)
+        self._join(NodeConnection.drain)
+        for sender in self._senders.values():
+            self._add(sender.connection)
 
     def close(self) -> None:
-        for node in self._nodes.values():
-            node.close()
+        for sender in self._senders.values():
+            sender.close()
 
     def _by_owner(self, block: Block) -> Mapping[str, list[int]]:
         """Positions in the block, by node: 0.5 µs per entity."""
@@ -173,32 +175,41 @@ class ClusterConnection(Loading):
             positions[owners[key_slot(key)]].append(position)
         return positions
 
-    def _node(self, name: str) -> NodeConnection:
-        if name not in self._nodes:
+    def _sender(self, name: str) -> NodeSender:
+        if name not in self._senders:
             node = self._cluster.get_node(node_name=name)
             assert node  # names come from the cluster's own nodes
-            connection: Any = self._cluster.get_redis_connection(node).connection_pool.make_connection()
-            connection.connect()
-            self._nodes[name] = NodeConnection(connection, self._wait_replicas, self._scripts, self._redirected)
-        return self._nodes[name]
-
-    def _each(self, step: Callable[[NodeConnection], None]) -> None:
-        for name, node in self._nodes.items():
             with during_the_load(name):
-                step(node)
+                connection: Any = self._cluster.get_redis_connection(node).connection_pool.make_connection()
+                connection.connect()
+                self._senders[name] = NodeSender(NodeConnection(connection, self._wait_replicas, self._scripts))
+        return self._senders[name]
+
+    def _join(self, step: Callable[[NodeConnection], None]) -> None:
+        """Have all nodes do something at the same time, and wait for it."""
+        for sender in self._senders.values():
+            sender.begin(step, sender.connection)
+        for sender in self._senders.values():
+            sender.join()
+        self._collect()
+
+    def _collect(self) -> None:
+        for sender in self._senders.values():
+            while sender.connection.redirected:
+                self._redirected.append(sender.connection.redirected.popleft())
 
     def _resend(self) -> None:
         """Send everything once more that was redirected, to the owners as they are now."""
-        some = [*self._redirected]
-        self._redirected.clear()
+        some, self._redirected = self._redirected, []
         _require_in_time(some)
         self._refresh()
         by_owner: dict[str, list[Redirection]] = defaultdict(list)
         for one in some:
             by_owner[self._owners[one.slot]].append(one)
         for name, ones in by_owner.items():
-            with during_the_load(name):
-                self._node(name).resend(ones)
+            sender = self._sender(name)
+            sender.begin(sender.connection.resend, ones)
+        self._join(NodeConnection.flush)
         self.resent += len(some)
         self._resend_at = time.monotonic() + PAUSE_SECONDS
 
@@ -208,7 +219,8 @@ class ClusterConnection(Loading):
             self._owners = _owners(self._cluster)
 
     def _add(self, node: NodeConnection) -> None:
-        position = node.confirm()
+        with during_the_load(node.node):
+            position = node.confirm()
         offset = max(position.offset, self.replication_offsets.get(position.id, 0))
         self.replication_offsets[position.id] = offset
         self.shards.update(node.shards)

@@ -71,7 +71,7 @@ class Warehouse(Watermarked):
     pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
-    _access: Access = PrivateAttr(default=FREE)
+    _access: Access = PrivateAttr(default_factory=lambda: FREE)
     _files: Snapshot | None = PrivateAttr(default=None)
 
     @property

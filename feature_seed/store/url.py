@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from redis.connection import parse_ssl_verify_flags, to_bool
+from redis.connection import parse_ssl_verify_flags
 
 from feature_seed.errors import ConfigurationError
 
@@ -35,6 +35,10 @@ _UNREADABLE = (
 _NO_PRIMARY = (
     "REDIS_URL names sentinels and no primary: add its name, as in redis+sentinel://host:26379,host2:26379/mymaster/0"
 )
+
+
+def _flag(text: str) -> bool:
+    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
 
 
 def _number(kind: type[int] | type[float], low: int, high: int = 10**9) -> Callable[[str], float]:
@@ -65,7 +69,7 @@ UNDERSTOOD: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "max_connections": (_number(int, 1), "a number"),
     "password": (str, "text"),
     "socket_connect_timeout": (_SECONDS, "seconds, 1 to 3600"),
-    "socket_keepalive": (to_bool, "true or false"),
+    "socket_keepalive": (_flag, "true or false"),
     "socket_read_size": (_number(int, 1), "bytes"),
     "socket_timeout": (_SECONDS, "seconds, 1 to 3600"),
     "username": (str, "text"),
@@ -78,7 +82,7 @@ UNDERSTOOD_TLS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "ssl_ca_path": (str, "a directory"),
     "ssl_cert_reqs": (_cert_reqs, "none, optional or required"),
     "ssl_certfile": (str, "a file"),
-    "ssl_check_hostname": (to_bool, "true or false"),
+    "ssl_check_hostname": (_flag, "true or false"),
     "ssl_ciphers": (str, "names of ciphers that OpenSSL has"),
     "ssl_exclude_verify_flags": (parse_ssl_verify_flags, "names of ssl.VerifyFlags"),
     "ssl_include_verify_flags": (parse_ssl_verify_flags, "names of ssl.VerifyFlags"),

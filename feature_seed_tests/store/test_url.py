@@ -97,6 +97,7 @@ def _refused(url: str) -> bool:
         ("redis://h?socket_timeout=", "socket_timeout .* seconds"),
         ("redis://h?max_connections=0", "max_connections .* a number"),
         ("redis://h?db=first", "db .* a number"),
+        ("rediss://h?ssl_check_hostname=", "ssl_check_hostname .* true or false"),
         ("redis://h/1?db=2", "db twice"),
         ("redis://h?db=1&db=2", "db twice"),
         ("redis://:s3cret@h?password=other", "password twice"),

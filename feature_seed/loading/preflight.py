@@ -33,7 +33,6 @@ from feature_seed.store.online_store import OnlineStore
 # The oldest with every command and every rule of the README's ACL; Valkey says 7.2.4 for this.
 OLDEST = (6, 2)
 
-
 # A command with a key of every kind, by the rule that allows the kind.
 _KEYS = {f"~{key.split(':')[0]}:*": f"EVALSHA script 1 {key}" for key in (LOCK, *(key.of("") for key in KEYS))}
 
@@ -112,7 +111,12 @@ def examine(client: redis.Redis, store: OnlineStore) -> Server:
 def _examine(client: redis.Redis, store: OnlineStore, needed: Calls) -> Server:
     info: Any = spared(client.info, {})
     if info.get("role", "master") != "master":
-        _refuse_replica(store, f"{info.get('master_host')}:{info.get('master_port')}")
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        if store.fails_over:
+            raise StoreUnavailableError(
+                f"Redis at {store.address} names a replica of {primary} as a primary: a failover is under way"
+            )
+        raise StoreError(f"Redis at {store.address} is a replica of {primary}: point REDIS_URL at the primary")
     version = str(info.get("redis_version", ""))
     if version and tuple(map(int, version.split(".")[:2])) < OLDEST:
         raise StoreError(
@@ -127,14 +131,6 @@ def _examine(client: redis.Redis, store: OnlineStore, needed: Calls) -> Server:
             f"Redis at {store.address} leaves master_replid out of INFO, without which a failover cannot be seen"
         )
     return Server.of(info, (*losses, *unsaid(store, info)))
-
-
-def _refuse_replica(store: OnlineStore, primary: str) -> None:
-    if store.fails_over:
-        raise StoreUnavailableError(
-            f"Redis at {store.address} names a replica of {primary} as a primary: a failover is under way"
-        )
-    raise StoreError(f"Redis at {store.address} is a replica of {primary}: point REDIS_URL at the primary")
 
 
 def unsaid(store: OnlineStore, info: Mapping[str, Any]) -> list[str]:

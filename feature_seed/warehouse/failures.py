@@ -57,7 +57,6 @@ _SETTINGS = {
 
 # What ClickHouse calls a Parquet file that is none, is cut off, or was written anew since its columns were looked at.
 _BAD_FILE = (
-    "CANNOT_EXTRACT_TABLE_STRUCTURE",
     "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
     "CANNOT_PARSE_TEXT",
     "INCORRECT_DATA",
@@ -65,10 +64,10 @@ _BAD_FILE = (
     "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
 )
 
+
 _LOGIN = "ClickHouse at {0.address} refuses user {0.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
 _DAMAGED = (
-    "FEATURE_SEED_GOLD_PARQUET {0.parquet!r} cannot be read: a file is damaged, is no Parquet file, or was written "
-    "anew meanwhile. {1}"
+    "FEATURE_SEED_GOLD_PARQUET {0.parquet!r} cannot be read: a file is damaged, or was written anew meanwhile. {1}"
 )
 
 # What is said of an error by its name, with a GoldSource and ClickHouse's own words.

@@ -12,6 +12,7 @@ from typing import Any
 
 from clickhouse_connect.driver.binding import finalize_query
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error
 
 from feature_seed.errors import GoldError
 from feature_seed.sql import sql
@@ -58,7 +59,7 @@ class Snapshot:
         """Every file of the snapshot, and what is in it; a GoldError if one cannot be read."""
         found = self.listed(client)
         for file in found.keys() - self._contents.keys():
-            self._contents[file] = Contents(self._columns(client, file, found[file]), found[file])
+            self._contents[file] = self._read(client, file, found[file])
         return {file: self._contents[file] for file in found}
 
     def listed(self, client: Client) -> dict[File, str]:
@@ -110,6 +111,17 @@ class Snapshot:
         if heads and heads[0][0] == b"PAR1":
             return "none"
         return "" if self.place.directory and ".parq" not in file.path.rpartition("/")[2] else "auto"
+
+    def _read(self, client: Client, file: File, compression: str) -> Contents:
+        try:
+            return Contents(self._columns(client, file, compression), compression)
+        except Error as e:
+            if e.name != "CANNOT_EXTRACT_TABLE_STRUCTURE":
+                raise
+            raise GoldError(
+                f"FEATURE_SEED_GOLD_PARQUET {self.place.named!r} cannot be read: a file is damaged, or is no Parquet "
+                f"file: {file.path}. {e}"
+            ) from e
 
     def _columns(self, client: Client, file: File, compression: str) -> dict[str, str]:
         """As ClickHouse infers them, but for a time of day, which it takes for one in 1970."""

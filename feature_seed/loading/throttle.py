@@ -166,7 +166,9 @@ def probes(store: OnlineStore, on_latency: Callable[[float], None]) -> Iterator[
             yield require
         finally:
             left.set()
-            _interrupt(opened)
+            # A read that waits for a server that does not answer ends; TLS's own shutdown would break its reader.
+            with suppress(OSError):  # closed already
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
             thread.join()
             connection.disconnect()
             client.connection_pool.release(connection)
@@ -193,9 +195,3 @@ class _Stopwatch:
         self._shortest = min(self._shortest, noticed)
         self._soonest = min(self._soonest + _INTERVAL_SECONDS * _CLOCK_DRIFT, served)
         return min(self._shortest + served - self._soonest, noticed)  # also when somebody sets a clock
-
-
-def _interrupt(opened: socket.socket) -> None:
-    """End a read that may be waiting for a server that does not answer; TLS's own shutdown would break its reader."""
-    with suppress(OSError):  # closed already
-        socket.socket.shutdown(opened, socket.SHUT_RDWR)

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -201,10 +201,14 @@ class ClusterConnection(Loading):
     def _resend(self) -> None:
         """Send everything once more that was redirected, to the owners as they are now."""
         some, self._redirected = self._redirected, []
-        _require_in_time(some)
         self._refresh()
         by_owner: dict[str, list[Redirection]] = defaultdict(list)
         for one in some:
+            if time.monotonic() - one.since > FAILOVER_SECONDS:
+                raise StoreUnavailableError(
+                    f"Redis Cluster has not taken {printable(one.block.keys[0])} (slot {one.slot}) "
+                    f"for {FAILOVER_SECONDS:g} s: {one.reply}. Look at its slots (redis-cli --cluster check). Run again"
+                )
             by_owner[self._owners[one.slot]].append(one)
         for name, ones in by_owner.items():
             sender = self._sender(name)
@@ -234,12 +238,3 @@ def _owners(cluster: RedisCluster) -> list[str]:
     """The name of the primary of every slot."""
     slots = cluster.nodes_manager.slots_cache
     return [slots[slot][0].name for slot in range(REDIS_CLUSTER_HASH_SLOTS)]
-
-
-def _require_in_time(redirected: Iterable[Redirection]) -> None:
-    for one in redirected:
-        if time.monotonic() - one.since > FAILOVER_SECONDS:
-            raise StoreUnavailableError(
-                f"Redis Cluster has not taken {printable(one.block.keys[0])} (slot {one.slot}) "
-                f"for {FAILOVER_SECONDS:g} s: {one.reply}. Look at its slots (redis-cli --cluster check). Run again"
-            )

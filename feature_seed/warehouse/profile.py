@@ -31,7 +31,7 @@ class Profile:
 
     @property
     def watermark(self) -> datetime:
-        return moment(self.until)
+        return _EPOCH + timedelta(microseconds=self.until)
 
     @property
     def unix(self) -> str:
@@ -51,10 +51,6 @@ class Profile:
     def entities(self, column: str) -> int:
         """How many an id column names: `card_id` or `customer_id`."""
         return self.cards if column == "card_id" else self.customers
-
-
-def moment(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
 
 
 def micros(time: datetime) -> int:

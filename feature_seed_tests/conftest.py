@@ -21,7 +21,7 @@ from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.sample import sample_gold
+from feature_seed.warehouse.embedded import sample_gold
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
 from feature_seed_tests.support.documents import VARIABLES, code
 from feature_seed_tests.support.expected import Expected, expect

@@ -87,9 +87,7 @@ class FeatureStream:
         min_rate = READ_BYTES_PER_SECOND if self.warehouse.host else None
         with (
             self.warehouse.interruptible() as (client, interrupt),
-            prefetch(
-                self._read(client), lambda block: len(block.payload), capacity, interrupt, min_rate, meanwhile
-            ) as blocks,
+            prefetch(self._read(client), capacity, interrupt, min_rate, meanwhile) as blocks,
         ):
             yield blocks
 

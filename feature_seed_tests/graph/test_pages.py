@@ -80,7 +80,7 @@ def test_every_asset_has_its_page(pages: Pages) -> None:
 def test_every_page_says_what_it_is_and_where_to_read_on(defs: dg.Definitions) -> None:
     """Of each asset, check, job, sensor, schedule and resource: the document that is named is there."""
     checks = [spec for one in defs.asset_checks or () for spec in one.check_specs]
-    assert len(checks) == 8 + 3 * len(WRITTEN) + 1
+    assert len(checks) == 9 + 3 * len(WRITTEN) + 1
     named = [
         *checks,
         *defs.resolve_all_asset_specs(),
@@ -195,7 +195,7 @@ def test_warm_start_has_the_totals(make_parquet: MakeWarehouse, store: OnlineSto
     table = {one.data["figure"]: one.data for one in page.metadata["report"].value.records}  # type: ignore[union-attr]
     assert (table["entities"]["now"], table["entities"]["change"]) == ("20", "+4")
     assert (table["gold rows"]["now"], table["gold rows"]["change"]) == ("42", "+2")
-    assert shown["checks"] == "17 of 17 passed"
+    assert shown["checks"] == "18 of 18 passed"
     assert isinstance(page.metadata["watermark"], dg.TimestampMetadataValue)
     assert isinstance(page.metadata["run_id"], dg.DagsterRunMetadataValue)
     assert isinstance(page.metadata["pictures"], dg.MarkdownMetadataValue)

@@ -1,0 +1,180 @@
+"""A declared feature: keys that the operator's configuration describes, beside the standard features."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from feature_seed.errors import ConfigurationError
+
+Order = Literal["oldest_first", "newest_first"]
+
+# What a load does with a key that exists: what the kind's rule says, or nothing.
+Conflict = Literal["load", "keep"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+LONGEST_LIST = 1000
+
+
+@dataclass(frozen=True)
+class Hash:
+    """A HASH: an aggregate expression for each field. A field whose value is NULL is absent."""
+
+    fields: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not self.fields or not all(self.fields.values()):
+            raise ConfigurationError("a hash needs fields: hash: {count: count(), mean: avg(amount)}")
+
+
+@dataclass(frozen=True)
+class String:
+    """A STRING: one aggregate expression."""
+
+    value: str
+
+    def __post_init__(self) -> None:
+        if not self.value:
+            raise ConfigurationError("a string needs an aggregate expression: string: sum(amount)")
+
+
+@dataclass(frozen=True)
+class List:
+    """A LIST: `member`, an expression over one row, of the entity's `length` latest rows."""
+
+    member: str
+    length: int = 10
+    order: Order = "oldest_first"
+
+    def __post_init__(self) -> None:
+        if not self.member or self.order not in ("oldest_first", "newest_first"):
+            raise ConfigurationError("a list needs a member: list: {member: amount, length: 10, order: newest_first}")
+        if not 1 <= self.length <= LONGEST_LIST:
+            raise ConfigurationError(f"length is {self.length}: give a whole number from 1 to {LONGEST_LIST}")
+
+
+@dataclass(frozen=True)
+class ZSet:
+    """A ZSET: `member` and `score`, expressions over one row. Of a member that is there twice the latest row counts."""
+
+    member: str
+    score: str
+
+    def __post_init__(self) -> None:
+        if not (self.member and self.score):
+            raise ConfigurationError(
+                "a zset needs a member and a score: zset: {member: transaction_id, score: toUnixTimestamp(timestamp)}"
+            )
+
+
+@dataclass(frozen=True)
+class Set:
+    """A SET: `member`, an expression over one row."""
+
+    member: str
+
+    def __post_init__(self) -> None:
+        if not self.member:
+            raise ConfigurationError("a set needs a member: set: merchant_id")
+
+
+Kind = Hash | String | List | ZSet | Set
+
+KINDS = {"hash": Hash, "string": String, "list": List, "zset": ZSet, "set": Set}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A feature of the rows of gold that have the same values in the key's columns.
+
+    Attributes:
+        name: of the asset.
+        key: the key's template, with columns of gold in braces: `user:{customer_id}:merchant:{merchant_id}`.
+        kind: the type of the key, and the expressions of its content.
+        window: how long before the watermark rows count, in seconds; None for all rows.
+        where: a condition on a row; '' for all rows.
+        expire: how long after the entity's newest row in the window the key expires, in seconds. None is the window,
+            since then no row of it is left; without a window the key does not expire.
+        on_conflict: `keep` leaves a key that exists as it is.
+        select: the file of a SELECT over `rows` that yields what the expressions see, in place of gold's rows.
+    """
+
+    name: str
+    key: str
+    kind: Kind
+    window: int | None = None
+    where: str = ""
+    expire: int | None = None
+    on_conflict: Conflict = "load"
+    select: str = ""
+    columns: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
+            raise ConfigurationError(f"{self.name!r} is no name of a feature: give letters, digits and _")
+        literals, columns = re.split(r"{\w+}", self.key), re.findall(r"{(\w+)}", self.key)
+        if not columns or set("{}") & set("".join(literals)):
+            raise ConfigurationError(
+                f"{self.name}: the key {self.key!r} names no column of gold in braces: key: 'merch:{{merchant_id}}:agg'"
+            )
+        if self.on_conflict not in ("load", "keep"):
+            raise ConfigurationError(f"{self.name}: on_conflict is {self.on_conflict!r}: choose load or keep")
+        object.__setattr__(self, "columns", tuple(dict.fromkeys(columns)))
+
+    @classmethod
+    def of(cls, name: str, entry: Mapping[str, Any]) -> "Declared":
+        """A feature as a configuration file writes it: `{key: …, set: merchant_id, window: 24h}`.
+
+        Raises:
+            ConfigurationError: naming the entry, with the right form.
+        """
+        kinds = [kind for kind in KINDS if kind in entry]
+        if len(kinds) != 1 or "key" not in entry:
+            raise ConfigurationError(
+                f"{name}: give a key and one of {', '.join(KINDS)}: {{key: 'velocity:{{card_id}}:1h', string: sum(amount)}}"
+            )
+        others = {"key", "window", "where", "expire", "on_conflict", "select"}
+        if unknown := entry.keys() - others - {*kinds}:
+            raise ConfigurationError(
+                f"{name}: {', '.join(sorted(unknown))} is unknown: choose from {', '.join(sorted(others))}"
+            )
+        try:
+            kind = _kind(kinds[0], entry[kinds[0]])
+            durations = {one: seconds(entry[one]) for one in ("window", "expire") if one in entry}
+        except ConfigurationError as e:
+            raise ConfigurationError(f"{name}: {e}") from e
+        rest = {one: str(entry[one]) for one in ("key", "where", "on_conflict", "select") if one in entry}
+        return cls(name, kind=kind, **durations, **rest)
+
+    @property
+    def lifetime(self) -> int | None:
+        """After how many seconds the key expires, counted from the entity's newest row in the window."""
+        return self.window if self.expire is None else self.expire
+
+
+def seconds(duration: str) -> int:
+    """A duration with its unit, `60s`, `10m`, `24h`, `30d` or `2w`, in seconds."""
+    found = re.fullmatch(r"([1-9]\d{0,6})([smhdw])", str(duration))
+    if not found:
+        raise ConfigurationError(f"{duration!r} is no duration: give a whole number with s, m, h, d or w, as in 24h")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _kind(name: str, content: Any) -> Kind:
+    """`string` and `set` are one expression, the others have named parts."""
+    kind = KINDS[name]
+    if kind is Hash:
+        return Hash(dict(content) if isinstance(content, Mapping) else {})
+    if kind in (String, Set):
+        return kind(content if isinstance(content, str) else "")
+    parts = {
+        "member": "",
+        **({"score": ""} if kind is ZSet else {}),
+        **(content if isinstance(content, Mapping) else {}),
+    }
+    if unknown := parts.keys() - kind.__dataclass_fields__.keys():
+        raise ConfigurationError(
+            f"{', '.join(sorted(unknown))} is unknown in a {name}: choose from {', '.join(kind.__dataclass_fields__)}"
+        )
+    return kind(**parts)

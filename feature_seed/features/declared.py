@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from feature_seed.errors import ConfigurationError
@@ -15,6 +15,8 @@ Conflict = Literal["load", "keep"]
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 LONGEST_LIST = 1000
+
+_ENTRIES = ("key", "window", "where", "expire", "on_conflict", "select")
 
 
 @dataclass(frozen=True)
@@ -127,25 +129,22 @@ class Declared:
         """A feature as a configuration file writes it: `{key: …, set: merchant_id, window: 24h}`.
 
         Raises:
-            ConfigurationError: naming the entry, with the right form.
+            ConfigurationError: naming the feature, with the right form.
         """
         kinds = [kind for kind in KINDS if kind in entry]
         if len(kinds) != 1 or "key" not in entry:
             raise ConfigurationError(
-                f"{name}: give a key and one of {', '.join(KINDS)}: {{key: 'velocity:{{card_id}}:1h', string: sum(amount)}}"
+                f"{name} needs a key and one of {', '.join(KINDS)}: key: 'last:{{card_id}}', string: max(amount)"
             )
-        others = {"key", "window", "where", "expire", "on_conflict", "select"}
-        if unknown := entry.keys() - others - {*kinds}:
-            raise ConfigurationError(
-                f"{name}: {', '.join(sorted(unknown))} is unknown: choose from {', '.join(sorted(others))}"
-            )
+        if unknown := sorted(entry.keys() - {*_ENTRIES, *kinds}):
+            raise ConfigurationError(f"{name}: {', '.join(unknown)} is unknown: choose from {', '.join(_ENTRIES)}")
         try:
             kind = _kind(kinds[0], entry[kinds[0]])
             durations = {one: seconds(entry[one]) for one in ("window", "expire") if one in entry}
         except ConfigurationError as e:
             raise ConfigurationError(f"{name}: {e}") from e
-        rest = {one: str(entry[one]) for one in ("key", "where", "on_conflict", "select") if one in entry}
-        return cls(name, kind=kind, **durations, **rest)
+        rest: Any = {one: str(entry[one]) for one in ("where", "on_conflict", "select") if one in entry}
+        return cls(name, str(entry["key"]), kind, **durations, **rest)
 
     @property
     def lifetime(self) -> int | None:
@@ -163,18 +162,12 @@ def seconds(duration: str) -> int:
 
 def _kind(name: str, content: Any) -> Kind:
     """`string` and `set` are one expression, the others have named parts."""
-    kind = KINDS[name]
-    if kind is Hash:
+    if name == "hash":
         return Hash(dict(content) if isinstance(content, Mapping) else {})
-    if kind in (String, Set):
-        return kind(content if isinstance(content, str) else "")
-    parts = {
-        "member": "",
-        **({"score": ""} if kind is ZSet else {}),
-        **(content if isinstance(content, Mapping) else {}),
-    }
-    if unknown := parts.keys() - kind.__dataclass_fields__.keys():
-        raise ConfigurationError(
-            f"{', '.join(sorted(unknown))} is unknown in a {name}: choose from {', '.join(kind.__dataclass_fields__)}"
-        )
-    return kind(**parts)
+    if name in ("string", "set"):
+        return (String if name == "string" else Set)(content if isinstance(content, str) else "")
+    parts: dict[str, Any] = dict(content) if isinstance(content, Mapping) else {}
+    accepted = [one.name for one in fields(KINDS[name])]
+    if unknown := sorted(parts.keys() - {*accepted}):
+        raise ConfigurationError(f"{', '.join(unknown)} is unknown in a {name}: choose from {', '.join(accepted)}")
+    return KINDS[name](**{"member": "", **({"score": ""} if name == "zset" else {}), **parts})

@@ -1,6 +1,6 @@
 """The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +55,11 @@ class FeatureStream:
         """About how many entities there are, for progress: shards are alike."""
         entities = self.warehouse.profile().entities(self.entity.id)
         return entities * len(self.shards) // self.layout.shard_count
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What its query is sent with."""
+        return self.warehouse.faster
 
     @contextmanager
     def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:
@@ -128,7 +133,7 @@ class FeatureStream:
         commands = 1 if guarded else self.entity.replies
         formats = {"String": "bytes"}
         begun = with_retries(
-            lambda: client.query_column_block_stream(query, parameters, self.warehouse.faster, query_formats=formats)
+            lambda: client.query_column_block_stream(query, parameters, self.settings, query_formats=formats)
         )
         with begun as blocks:
             for block in blocks:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from feature_seed.errors import ConfigurationError
+from feature_seed.sql import balanced
 
 Order = Literal["oldest_first", "newest_first"]
 
@@ -29,6 +30,10 @@ class Hash:
         if not self.fields or not all(self.fields.values()):
             raise ConfigurationError("a hash needs fields: hash: {count: count(), mean: avg(amount)}")
 
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        return tuple(self.fields.values())
+
 
 @dataclass(frozen=True)
 class String:
@@ -39,6 +44,10 @@ class String:
     def __post_init__(self) -> None:
         if not self.value:
             raise ConfigurationError("a string needs an aggregate expression: string: sum(amount)")
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        return (self.value,)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,10 @@ class List:
         if not 1 <= self.length <= LONGEST_LIST:
             raise ConfigurationError(f"length is {self.length}: give a whole number from 1 to {LONGEST_LIST}")
 
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        return (self.member,)
+
 
 @dataclass(frozen=True)
 class ZSet:
@@ -69,6 +82,10 @@ class ZSet:
                 "a zset needs a member and a score: zset: {member: transaction_id, score: toUnixTimestamp(timestamp)}"
             )
 
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        return (self.member, self.score)
+
 
 @dataclass(frozen=True)
 class Set:
@@ -79,6 +96,10 @@ class Set:
     def __post_init__(self) -> None:
         if not self.member:
             raise ConfigurationError("a set needs a member: set: merchant_id")
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        return (self.member,)
 
 
 Kind = Hash | String | List | ZSet | Set
@@ -120,6 +141,9 @@ class Declared:
             raise ConfigurationError(
                 f"{self.name}: the key {self.key!r} names no column of gold in braces: key: 'merch:{{merchant_id}}:agg'"
             )
+        for text in (*self.kind.expressions, self.where):
+            if not balanced(text):
+                raise ConfigurationError(f"{self.name}: {text!r} has a parenthesis or a quote that is not closed")
         if self.on_conflict not in ("load", "keep"):
             raise ConfigurationError(f"{self.name}: on_conflict is {self.on_conflict!r}: choose load or keep")
         object.__setattr__(self, "columns", tuple(dict.fromkeys(columns)))
@@ -145,6 +169,11 @@ class Declared:
             raise ConfigurationError(f"{name}: {e}") from e
         rest: Any = {one: str(entry[one]) for one in ("where", "on_conflict", "select") if one in entry}
         return cls(name, str(entry["key"]), kind, **durations, **rest)
+
+    @property
+    def type(self) -> str:
+        """Of its key: `hash`, `string`, `list`, `zset` or `set`."""
+        return type(self.kind).__name__.lower()
 
     @property
     def lifetime(self) -> int | None:

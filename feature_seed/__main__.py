@@ -68,10 +68,10 @@ def check() -> int:
       python -m feature_seed check
     """
     store = _store()
-    from feature_seed.definitions import layout, limits, warehouse  # needs the variables of gold too
+    from feature_seed.definitions import start  # needs the variables of gold too
 
-    resolved = warehouse.process_config_and_initialize()
-    for line in kept.require_unchanged(resolved, store, layout, limits.sample_size):
+    warehouse, layout = start.warehouse().process_config_and_initialize(), start.layout()
+    for line in kept.require_unchanged(warehouse, store, layout, start.limits().sample_size):
         click.echo(line)
     return 0
 

@@ -109,7 +109,7 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             untils = untils_of(seeded, layout, warehouse)
             table = {**warehouse.table, "untils": untils}
-            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
+            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
             results = compared(comparison, context.run.run_id, limits.sample_size, seeded)
             yield from blocking(asked(context, results))
 

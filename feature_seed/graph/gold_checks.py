@@ -131,7 +131,7 @@ def _read(client: Client, warehouse: Warehouse) -> str:
 
 def _rows(client: Client, warehouse: Warehouse, check: str, **parameters: Any) -> Iterator[dict[str, Any]]:
     rows = client.query(
-        over_gold(f"graph/{check}"),
+        warehouse.mapping.over(over_gold(f"graph/{check}")),
         parameters={**warehouse.table, "latest": warehouse.latest, **parameters},
         query_tz="UTC",
         tz_mode="aware",

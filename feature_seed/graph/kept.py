@@ -43,7 +43,7 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
         for feature in FEATURES:
             untils = untils_of(loads[feature.name], layout, warehouse)
             table, shards = {**warehouse.table, "untils": untils}, shard_names(layout.shard_count)
-            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
+            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
             results = compared(comparison, uuid4().hex, size, loads[feature.name])
             yield from _passed(feature.name, results, counted=bool(loads[feature.name]))
 

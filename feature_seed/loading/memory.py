@@ -114,8 +114,9 @@ def _sample(stream: FeatureStream) -> Sample:
         "one_in": max(cards // _SAMPLE, 1),
     }
     with stream.warehouse.client() as client, stream.warehouse.errors():
-        counts = _rows(client, sql("loading/memory_cards"), parameters)
-        (values,) = _rows(client, over_gold("loading/memory_rows"), parameters)
+        mapped = stream.warehouse.mapping.over
+        counts = _rows(client, mapped(sql("loading/memory_cards")), parameters)
+        (values,) = _rows(client, mapped(over_gold("loading/memory_rows")), parameters)
     return Sample(
         [row["id"] for row in counts],
         values["customers"],

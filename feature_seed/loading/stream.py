@@ -115,7 +115,7 @@ class FeatureStream:
 
     def _query(self, profile: Profile, *, deep: bool) -> tuple[str, dict[str, Any]]:
         """The query of a pass, and its parameters but for the shards."""
-        query = self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep)
+        query = self.warehouse.mapping.over(self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep))
         watermarks = {"watermark": profile.unix, "seeded_watermark": self._seeded_watermark(profile)}
         return query, {**self._parameters(), **watermarks}
 
@@ -155,7 +155,7 @@ class FeatureStream:
         """How many there are in gold; some of the shards are counted in one more scan."""
         if len(self.shards) == self.layout.shard_count:
             return self.warehouse.profile().entities(self.entity.id)
-        query = over(RELATIONS, sql("loading/entities"))
+        query = self.warehouse.mapping.over(over(RELATIONS, sql("loading/entities")))
         parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
         return int(self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))["entities"])
 

@@ -19,10 +19,11 @@ from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
-from feature_seed.warehouse.failures import GoldSource, explain, with_retries
+from feature_seed.warehouse.failures import GoldSource, explain, with_retries, without_values
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, tick, wrong_columns
+from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
 from feature_seed.warehouse.restrictions import Setting
@@ -69,6 +70,7 @@ class Warehouse(Watermarked):
     s3_endpoint: str | None = None
     s3_region: str | None = None
     zero_is_unknown: bool = False
+    mapping: GoldMapping = GoldMapping()
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
 
@@ -84,6 +86,7 @@ class Warehouse(Watermarked):
             "database": Identifier(database),
             "gold": Identifier(gold),
             "zero_is_unknown": self.zero_is_unknown,
+            **self.mapping.parameters,
         }
 
     @contextmanager
@@ -152,7 +155,7 @@ class Warehouse(Watermarked):
     def _embed(self, view: bool) -> Client:
         client = embedded.embed()
         if view:
-            embedded.view(client, self._snapshot(client), self.gold_table)
+            embedded.view(client, self._snapshot(client), self.gold_table, self.mapping)
         return client
 
     def _snapshot(self, client: Client) -> Snapshot:
@@ -172,12 +175,17 @@ class Warehouse(Watermarked):
         try:
             yield
         except Error as e:
+            if self.mapping.salts:  # what ClickHouse says may have ids in it, or the salt
+                raise without_values(explain(e, self.source), e) from None
             raise explain(e, self.source) from e
 
     @property
     def source(self) -> GoldSource:
         """Where gold is, for messages."""
-        return GoldSource(self.address, self.user or "default", self.database, self.gold_table, self.gold_parquet)
+        columns = ", ".join(self.mapping.names())
+        return GoldSource(
+            self.address, self.user or "default", self.database, self.gold_table, self.gold_parquet, columns
+        )
 
     @property
     def warnings(self) -> list[str]:
@@ -215,7 +223,7 @@ class Warehouse(Watermarked):
         columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
         parameters = {**self.table, "latest": self.latest}
-        query = over_gold("warehouse/profile")
+        query = self.mapping.over(over_gold("warehouse/profile"))
         counts = self.only_row(client.query(query, parameters, query_tz="UTC", tz_mode="aware"))
         if counts["rows"] == counts["rejected"]:
             found = nothing_readable(**counts)
@@ -241,14 +249,19 @@ class Warehouse(Watermarked):
         columns = self.columns(client)
         if wrong := wrong_columns(columns):
             there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
-            raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
-        client.command(sql("warehouse/columns"), parameters=self.table)  # the right to read each of them
+            raise GoldError(
+                f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}. "
+                f"{remedy(columns, self.mapping.columns)}"
+            )
+        # The right to read each of them.
+        client.command(self.mapping.over(sql("warehouse/columns")), parameters=self.table)
         return columns
 
     def columns(self, client: Client) -> dict[str, str]:
-        """Gold's columns and their types, as ClickHouse names them."""
+        """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's."""
         described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
-        return {column["name"]: column["type"] for column in described.named_results()}
+        columns = {column["name"]: column["type"] for column in described.named_results()}
+        return {**columns, **self.mapping.types(client, self.table)}
 
     def version(self, client: Client) -> str:
         """A name of what gold is: another after every change. Gold without parts, as a view, is read whole for it."""
@@ -258,8 +271,8 @@ class Warehouse(Watermarked):
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
             parts = bool(self._access and self._access.parts)
-            return identity_of_table(client, self.database, self.gold_table, self.table, parts=parts)
-        return identity_of_files(self._snapshot(client).listed(client))
+            return identity_of_table(client, self.database, self.gold_table, self.table, self.mapping, parts=parts)
+        return identity_of_files(self._snapshot(client).listed(client), self.mapping)
 
     def require_unbroken(self, client: Client) -> None:
         """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
@@ -286,7 +299,7 @@ class Warehouse(Watermarked):
     def _readable(self, client: Client, profile: Profile) -> dict[str, int]:
         """The usable rows that a query that begins now would read, in case gold has grown: their number and a sum."""
         parameters = {**self.table, **profile.readable}
-        return self.only_row(client.query(over_gold("warehouse/readable"), parameters))
+        return self.only_row(client.query(self.mapping.over(over_gold("warehouse/readable")), parameters))
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""

@@ -17,7 +17,6 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from feature_seed import tls
 from feature_seed.errors import GoldError, WarehouseError, WarehouseUnavailableError
-from feature_seed.warehouse.gold import GOLD_COLUMNS
 
 T = TypeVar("T")
 
@@ -76,13 +75,14 @@ _BAD_FILE = (
 
 @dataclass(frozen=True)
 class GoldSource:
-    """Where gold is, for messages; `parquet` is a snapshot's path."""
+    """Where gold is, for messages; `parquet` is a snapshot's path, `columns` are those that are read."""
 
     address: str
     user: str
     database: str
     table: str
     parquet: str | None
+    columns: str
 
 
 def explain(error: Error, place: GoldSource) -> WarehouseError:
@@ -94,11 +94,10 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
             f"ClickHouse at {place.address} refuses user {place.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
         )
     if error.name == "ACCESS_DENIED":
-        columns = ", ".join(GOLD_COLUMNS)
         table = f"{place.database}.{place.table}"
         return WarehouseError(
             f"ClickHouse at {place.address} does not let user {place.user!r} read gold. "
-            f"GRANT SELECT({columns}), SHOW COLUMNS ON {table} TO {place.user}. {error}"
+            f"GRANT SELECT({place.columns}), SHOW COLUMNS ON {table} TO {place.user}. {error}"
         )
     if error.name in _SETTINGS and "(total)" not in str(error):  # else it is the server's memory, not a user's
         return WarehouseError(
@@ -115,6 +114,13 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
         )
     kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
     return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
+
+
+def without_values(explained: WarehouseError, error: Error) -> WarehouseError:
+    """The same error without what ClickHouse says beyond the name of its error: it quotes values, and queries."""
+    name = f"{error.name or type(error).__name__}. What ClickHouse says is left out, since ids of gold are hashed"
+    said = str(error).partition(", Stack trace")[0]
+    return type(explained)(str(explained).replace(str(error), name).replace(said, name))
 
 
 def _of_gold(error: Error, place: GoldSource) -> WarehouseError | None:

@@ -51,7 +51,7 @@ def bins(name: str, warehouse: Warehouse, **layout: Any) -> tuple[list[dict[str,
     picture = next(one for one in PICTURES if one.name == name)
     parameters = picture.parameters(warehouse, Layout(**layout))
     with warehouse.client() as client:
-        return [dict(one) for one in picture.bins(client, parameters)], parameters
+        return [dict(one) for one in picture.bins(client, parameters, warehouse.mapping)], parameters
 
 
 @pytest.mark.parametrize("history_length", [1, 10, 50])

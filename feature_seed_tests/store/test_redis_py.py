@@ -35,7 +35,9 @@ def test_no_other_private_name_is_used() -> None:
     files = [file for file in PACKAGE.rglob("*.py") if re.search(r"^(import|from) redis\b", file.read_text(), re.M)]
     assert len(files) > 5
     of_others = re.compile(r"(?<!self)(?<!super\(\))\.(_[a-z]\w*)")
-    private = {(file.name, name) for file in files for name in of_others.findall(file.read_text()) if name != "_replace"}
+    private = {
+        (file.name, name) for file in files for name in of_others.findall(file.read_text()) if name != "_replace"
+    }
     assert private == {("redis_py.py", "_get_socket"), ("local.py", "_binary")}
 
 

@@ -16,6 +16,7 @@ from feature_seed.loading.stream import Layout
 from feature_seed.sql import over, sql
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
+from feature_seed.warehouse.mapping import GoldMapping
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def pictures(warehouse: Warehouse, layout: Layout) -> Iterator[tuple[str, bytes]
     with warehouse.client() as client, warehouse.errors():
         for picture in PICTURES:
             parameters = picture.parameters(warehouse, layout)
-            yield _drawn(picture, picture.bins(client, parameters), parameters)
+            yield _drawn(picture, picture.bins(client, parameters, warehouse.mapping), parameters)
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,14 @@ class Picture:
     draw: "Callable[[Axes, Bins, Parameters], str]"
     grid: float = 0
 
-    def bins(self, client: Client, parameters: Parameters) -> Bins:
+    def bins(self, client: Client, parameters: Parameters, mapping: GoldMapping) -> Bins:
         """Some thousands at most, counted by the warehouse."""
         relations = {**RELATIONS, **self.entity.relations(deep=True)}  # for few cards have many rows
         select = sql(f"graph/report/{self.name}")
         query = (
             over({**relations, "points": select}, sql("graph/report/density")) if self.grid else over(relations, select)
         )
-        return list(client.query(query, parameters=dict(parameters)).named_results())
+        return list(client.query(mapping.over(query), parameters=dict(parameters)).named_results())
 
     def parameters(self, warehouse: Warehouse, layout: Layout) -> dict[str, Any]:
         """Of the SQL. `shard_count` parts are made, one is drawn."""

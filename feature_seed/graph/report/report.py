@@ -155,7 +155,7 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
         "shards": list(range(layout.shard_count)),
         **warehouse.profile().readable,
     }
-    query = over(RELATIONS, sql("graph/report/entities"))
+    query = warehouse.mapping.over(over(RELATIONS, sql("graph/report/entities")))
     with warehouse.client() as gold, warehouse.errors():
         ids = gold.query(query, parameters=parameters).result_columns[0]
     if not ids:

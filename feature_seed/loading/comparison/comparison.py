@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from math import ceil
@@ -19,6 +19,7 @@ from feature_seed.loading.stream import Layout
 from feature_seed.sql import sql
 from feature_seed.store.cluster import primaries
 from feature_seed.warehouse.gold import Identifier
+from feature_seed.warehouse.mapping import GoldMapping
 
 # Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
 _SLICE_ROWS = 1_000_000
@@ -61,6 +62,7 @@ class Comparison:
     layout: Layout
     shards: Sequence[str]
     watermarks: Set[int]
+    mapping: GoldMapping = field(default_factory=GoldMapping)
 
     def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
         """Rows of a query over gold that shares nothing with the one that seeds."""
@@ -70,7 +72,7 @@ class Comparison:
         # Ids are bytes, and need not be text.
         # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
         formats = {"String": "bytes", "Tuple": "tuple"}
-        rows = self.gold.query(query, parameters={**common, **parameters}, query_formats=formats)
+        rows = self.gold.query(self.mapping.over(query), parameters={**common, **parameters}, query_formats=formats)
         return list(rows.named_results())
 
     def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:

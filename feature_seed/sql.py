@@ -1,7 +1,7 @@
 """The loader of SQL and Lua, which lie beside the code that runs them, and the functions that all SQL may use."""
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from importlib.resources import files
 
 _PACKAGE = files("feature_seed")
@@ -54,6 +54,17 @@ def over(relations: Mapping[str, str], select: str) -> str:
     return written_out(f"WITH {definitions}\n{select}")
 
 
+def columns_called(names: Iterable[str]) -> str:
+    """Those of these columns that a relation has, for the head of its SELECT; '' where no name is given."""
+    pattern = "|".join(sorted(map(re.escape, names)))
+    return f"COLUMNS({literal(f'^({pattern})$')}), " if pattern else ""
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def is_closed(expression: str) -> bool:
     """Whether every parenthesis and quote that an expression opens is closed again."""
     depth = 0
@@ -78,17 +89,6 @@ def written_out(text: str) -> str:
             levels[-1].append(token)
     (whole,) = levels
     return "".join(whole)
-
-
-def balanced(expression: str) -> bool:
-    """Whether every parenthesis, bracket and quote is closed."""
-    pairs, opened = {")": "(", "]": "[", "}": "{"}, []
-    for token in _TOKEN.findall(expression):
-        if token in pairs.values():
-            opened.append(token)
-        elif token == "'" or (token in pairs and (not opened or opened.pop() != pairs[token])):
-            return False
-    return not opened
 
 
 def filtered(expression: str, condition: str, aggregates: Set[str]) -> str:

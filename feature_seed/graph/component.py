@@ -8,9 +8,11 @@ from pydantic import BaseModel
 from feature_seed import environment
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.errors import ConfigurationError
-from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
+from feature_seed.features.declared.entity import names_in
+from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start_after
 from feature_seed.graph.configuration import Configuration
 from feature_seed.graph.dagster_private import log_runs_to
+from feature_seed.graph.declared import declared_assets, declared_checks
 from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
@@ -60,7 +62,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
             s3_endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
             s3_region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
             zero_is_unknown=flag("FEATURE_SEED_ZERO_IS_UNKNOWN"),
-            mapping=self.gold.mapping,
+            mapping=self.gold.mapping.model_copy(update={"others": sorted(names_in(self.declared))}),
             home=environment.home(),
             pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 540, 1, 1_000_000),
             watermark_lag=decimal("FEATURE_SEED_WATERMARK_LAG", 0, 1e8) or 0,
@@ -93,9 +95,10 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
         environment.require_whole()
         log_runs_to(terminal)
         store = store_from_environment()
+        loaded = [cards, customers, *declared_assets(self.declared)]
         return dg.Definitions(
-            assets=[gold_transactions, cards, customers, warm_start],
-            asset_checks=[gold_checks, *FEATURE_CHECKS, store_check],
+            assets=[gold_transactions, *loaded, warm_start_after(loaded)],
+            asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(self.declared), store_check],
             jobs=[seed_all, seed_shard, check_store],
             sensors=SENSORS,
             schedules=[seed_on_schedule(), check_on_schedule],

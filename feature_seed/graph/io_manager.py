@@ -63,7 +63,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     _lock: StoreLock | None = PrivateAttr(default=None)
     _server: Server | None = PrivateAttr(default=None)
-    _load: tuple[FeatureStream, Record] | None = PrivateAttr(default=None)
+    _load: tuple[FeatureStream, Loading, Mapping[str, Any]] | None = PrivateAttr(default=None)
     _written: bool = PrivateAttr(default=False)
 
     def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready) -> None:
@@ -78,10 +78,12 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
         """What is said of a load: the features of an entity come one after the other, with one stream for all."""
         if not self._load or self._load[0] is not stream:
-            self._load = stream, self._seed(context, stream)
-        return self._load[1]
+            self._load = stream, *self._seed(context, stream)
+        _, redis, load = self._load
+        counter = stream.counter(context.asset_key.to_user_string())
+        return {shard: {**_shard(shard, redis, counter), **load} for shard in stream.shards}
 
-    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
+    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> tuple[Loading, Mapping[str, Any]]:
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         stream.rehearse()
         with self._writing(context, stream) as (client, lock):
@@ -102,12 +104,11 @@ class RedisIOManager(dg.ConfigurableIOManager):
             **({"replication": dict(redis.replication_offsets)} if redis.replication_offsets else {}),
             LOAD: {**_figures(redis, seconds), **throttle.metadata, "shards": len(stream.shards), **_rows(profile)},
         }
-        return {shard: {**_shard(shard, redis), **load} for shard in stream.shards}
+        return redis, load
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
-        asset = _selected_assets(context, stream.entity)[0]
         with (
-            Progress(context, stream.entity.name, asset, stream.expected) as progress,
+            Progress(context, stream.entity.name, context.asset_key, stream.expected) as progress,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
@@ -203,8 +204,8 @@ def _rows(profile: Profile) -> dict[str, int]:
     return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
 
 
-def _shard(shard: str, redis: Loading) -> dict[str, Any]:
-    entities = redis.shards[int(shard, 16)]
+def _shard(shard: str, redis: Loading, counter: int) -> dict[str, Any]:
+    entities = redis.shards[counter + int(shard, 16)]
     outcome = redis.outcomes.get(int(shard, 16), Outcome())
     return {
         "dagster/row_count": entities,

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from pydantic import Field
 
 from feature_seed.errors import ConfigurationError, GoldError
-from feature_seed.sql import sql
+from feature_seed.sql import columns_called, sql
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 
 # Gold's table, as every query names it.
@@ -38,23 +38,26 @@ class GoldMapping(dg.Config):
         columns: the contract's name: a ClickHouse expression over gold's own columns. Others have their own names.
         where: the rows that count; '' for all of them.
         salts: the contract's name of an id that is hashed: the variable that holds the salt.
+        others: names that declared features use. What gold has of them comes with the contract's columns, as it is.
     """
 
     columns: dict[str, str] = Field(default_factory=dict)
     where: str = ""
     salts: dict[str, str] = Field(default_factory=dict)
+    others: list[str] = Field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.columns or self.where)
+        return bool(self.columns or self.where or self.others)
 
     def over(self, query: str) -> str:
         """A query over gold's table, made one over the mapped gold."""
         return query.replace(_TABLE, f"(\n{self._select()}\n)") if self else query
 
     def _select(self) -> str:
+        others = columns_called(self.others)
         return sql("warehouse/mapped").format(
-            columns=", ".join(f"{self._outer(name)} AS {name}" for name in GOLD_COLUMNS),
-            expressions=", ".join(f"(\n{self.expression(name)}\n) AS {_inner(name)}" for name in GOLD_COLUMNS),
+            columns=others + ", ".join(f"{self._outer(name)} AS {name}" for name in GOLD_COLUMNS),
+            expressions=others + ", ".join(f"(\n{self.expression(name)}\n) AS {_inner(name)}" for name in GOLD_COLUMNS),
             where=self.where or "1",
         )
 
@@ -83,11 +86,15 @@ class GoldMapping(dg.Config):
     def identity(self) -> str:
         """Another for every other mapping. A salt is in it as a key that is slow to make: nobody tries a million."""
         salts = [hashlib.pbkdf2_hmac("sha256", one.encode(), b"gold", 200_000) for one in self.parameters.values()]
-        return repr((sorted(self.columns.items()), self.where, sorted(self.salts), salts)) if self else ""
+        return (
+            repr((sorted(self.columns.items()), self.where, sorted(self.salts), salts))
+            if self.columns or self.where
+            else ""
+        )
 
     def names(self, found: Collection[str] | None = None) -> list[str]:
         """The columns of gold that are read; without those found, all words of an expression that may be some."""
-        texts = [self.columns.get(name, name) for name in GOLD_COLUMNS] + [self.where]
+        texts = [self.columns.get(name, name) for name in GOLD_COLUMNS] + [self.where, *self.others]
         words = dict.fromkeys(match[1] or match[2] for text in texts for match in _NAMES.finditer(text))
         return [word for word in words if word and (found is None or word in found)]
 

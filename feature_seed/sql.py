@@ -54,16 +54,6 @@ def over(relations: Mapping[str, str], select: str) -> str:
     return written_out(f"WITH {definitions}\n{select}")
 
 
-def is_closed(expression: str) -> bool:
-    """Whether every parenthesis and quote that an expression opens is closed again."""
-    depth = 0
-    for token in _TOKEN.findall(expression):
-        depth += (token == "(") - (token == ")")
-        if depth < 0 or token == "'":
-            return False
-    return not depth
-
-
 def written_out(text: str) -> str:
     """SQL with every call of the dialect's functions replaced by what it stands for, innermost calls first."""
     levels: list[list[str]] = [[]]  # the tokens so far, for each parenthesis that is open

@@ -11,6 +11,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from pydantic import Field
 
 from feature_seed.errors import ConfigurationError, GoldError
+from feature_seed.features.declared.entity import matcher
 from feature_seed.sql import sql
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 
@@ -38,11 +39,13 @@ class GoldMapping(dg.Config):
         columns: the contract's name: a ClickHouse expression over gold's own columns. Others have their own names.
         where: the rows that count; '' for all of them.
         salts: the contract's name of an id that is hashed: the variable that holds the salt.
+        others: words that may be columns of gold which declared features read as they are.
     """
 
     columns: dict[str, str] = Field(default_factory=dict)
     where: str = ""
     salts: dict[str, str] = Field(default_factory=dict)
+    others: list[str] = Field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.columns or self.where)
@@ -53,6 +56,7 @@ class GoldMapping(dg.Config):
 
     def _select(self) -> str:
         return sql("warehouse/mapped").format(
+            others=matcher({*self.others}),
             columns=", ".join(f"{self._outer(name)} AS {name}" for name in GOLD_COLUMNS),
             expressions=", ".join(f"(\n{self.expression(name)}\n) AS {_inner(name)}" for name in GOLD_COLUMNS),
             where=self.where or "1",
@@ -89,7 +93,7 @@ class GoldMapping(dg.Config):
         """The columns of gold that are read; without those found, all words of an expression that may be some."""
         texts = [self.columns.get(name, name) for name in GOLD_COLUMNS] + [self.where]
         words = dict.fromkeys(match[1] or match[2] for text in texts for match in _NAMES.finditer(text))
-        return [word for word in words if word and (found is None or word in found)]
+        return [word for word in [*words, *self.others] if word and (found is None or word in found)]
 
     def plain(self, column: str) -> str:
         """The contract's name of a column of gold that is taken as it is; '' for any other."""

@@ -69,10 +69,15 @@ class DeclaredEntity(Entity):
         """The windows and conditions of the features, each once."""
         return list(dict.fromkeys((one.window, one.where) for one in self.features))
 
+    @property
+    def others(self) -> set[str]:
+        """The words by which the expressions may mean columns of gold that the contract does not have."""
+        words = {match[1] or match[2] for text in self._texts() for match in _WORD.finditer(text)}
+        return words - _CONTRACT - {None}
+
     def rows(self, gold: str) -> dict[str, str]:
         """The relations up to `chosen`: the rows that the features read. `gold` is the warehouse's."""
-        words = {match[1] or match[2] for text in self._texts() for match in _WORD.finditer(text)}
-        others = matcher(words - _CONTRACT - {None})
+        others = matcher(self.others)
         keys = [f"_key_{i}" for i, _ in enumerate(self.features[0].columns, 1)]
         texts = zip(keys, self.features[0].columns, strict=True)
         columns = [f"ifNull(toString({column}), '') AS {key}" for key, column in texts]

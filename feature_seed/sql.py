@@ -65,16 +65,6 @@ def literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def is_closed(expression: str) -> bool:
-    """Whether every parenthesis and quote that an expression opens is closed again."""
-    depth = 0
-    for token in _TOKEN.findall(expression):
-        depth += (token == "(") - (token == ")")
-        if depth < 0 or token == "'":
-            return False
-    return not depth
-
-
 def written_out(text: str) -> str:
     """SQL with every call of the dialect's functions replaced by what it stands for, innermost calls first."""
     levels: list[list[str]] = [[]]  # the tokens so far, for each parenthesis that is open
@@ -89,6 +79,17 @@ def written_out(text: str) -> str:
             levels[-1].append(token)
     (whole,) = levels
     return "".join(whole)
+
+
+def balanced(expression: str) -> bool:
+    """Whether every parenthesis, bracket and quote is closed."""
+    pairs, opened = {")": "(", "]": "[", "}": "{"}, []
+    for token in _TOKEN.findall(expression):
+        if token in pairs.values():
+            opened.append(token)
+        elif token == "'" or (token in pairs and (not opened or opened.pop() != pairs[token])):
+            return False
+    return not opened
 
 
 def filtered(expression: str, condition: str, aggregates: Set[str]) -> str:

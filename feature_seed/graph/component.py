@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from feature_seed import environment
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.errors import ConfigurationError
-from feature_seed.features.declared.entity import names_in
 from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start_after
 from feature_seed.graph.configuration import Configuration
 from feature_seed.graph.dagster_private import log_runs_to
@@ -62,7 +61,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
             s3_endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
             s3_region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
             zero_is_unknown=flag("FEATURE_SEED_ZERO_IS_UNKNOWN"),
-            mapping=self.gold.mapping.model_copy(update={"others": sorted(names_in(self.declared))}),
+            mapping=self.mapping,
             home=environment.home(),
             pass_bytes=1_000_000 * number("FEATURE_SEED_PASS_MB", 540, 1, 1_000_000),
             watermark_lag=decimal("FEATURE_SEED_WATERMARK_LAG", 0, 1e8) or 0,

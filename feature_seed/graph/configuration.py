@@ -14,8 +14,9 @@ from pydantic_core import InitErrorDetails
 from feature_seed.contract import KEYS
 from feature_seed.errors import ConfigurationError
 from feature_seed.features.declared import Declared, Order, seconds
+from feature_seed.features.declared.entity import names_in
 from feature_seed.features.feature import FEATURES
-from feature_seed.sql import is_closed
+from feature_seed.sql import balanced
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 from feature_seed.warehouse.mapping import NULLABLE, GoldMapping
 
@@ -73,8 +74,8 @@ class Gold(dg.Model):
     @field_validator("where")
     @classmethod
     def _is_closed(cls, where: str) -> str:
-        if not is_closed(where):
-            raise ValueError(f"a parenthesis or a quote is open in {where}: close it")
+        if not balanced(where):
+            raise ValueError(f"a parenthesis, a bracket or a quote is open in {where}: close it")
         return where
 
     @field_validator("columns")
@@ -82,14 +83,6 @@ class Gold(dg.Model):
     def _are_columns(cls, columns: dict[str, str | Hashed | None]) -> dict[str, str | Hashed | None]:
         _refuse({name: text for name, entry in columns.items() if (text := _wrong(name, entry))})
         return columns
-
-    @property
-    def mapping(self) -> GoldMapping:
-        return GoldMapping(
-            columns={name: _expression(entry) for name, entry in self.columns.items()},
-            where=self.where,
-            salts={name: entry.salt.env for name, entry in self.columns.items() if isinstance(entry, Hashed)},
-        )
 
 
 class Lifetime(dg.Model):
@@ -160,6 +153,16 @@ class Configuration(dg.Model):
     def declared(self) -> list[Declared]:
         return [Declared.of(name, entry) for name, entry in self.features.items()]
 
+    @property
+    def mapping(self) -> GoldMapping:
+        columns = self.gold.columns
+        return GoldMapping(
+            columns={name: _expression(entry) for name, entry in columns.items()},
+            where=self.gold.where,
+            salts={name: entry.salt.env for name, entry in columns.items() if isinstance(entry, Hashed)},
+            others=sorted(names_in(self.declared)),
+        )
+
 
 def configured() -> Configuration:
     """What the file of FEATURE_SEED_CONFIG says; nothing without one.
@@ -228,7 +231,9 @@ def _wrong(name: str, entry: str | Hashed | None) -> str:
         return f"{name} cannot be NULL, as only {', '.join(NULLABLE)} can: write {name}: and an expression"
     if not expression.strip():
         return f"{name} is empty: write {_FORMS['gold.columns.*']}"
-    return "" if is_closed(expression) else f"a parenthesis or a quote is open in {name}: {expression}: close it"
+    return (
+        "" if balanced(expression) else f"a parenthesis, a bracket or a quote is open in {name}: {expression}: close it"
+    )
 
 
 def _refuse(mistakes: Mapping[str, str]) -> None:

@@ -38,7 +38,7 @@ class GoldMapping(dg.Config):
         columns: the contract's name: a ClickHouse expression over gold's own columns. Others have their own names.
         where: the rows that count; '' for all of them.
         salts: the contract's name of an id that is hashed: the variable that holds the salt.
-        others: names that declared features use. What gold has of them comes with the contract's columns, as it is.
+        others: words that may be columns of gold which declared features read as they are.
     """
 
     columns: dict[str, str] = Field(default_factory=dict)
@@ -47,17 +47,17 @@ class GoldMapping(dg.Config):
     others: list[str] = Field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.columns or self.where or self.others)
+        return bool(self.columns or self.where)
 
     def over(self, query: str) -> str:
         """A query over gold's table, made one over the mapped gold."""
         return query.replace(_TABLE, f"(\n{self._select()}\n)") if self else query
 
     def _select(self) -> str:
-        others = columns_called(self.others)
         return sql("warehouse/mapped").format(
-            columns=others + ", ".join(f"{self._outer(name)} AS {name}" for name in GOLD_COLUMNS),
-            expressions=others + ", ".join(f"(\n{self.expression(name)}\n) AS {_inner(name)}" for name in GOLD_COLUMNS),
+            others=columns_called(self.others),
+            columns=", ".join(f"{self._outer(name)} AS {name}" for name in GOLD_COLUMNS),
+            expressions=", ".join(f"(\n{self.expression(name)}\n) AS {_inner(name)}" for name in GOLD_COLUMNS),
             where=self.where or "1",
         )
 
@@ -94,9 +94,9 @@ class GoldMapping(dg.Config):
 
     def names(self, found: Collection[str] | None = None) -> list[str]:
         """The columns of gold that are read; without those found, all words of an expression that may be some."""
-        texts = [self.columns.get(name, name) for name in GOLD_COLUMNS] + [self.where, *self.others]
+        texts = [self.columns.get(name, name) for name in GOLD_COLUMNS] + [self.where]
         words = dict.fromkeys(match[1] or match[2] for text in texts for match in _NAMES.finditer(text))
-        return [word for word in words if word and (found is None or word in found)]
+        return [word for word in [*words, *self.others] if word and (found is None or word in found)]
 
     def plain(self, column: str) -> str:
         """The contract's name of a column of gold that is taken as it is; '' for any other."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feature_seed.errors import ConfigurationError
-from feature_seed.sql import is_closed
+from feature_seed.sql import balanced
 
 Order = Literal["oldest_first", "newest_first"]
 
@@ -144,8 +144,10 @@ class Declared:
                 f"{self.name}: the key {self.key!r} names no column of gold in braces: key: 'merch:{{merchant_id}}:agg'"
             )
         for text in (*self.kind.expressions, self.where):
-            if not is_closed(text):
-                raise ConfigurationError(f"{self.name}: a parenthesis or a quote is open in {text}: close it")
+            if not balanced(text):
+                raise ConfigurationError(
+                    f"{self.name}: a parenthesis, a bracket or a quote is open in {text}: close it"
+                )
         if self.on_conflict not in ("load", "keep"):
             raise ConfigurationError(f"{self.name}: on_conflict is {self.on_conflict!r}: choose load or keep")
         object.__setattr__(self, "columns", tuple(dict.fromkeys(columns)))

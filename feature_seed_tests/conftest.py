@@ -1,7 +1,7 @@
 """The real parts that tests run against: embedded ClickHouse, ClickHouse over HTTP, and a Redis server."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,18 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.environment import VARIABLES
 from feature_seed.features.declared import Declared
-from feature_seed.features.declared.entity import names_in
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
 from feature_seed_tests.support.documents import code
 from feature_seed_tests.support.gold import Row, create_table, write_parquet
 from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
-from feature_seed_tests.support.shapes import create
+from feature_seed_tests.support.shapes import MakeGold, Rows, Types, create, mapping_of
 
 MakeWarehouse = Callable[..., Warehouse]
 
@@ -149,27 +147,36 @@ def make_warehouse(request: pytest.FixtureRequest) -> MakeWarehouse:
     return request.getfixturevalue({"embedded": "make_parquet", "server": "make_table"}[request.param])
 
 
-@pytest.fixture(params=["embedded", "server"])
-def make_gold(
-    request: pytest.FixtureRequest, server: Warehouse, chdb: Client, tmp_path: Path
-) -> Iterator[Callable[..., Warehouse]]:
-    """Gold of rows with columns of its own, once for the embedded engine and once over HTTP."""
+@pytest.fixture
+def make_table_of(server: Warehouse) -> Iterator[MakeGold]:
+    """Gold as a table in the server, of rows with columns of its own; gone after the test."""
 
-    def make(
-        types: Mapping[str, str], rows: Sequence[Mapping[str, Any]], declared: Sequence[Declared] = (), **mapping: Any
-    ) -> Warehouse:
-        read = GoldMapping(others=sorted(names_in(declared)), **mapping)
-        if request.param == "server":
-            with server.client() as client:
-                create(client, "gold_of_a_shape", types, rows)
-            there = {name: getattr(server, name) for name in ("host", "port", "user", "password")}
-            return Warehouse(gold_table="gold_of_a_shape", mapping=read, **there)
-        create(chdb, "draft", types, rows)
-        path = tmp_path / "gold.parquet"
-        path.unlink(missing_ok=True)
-        chdb.command("INSERT INTO FUNCTION file({path:String}, 'Parquet') SELECT * FROM draft", {"path": str(path)})
-        return Warehouse(gold_parquet=str(path), mapping=read)
+    def make(types: Types, rows: Rows, declared: Sequence[Declared] = (), **mapping: Any) -> Warehouse:
+        with server.client() as client:
+            create(client, "gold_of_a_shape", types, rows)
+        there = {name: getattr(server, name) for name in ("host", "port", "user", "password")}
+        return Warehouse(gold_table="gold_of_a_shape", mapping=mapping_of(declared, **mapping), **there)
 
     yield make
     with server.client() as client:
         client.command("DROP TABLE IF EXISTS gold_of_a_shape")
+
+
+@pytest.fixture
+def make_snapshot_of(chdb: Client, tmp_path: Path) -> MakeGold:
+    """The same as a Parquet snapshot."""
+
+    def make(types: Types, rows: Rows, declared: Sequence[Declared] = (), **mapping: Any) -> Warehouse:
+        create(chdb, "draft", types, rows)
+        path = tmp_path / "gold.parquet"
+        path.unlink(missing_ok=True)
+        chdb.command("INSERT INTO FUNCTION file({path:String}, 'Parquet') SELECT * FROM draft", {"path": str(path)})
+        return Warehouse(gold_parquet=str(path), mapping=mapping_of(declared, **mapping))
+
+    return make
+
+
+@pytest.fixture(params=["embedded", "server"])
+def make_gold(request: pytest.FixtureRequest) -> MakeGold:
+    """The same, once for the embedded engine and once over HTTP."""
+    return request.getfixturevalue({"embedded": "make_snapshot_of", "server": "make_table_of"}[request.param])

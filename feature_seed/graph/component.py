@@ -111,6 +111,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
                     memory_check=choice("FEATURE_SEED_MEMORY_CHECK", ("refuse", "warn")),
                     max_rate=decimal("FEATURE_SEED_MAX_RATE", 1, 1e9),
                     max_latency_ms=decimal("FEATURE_SEED_MAX_LATENCY_MS", 0.1, 10_000),
+                    declared_keys=[one.key for one in self.declared],
                 ),
             },
             executor=dg.in_process_executor,  # of Materialize all, as of the jobs: one lock for the whole run

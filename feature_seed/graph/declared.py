@@ -18,7 +18,7 @@ from feature_seed.loading.declared import DeclaredStream
 def declared_assets(declared: Sequence[Declared]) -> list[dg.AssetsDefinition]:
     """An asset for each feature. Those of one entity are loaded together."""
     return [
-        feature_assets(entity, [_feature(one, entity) for one in entity.features], DeclaredStream)
+        feature_assets(entity, [feature_of(one, entity) for one in entity.features], DeclaredStream)
         for entity in DeclaredEntity.all_of(declared)
     ]
 
@@ -31,10 +31,10 @@ def _checks(one: Declared) -> dg.AssetChecksDefinition:
     def compared(standard: Comparison) -> Comparison:
         return DeclaredComparison(**vars(standard), declared=one)
 
-    return feature_checks(_feature(one, DeclaredEntity.of(one)), compared)
+    return feature_checks(feature_of(one, DeclaredEntity.of(one)), compared)
 
 
-def _feature(one: Declared, entity: DeclaredEntity) -> Feature:
+def feature_of(one: Declared, entity: DeclaredEntity) -> Feature:
     fields = one.kind.fields if isinstance(one.kind, Hash) else {one.type: ", ".join(one.kind.expressions)}
     counted = f", of the {one.window:,} seconds before the watermark" if one.window else ""
     return Feature(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import dagster as dg
 import redis
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from feature_seed.contract import READY, Ready
 from feature_seed.errors import StoreError, StoreUnavailableError
@@ -52,6 +52,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     Given a Ready, it says so in the store. One object lives as long as the run, or in executors that give every step
     a process of its own, as the step. `max_rate` (entities per second) and `max_latency_ms` spare those who read.
+    `declared_keys` are the patterns of declared features' keys.
 
     See feature_seed/loading/README.md.
     """
@@ -60,6 +61,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
     memory_check: MemoryCheck = "refuse"
     max_rate: float | None = None
     max_latency_ms: float | None = None
+    declared_keys: list[str] = Field(default_factory=list)
 
     _lock: StoreLock | None = PrivateAttr(default=None)
     _server: Server | None = PrivateAttr(default=None)
@@ -142,7 +144,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         return StoreLock(self.store, Owner.of(run_of(context), processes=steps_have_processes(context)))
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
-        server = examine(client, self.store)
+        server = examine(client, self.store, self.declared_keys)
         before = self._server
         if before and self._written and before.run_id != server.run_id:
             raise StoreError(

@@ -201,7 +201,7 @@ def _hidden(below: str) -> bool:
 
 def columns_read(files: Mapping[File, Contents], mapping: GoldMapping) -> Columns:
     """The columns of the files that are read; None for what an expression is made of, which may have any type."""
-    if not (mapping or mapping.others):
+    if not (mapping.columns or mapping.where or mapping.others):
         return GOLD_COLUMNS
     found = dict.fromkeys(name for inside in files.values() for name in inside.columns)
     return {name: GOLD_COLUMNS.get(mapping.plain(name)) for name in mapping.names(found) or found}

@@ -46,12 +46,9 @@ class GoldMapping(dg.Config):
     salts: dict[str, str] = Field(default_factory=dict)
     others: list[str] = Field(default_factory=list)
 
-    def __bool__(self) -> bool:
-        return bool(self.columns or self.where)
-
     def over(self, query: str) -> str:
         """A query over gold's table, made one over the mapped gold."""
-        return query.replace(_TABLE, f"(\n{self._select()}\n)") if self else query
+        return query.replace(_TABLE, f"(\n{self._select()}\n)") if self.columns or self.where else query
 
     def _select(self) -> str:
         return sql("warehouse/mapped").format(

@@ -81,7 +81,11 @@ def seed(
             "store": store,
             "limits": limits or GoldLimits(max_rejected=0 if job else 1),
             "redis_io_manager": RedisIOManager(
-                store=store, memory_check=memory_check, max_rate=max_rate, max_latency_ms=max_latency_ms
+                store=store,
+                memory_check=memory_check,
+                max_rate=max_rate,
+                max_latency_ms=max_latency_ms,
+                declared_keys=[one.key for one in declared],
             ),
         },
     )

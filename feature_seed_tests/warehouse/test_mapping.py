@@ -1,28 +1,22 @@
 """Gold whose columns are called otherwise: seeded as a configuration maps it, on the server and from Parquet."""
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.contract import Card, read_card, read_customer
-from feature_seed.errors import ConfigurationError, GoldError
+from feature_seed.contract import read_card, read_customer
 from feature_seed.graph.configuration import read
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import Row
-from feature_seed_tests.support.outcome import refused
-from feature_seed_tests.support.run import checks, seed
+from feature_seed_tests.support.run import seed
 
 # The file of a team whose table is of the Sparkov kind.
 CONFIGURATION = """\

@@ -1,7 +1,7 @@
 """The loader of SQL and Lua, which lie beside the code that runs them, and the functions that all SQL may use."""
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from importlib.resources import files
 
 _PACKAGE = files("feature_seed")
@@ -52,6 +52,17 @@ def over(relations: Mapping[str, str], select: str) -> str:
     """A query over named relations, each of which may read the ones before it; the dialect is written out."""
     definitions = ",\n".join(f"{name} AS (\n{text})" for name, text in relations.items())
     return written_out(f"WITH {definitions}\n{select}")
+
+
+def columns_called(names: Iterable[str]) -> str:
+    """Those of these columns that a relation has, for the head of its SELECT; '' where no name is given."""
+    pattern = "|".join(sorted(map(re.escape, names)))
+    return f"COLUMNS({literal(f'^({pattern})$')}), " if pattern else ""
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def written_out(text: str) -> str:

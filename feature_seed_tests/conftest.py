@@ -13,6 +13,7 @@ from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.environment import VARIABLES
+from feature_seed.features.declared import Declared
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
 from feature_seed.store.local import LocalRedis
@@ -24,6 +25,7 @@ from feature_seed_tests.support.documents import code
 from feature_seed_tests.support.gold import Row, create_table, write_parquet
 from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
+from feature_seed_tests.support.shapes import MakeGold, Rows, Types, create, mapping_of
 
 MakeWarehouse = Callable[..., Warehouse]
 
@@ -143,3 +145,38 @@ def make_parquet(chdb: Client, tmp_path: Path) -> MakeWarehouse:
 def make_warehouse(request: pytest.FixtureRequest) -> MakeWarehouse:
     """Gold of given rows, once for the embedded engine and once over HTTP."""
     return request.getfixturevalue({"embedded": "make_parquet", "server": "make_table"}[request.param])
+
+
+@pytest.fixture
+def make_table_of(server: Warehouse) -> Iterator[MakeGold]:
+    """Gold as a table in the server, of rows with columns of its own; gone after the test."""
+
+    def make(types: Types, rows: Rows, declared: Sequence[Declared] = (), **mapping: Any) -> Warehouse:
+        with server.client() as client:
+            create(client, "gold_of_a_shape", types, rows)
+        there = {name: getattr(server, name) for name in ("host", "port", "user", "password")}
+        return Warehouse(gold_table="gold_of_a_shape", mapping=mapping_of(declared, **mapping), **there)
+
+    yield make
+    with server.client() as client:
+        client.command("DROP TABLE IF EXISTS gold_of_a_shape")
+
+
+@pytest.fixture
+def make_snapshot_of(chdb: Client, tmp_path: Path) -> MakeGold:
+    """The same as a Parquet snapshot."""
+
+    def make(types: Types, rows: Rows, declared: Sequence[Declared] = (), **mapping: Any) -> Warehouse:
+        create(chdb, "draft", types, rows)
+        path = tmp_path / "gold.parquet"
+        path.unlink(missing_ok=True)
+        chdb.command("INSERT INTO FUNCTION file({path:String}, 'Parquet') SELECT * FROM draft", {"path": str(path)})
+        return Warehouse(gold_parquet=str(path), mapping=mapping_of(declared, **mapping))
+
+    return make
+
+
+@pytest.fixture(params=["embedded", "server"])
+def make_gold(request: pytest.FixtureRequest) -> MakeGold:
+    """The same, once for the embedded engine and once over HTTP."""
+    return request.getfixturevalue({"embedded": "make_snapshot_of", "server": "make_table_of"}[request.param])

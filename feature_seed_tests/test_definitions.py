@@ -5,11 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dagster as dg
 import pytest
+from dagster.components.definitions import LazyDefinitions
 
 import feature_seed
-from dagster.components.definitions import LazyDefinitions
 from feature_seed_tests.support.deployment import dagster_dev, query
 
 

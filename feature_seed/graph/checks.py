@@ -38,6 +38,9 @@ CHECKS: Mapping[dg.AssetKey, Mapping[str, str]] = {
     WARM_START: _OF_THE_STORE,
 }
 
+# Those of a declared feature. Keys that gold does not know are left to expire.
+_OF_A_DECLARED_FEATURE = {name: text for name, text in _OF_A_FEATURE.items() if name != "unknown_entities"}
+
 _WARNINGS = ("coordinates", "zeros", "duplicate_transactions", "shared_cards", "unknown_entities")
 
 
@@ -46,7 +49,7 @@ def check_specs(asset: dg.AssetKey | str) -> list[dg.AssetCheckSpec]:
     key = dg.AssetKey.from_coercible(asset)
     return [
         dg.AssetCheckSpec(name, asset=key, description=f"{text} {_effect(name)}", blocking=name not in _WARNINGS)
-        for name, text in CHECKS[key].items()
+        for name, text in CHECKS.get(key, _OF_A_DECLARED_FEATURE).items()
     ]
 
 

@@ -8,9 +8,10 @@ from pydantic import BaseModel
 from feature_seed import environment
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.errors import ConfigurationError
-from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
+from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start_after
 from feature_seed.graph.configuration import Configuration
 from feature_seed.graph.dagster_private import log_runs_to
+from feature_seed.graph.declared import declared_assets, declared_checks
 from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
@@ -93,9 +94,10 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
         environment.require_whole()
         log_runs_to(terminal)
         store = store_from_environment()
+        loaded = [cards, customers, *declared_assets(self.declared)]
         return dg.Definitions(
-            assets=[gold_transactions, cards, customers, warm_start],
-            asset_checks=[gold_checks, *FEATURE_CHECKS, store_check],
+            assets=[gold_transactions, *loaded, warm_start_after(loaded)],
+            asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(self.declared), store_check],
             jobs=[seed_all, seed_shard, check_store],
             sensors=SENSORS,
             schedules=[seed_on_schedule(), check_on_schedule],
@@ -109,6 +111,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
                     memory_check=choice("FEATURE_SEED_MEMORY_CHECK", ("refuse", "warn")),
                     max_rate=decimal("FEATURE_SEED_MAX_RATE", 1, 1e9),
                     max_latency_ms=decimal("FEATURE_SEED_MAX_LATENCY_MS", 0.1, 10_000),
+                    declared_keys=[one.key for one in self.declared],
                 ),
             },
             executor=dg.in_process_executor,  # of Materialize all, as of the jobs: one lock for the whole run

@@ -14,7 +14,7 @@ from pydantic_core import InitErrorDetails
 from feature_seed.contract import KEYS
 from feature_seed.errors import ConfigurationError
 from feature_seed.features.declared import Declared, Order, seconds
-from feature_seed.features.declared.entity import DeclaredEntity
+from feature_seed.features.declared.entity import names_in
 from feature_seed.features.feature import FEATURES
 from feature_seed.sql import balanced
 from feature_seed.warehouse.gold import GOLD_COLUMNS
@@ -160,7 +160,7 @@ class Configuration(dg.Model):
             columns={name: _expression(entry) for name, entry in columns.items()},
             where=self.gold.where,
             salts={name: entry.salt.env for name, entry in columns.items() if isinstance(entry, Hashed)},
-            others=sorted(set().union(*(entity.others for entity in DeclaredEntity.all_of(self.declared)))),
+            others=sorted(names_in(self.declared)),
         )
 
 

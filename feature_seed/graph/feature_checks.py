@@ -1,7 +1,7 @@
 """The checks of the features: they compare the store with gold before the store is called ready."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -95,7 +95,9 @@ def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[byt
     return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
 
 
-def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
+def feature_checks(
+    feature: Feature, comparison_of: Callable[[Comparison], Comparison] = lambda standard: standard
+) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name), can_subset=True)
     def compare(
         context: dg.AssetCheckExecutionContext,
@@ -110,7 +112,7 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
             untils = untils_of(seeded, layout, warehouse)
             table = {**warehouse.table, "untils": untils}
             comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
-            results = compared(comparison, context.run.run_id, limits.sample_size, seeded)
+            results = compared(comparison_of(comparison), context.run.run_id, limits.sample_size, seeded)
             yield from blocking(asked(context, results))
 
     return compare
@@ -133,4 +135,4 @@ def _shards(context: dg.AssetCheckExecutionContext, layout: Layout) -> list[str]
     return [name for name in names if some.start <= name <= some.end]
 
 
-FEATURE_CHECKS = [_feature_checks(feature) for feature in FEATURES]
+FEATURE_CHECKS = [feature_checks(feature) for feature in FEATURES]

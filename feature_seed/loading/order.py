@@ -1,6 +1,5 @@
 """The order of the lists in the store: the wrong one would mix live events with gold in silence."""
 
-from datetime import datetime
 from functools import partial
 from itertools import islice
 
@@ -31,10 +30,10 @@ def require_order(client: redis.Redis, address: str, layout: Layout, before: Rea
         return
     theirs = "oldest_first" if layout.newest_first else "newest_first"
     raise StoreError(
-        f"{len(wrong):,} of {len(live or lists):,} lists in Redis at {address} that were looked at have their newest "
-        f"transaction at the other end, as {theirs} has it. Set FEATURE_SEED_HISTORY_ORDER={theirs}, or order: {theirs} "
-        "of card_history in FEATURE_SEED_CONFIG. To turn the lists round, stop the scorer and load with "
-        "FEATURE_SEED_ON_CONFLICT=overwrite. Nothing was written"
+        f"Lists in Redis at {address} are kept the other way round: {len(wrong):,} of {len(live or lists):,} that were "
+        f"looked at are {theirs}. Set FEATURE_SEED_HISTORY_ORDER={theirs}, or order: {theirs} of card_history in "
+        "FEATURE_SEED_CONFIG. To turn the lists round, stop the scorer and set FEATURE_SEED_ON_CONFLICT=overwrite. "
+        "Nothing was written"
     )
 
 

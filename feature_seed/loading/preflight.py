@@ -15,6 +15,7 @@ from feature_seed.store.cluster import ClusterStore, primaries
 from feature_seed.store.commands import (
     FIELDS,
     NEEDED,
+    NEEDED_BY_DECLARED,
     NEEDED_IN_CLUSTERS,
     NEEDED_IN_FAILOVERS,
     NEEDED_TO_WAIT,
@@ -105,8 +106,8 @@ class Server:
         return ""
 
 
-def examine(client: redis.Redis, store: OnlineStore) -> Server:
-    """What the store is, all its primaries together.
+def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = ()) -> Server:
+    """What the store is, all its primaries together. `declared` are the keys of declared features, as patterns.
 
     Raises:
         StoreError: a replica, a node of a cluster, too old, or without a command or right that is needed; with what
@@ -115,15 +116,16 @@ def examine(client: redis.Redis, store: OnlineStore) -> Server:
     """
     needed = {
         **NEEDED,
+        **(NEEDED_BY_DECLARED if declared else {}),
         **(NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
         **(NEEDED_IN_FAILOVERS if store.fails_over else {}),
         **(NEEDED_TO_WAIT if store.wait_replicas else {}),
     }
-    server = Server.together([_examine(primary, store, needed) for primary in primaries(client)])
+    server = Server.together([_examine(primary, store, needed, declared) for primary in primaries(client)])
     return replace(server, run_id="") if store.fails_over else server
 
 
-def _examine(client: redis.Redis, store: OnlineStore, needed: Commands) -> Server:
+def _examine(client: redis.Redis, store: OnlineStore, needed: Commands, declared: Sequence[str]) -> Server:
     info: Any = spared(client.info, {})
     server = Server.of(info)
     if server.replica_of:
@@ -135,7 +137,7 @@ def _examine(client: redis.Redis, store: OnlineStore, needed: Commands) -> Serve
         )
     if server.cluster and not isinstance(store, ClusterStore):
         raise StoreError(f"Redis at {store.address} refuses: {NEEDS_CLUSTER}")
-    losses = require_rights(client, store, needed)
+    losses = require_rights(client, store, needed, declared)
     if store.fails_over and not info.get("master_replid"):
         raise StoreError(
             f"Redis at {store.address} leaves master_replid out of INFO, without which a failover cannot be seen"

@@ -1,7 +1,7 @@
 """Before the first write: which commands the store has, and its user may run. None of them is run here."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
@@ -17,8 +17,10 @@ from feature_seed.store.online_store import OnlineStore
 _KEYS = {f"{key.split(':')[0]}:*": key for key in (LOCK, *(key.of("") for key in KEYS))}
 
 
-def require_rights(client: redis.Redis, store: OnlineStore, needed: Commands) -> list[str]:
-    """What is done without, and what is lost by that, in a text for each loss.
+def require_rights(
+    client: redis.Redis, store: OnlineStore, needed: Commands, declared: Sequence[str] = ()
+) -> list[str]:
+    """What is done without, and what is lost by that, in a text for each loss. `declared` are patterns of more keys.
 
     Raises:
         StoreError: the store lacks a command that is needed, or its user a right; with all of them.
@@ -29,7 +31,8 @@ def require_rights(client: redis.Redis, store: OnlineStore, needed: Commands) ->
         if "MULTI" not in refusals:  # otherwise what follows would be run
             spared = {command: one.arguments for command, one in DONE_WITHOUT.items()}
             refusals |= _refusals(connection, {**spared, **needed})
-            keys = [rule for pattern, key in _KEYS.items() if (rule := _lacking_key(connection, pattern, key))]
+            ours = {**_KEYS, **{f"{start}*": start for start in (key.partition("{")[0] for key in declared)}}
+            keys = [rule for pattern, key in ours.items() if (rule := _lacking_key(connection, pattern, key))]
     finally:
         connection.disconnect()  # and with it Redis forgets what is queued
         client.connection_pool.release(connection)

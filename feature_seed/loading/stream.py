@@ -1,6 +1,6 @@
 """The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,10 +56,14 @@ class FeatureStream:
         entities = self.warehouse.profile().entities(self.entity.id)
         return entities * len(self.shards) // self.layout.shard_count
 
+    def counter(self, feature: str) -> int:
+        """What a block adds to the shards where it counts this feature: an entity's standard features count as one."""
+        return 0
+
     @property
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What its query is sent with."""
-        return self.warehouse.faster
+        return dict(self.warehouse.faster)
 
     @contextmanager
     def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:

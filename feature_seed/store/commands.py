@@ -38,6 +38,24 @@ NEEDED: Commands = {
     "TIME": (),
 }
 
+# The same where features are declared; what expires or is united needs more than what is replaced.
+NEEDED_BY_DECLARED: Commands = {
+    "EXISTS": (READY.pattern,),
+    "HLEN": (READY.pattern,),
+    "LLEN": (READY.pattern,),
+    "PERSIST": (READY.pattern,),
+    "PEXPIREAT": (READY.pattern, "0"),
+    "PTTL": (READY.pattern,),
+    "SADD": (READY.pattern, ""),
+    "SCARD": (READY.pattern,),
+    "SMEMBERS": (READY.pattern,),
+    "STRLEN": (READY.pattern,),
+    "ZADD": (READY.pattern, "0", ""),
+    "ZCARD": (READY.pattern,),
+    "ZRANGE": (READY.pattern, "0", "-1"),
+    "ZREMRANGEBYSCORE": (READY.pattern, "0", "0"),
+}
+
 # The same of a cluster, of a store that sentinels or a cluster may replace, and of waiting for replicas.
 NEEDED_IN_CLUSTERS: Commands = {"ASKING": (), "CLUSTER SLOTS": (), "COMMAND": ()}
 NEEDED_IN_FAILOVERS: Commands = {"INFO": ()}

@@ -12,8 +12,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from pydantic import Field
 
 from feature_seed.errors import ConfigurationError, GoldError
-from feature_seed.features.declared.entity import matcher
-from feature_seed.sql import sql
+from feature_seed.sql import columns_called, sql
 from feature_seed.warehouse.gold import GOLD_COLUMNS, unreadable
 
 # Gold's table, as every query names it.
@@ -54,7 +53,7 @@ class GoldMapping(dg.Config):
 
     def _select(self) -> str:
         return sql("warehouse/mapped").format(
-            others=matcher({*self.others}),
+            others=columns_called(self.others),
             columns=", ".join(f"{self._outer(name)} AS {name}" for name in GOLD_COLUMNS),
             expressions=", ".join(f"(\n{self.expression(name)}\n) AS {_inner(name)}" for name in GOLD_COLUMNS),
             where=self.where or "1",

@@ -1,11 +1,14 @@
 """Running the real assets and jobs in this process, against any warehouse and store."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 
-from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
+from feature_seed.features.declared import Declared
+from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start, warm_start_after
 from feature_seed.graph.checks import CHECKS
+from feature_seed.graph.declared import declared_assets, declared_checks
 from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
@@ -63,12 +66,14 @@ def seed(
     max_rate: float | None = None,
     max_latency_ms: float | None = None,
     config: dict[str, Any] = QUIET,
+    declared: Sequence[Declared] = (),
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
     """Load every shard or one, with any rejected rows; `verify` it and say that it is ready; or run a job as it is."""
+    loaded = [cards, customers, *declared_assets(declared)]
     definitions = dg.Definitions(
-        assets=[gold_transactions, cards, customers, warm_start],
-        asset_checks=[gold_checks, *FEATURE_CHECKS, store_check],
+        assets=[gold_transactions, *loaded, warm_start_after(loaded)],
+        asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(declared), store_check],
         jobs=_JOBS,
         resources={
             "warehouse": warehouse,
@@ -76,7 +81,11 @@ def seed(
             "store": store,
             "limits": limits or GoldLimits(max_rejected=0 if job else 1),
             "redis_io_manager": RedisIOManager(
-                store=store, memory_check=memory_check, max_rate=max_rate, max_latency_ms=max_latency_ms
+                store=store,
+                memory_check=memory_check,
+                max_rate=max_rate,
+                max_latency_ms=max_latency_ms,
+                declared_keys=[one.key for one in declared],
             ),
         },
     )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from feature_seed.errors import ConfigurationError
@@ -120,7 +121,8 @@ class Declared:
         expire: how long after the entity's newest row in the window the key expires, in seconds. None is the window,
             since then no row of it is left; without a window the key does not expire.
         on_conflict: `keep` leaves a key that exists as it is.
-        select: the file of a SELECT over `rows` that yields what the expressions see, in place of gold's rows.
+        select: the file of a SELECT over `transactions`, the usable rows. Expressions see its rows in place of them: it
+            yields the key's columns, `timestamp`, and what they name.
     """
 
     name: str
@@ -143,7 +145,9 @@ class Declared:
             )
         for text in (*self.kind.expressions, self.where):
             if not balanced(text):
-                raise ConfigurationError(f"{self.name}: {text!r} has a parenthesis or a quote that is not closed")
+                raise ConfigurationError(
+                    f"{self.name}: a parenthesis, a bracket or a quote is open in {text}: close it"
+                )
         if self.on_conflict not in ("load", "keep"):
             raise ConfigurationError(f"{self.name}: on_conflict is {self.on_conflict!r}: choose load or keep")
         object.__setattr__(self, "columns", tuple(dict.fromkeys(columns)))
@@ -174,6 +178,11 @@ class Declared:
     def type(self) -> str:
         """Of its key: `hash`, `string`, `list`, `zset` or `set`."""
         return type(self.kind).__name__.lower()
+
+    @property
+    def selected(self) -> str:
+        """The text of the file of `select`."""
+        return Path(self.select).read_text() if self.select else ""
 
     @property
     def lifetime(self) -> int | None:

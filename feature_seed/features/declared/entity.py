@@ -1,7 +1,7 @@
 """What declared features of one entity are loaded by: one pass over gold for all that have the same key columns."""
 
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from feature_seed.contract import CARD_HISTORY
 from feature_seed.features import declared
 from feature_seed.features.declared import Declared
 from feature_seed.features.entity import Entity
-from feature_seed.sql import filtered, lua, over, sql
+from feature_seed.sql import columns_called, filtered, literal, lua, over, sql
 
 # Names by which an expression may mean a column, in backticks or not.
 _WORD = re.compile(r"'(?:[^'\\]|\\.)*'|`([^`]+)`|\b([^\W\d]\w*)\b(?!\s*\()")
@@ -23,6 +23,8 @@ _OWN = re.compile(r"\b(lat|lon|at_zero|out_of_range|valid)\b")
 # Arguments of one command. What is united comes in several, so that each holds other clients up for a few milliseconds.
 # What replaces a key comes in one: Redis takes 1,048,576 arguments.
 _UNITED, _WHOLE = 5000, 1_000_000
+
+_SHARDS = 256  # at most
 
 COMMANDS = {"hash": "HSET", "string": "SET", "list": "RPUSH", "zset": "ZADD", "set": "SADD"}
 
@@ -55,9 +57,9 @@ class DeclaredEntity(Entity):
     def sources(self) -> tuple[Path, ...]:
         return tuple(sorted(Path(__file__).parent.glob("*.*")))
 
-    def position(self, feature: str) -> int:
-        """Of a feature by its name: a load counts the keys of each."""
-        return [one.name for one in self.features].index(feature)
+    def counter(self, feature: str) -> int:
+        """What is added to a shard where keys of this feature are counted; a key's further parts are not."""
+        return _SHARDS * [one.name for one in self.features].index(feature)
 
     @property
     def collects(self) -> int:
@@ -69,29 +71,19 @@ class DeclaredEntity(Entity):
         """The windows and conditions of the features, each once."""
         return list(dict.fromkeys((one.window, one.where) for one in self.features))
 
-    @property
-    def others(self) -> set[str]:
-        """The words by which the expressions may mean columns of gold that the contract does not have."""
-        words = {match[1] or match[2] for text in self._texts() for match in _WORD.finditer(text)}
-        return words - _CONTRACT - {None}
-
     def rows(self, gold: str) -> dict[str, str]:
         """The relations up to `chosen`: the rows that the features read. `gold` is the warehouse's."""
-        others = matcher(self.others)
+        others = columns_called(names_in(self.features))
         keys = [f"_key_{i}" for i, _ in enumerate(self.features[0].columns, 1)]
         texts = zip(keys, self.features[0].columns, strict=True)
         columns = [f"ifNull(toString({column}), '') AS {key}" for key, column in texts]
         conditions = [f"{_condition(*one)} AS _in_{i}" for i, one in enumerate(self.conditions)]
         members = [text for i, feature in enumerate(self.features) for text in self._members(i, feature)]
-        select = self.features[0].select
+        select = self.features[0].selected
         return {
             "gold": hidden(_OWN, gold).replace("SELECT\n", f"SELECT\n    {others}", 1),
             "transactions": sql("features/declared/transactions").format(others=others),
-            **(
-                {"selected": sql("features/declared/selected").format(select=Path(select).read_text())}
-                if select
-                else {}
-            ),
+            **({"selected": sql("features/declared/selected").format(select=select)} if select else {}),
             "chosen": sql("features/declared/chosen").format(
                 columns=",\n    ".join([*columns, *conditions, *members]),
                 source="selected" if select else "transactions",
@@ -110,7 +102,9 @@ class DeclaredEntity(Entity):
         values = [text for i, feature in enumerate(self.features) for text in self._values(i, feature, aggregates)]
         prepared = [self._prepared(i, feature) for i, feature in enumerate(self.features)]
         commands = [
-            sql("features/declared/command").format(number=i, counter=256 * i, command=COMMANDS[feature.type])
+            sql("features/declared/command").format(
+                number=i, counter=self.counter(feature.name), command=COMMANDS[feature.type]
+            )
             for i, feature in enumerate(self.features)
         ]
         relations = {
@@ -119,13 +113,6 @@ class DeclaredEntity(Entity):
             "prepared": f"SELECT shard_of(_key_1) AS _shard,\n    {', '.join(prepared)}\nFROM grouped",
         }
         return over(relations, sql("features/declared/commands").format(commands=",\n".join(commands)))
-
-    def _texts(self) -> Iterator[str]:
-        """All that may name a column."""
-        for one in self.features:
-            yield from (*one.columns, *one.kind.expressions, one.where)
-            if one.select:
-                yield Path(one.select).read_text()
 
     def _members(self, number: int, feature: Declared) -> Iterator[str]:
         seen = f"_in_{self._condition_of(feature)}"
@@ -180,10 +167,11 @@ class DeclaredEntity(Entity):
         return self.conditions.index((feature.window, feature.where))
 
 
-def matcher(names: Set[str]) -> str:
-    """Those of these columns that there are, for the head of a SELECT; '' for none."""
-    pattern = f"^({'|'.join(sorted(map(re.escape, names)))})$"
-    return f"COLUMNS({_literal(pattern)}),\n    " if names else ""
+def names_in(features: Iterable[Declared]) -> set[str]:
+    """What may be columns of gold beside the contract's: keywords and names of lambdas are among them."""
+    texts = [text for one in features for text in (*one.columns, *one.kind.expressions, one.where, one.selected)]
+    words = {match[1] or match[2] for text in texts for match in _WORD.finditer(text)}
+    return {word for word in words if word} - _CONTRACT
 
 
 def hidden(own: re.Pattern[str], relation: str) -> str:
@@ -197,15 +185,11 @@ def _condition(window: int | None, where: str) -> str:
     return f"ifNull({' AND '.join(parts)}, 0)" if parts else "toUInt8(1)"
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def _key(feature: Declared) -> str:
     """The name of a feature's key, as an expression over the texts of its columns."""
     numbers = {column: i for i, column in enumerate(feature.columns, 1)}
     parts = re.split(r"{(\w+)}", feature.key)
-    literals = map(_literal, parts[::2])
+    literals = map(literal, parts[::2])
     names = (f"tagged(_key_{numbers[column]})" for column in parts[1::2])
     return ", ".join(text for pair in zip(literals, (*names, "''"), strict=True) for text in pair)
 
@@ -230,12 +214,12 @@ def _arguments(number: int, kind: declared.Kind) -> tuple[str, str]:
         return none, f"arrayFlatten(arrayMap(row -> [toString(row.2), row.3], arraySort({rows})))"
     if isinstance(kind, declared.Set):
         return none, f"arraySort({rows})"
-    fields = [_literal(name) + ", " for name in kind.fields] if isinstance(kind, declared.Hash) else [""]
+    fields = [literal(name) + ", " for name in kind.fields] if isinstance(kind, declared.Hash) else [""]
     values = [f"_value_{number}_{i}" for i in range(len(fields))]
     there = (
         f"if(isNull({value}), [], [{field}assumeNotNull({value})])" for field, value in zip(fields, values, strict=True)
     )
     if not isinstance(kind, declared.Hash):
         return none, next(there)
-    missing = (f"if(isNull({value}), [{_literal(name)}], [])" for name, value in zip(kind.fields, values, strict=True))
+    missing = (f"if(isNull({value}), [{literal(name)}], [])" for name, value in zip(kind.fields, values, strict=True))
     return f"arrayConcat({none}, {', '.join(missing)})", f"arrayConcat({', '.join(there)})"

@@ -94,12 +94,12 @@ def report(
     sizes = {one.name: memory_per_entity(client, warehouse, layout, one) for one in FEATURES}
     now = {
         **figures_in_all(loads),
-        "features_memory_bytes": round(sum((sizes[name] or 0) * count for name, count in entities.items())),
+        "features_memory_bytes": round(sum((sizes[name] or 0) * entities[name] for name in sizes)),
         **_store(client),
         "gold_age_hours": _age_hours(loads),
     }
     before = _numbers_before(context.instance)
-    features = [_feature(name, count, sizes[name]) for name, count in entities.items()]
+    features = [_feature(name, count, sizes.get(name)) for name, count in entities.items()]
     return {
         "report": dg.TableMetadataValue([row.record(now, before) for row in _ROWS], _REPORT),
         "features": dg.TableMetadataValue(features, _FEATURES),

@@ -10,9 +10,9 @@ import dagster as dg
 import redis
 from pydantic import Field, PrivateAttr
 
-from feature_seed.contract import READY, Ready
+from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import StoreError, StoreUnavailableError
-from feature_seed.features.entity import Entity
+from feature_seed.features.entity import CARDS, Entity
 from feature_seed.features.feature import FEATURES
 from feature_seed.features.outcome import Outcome
 from feature_seed.graph.dagster_private import (
@@ -26,6 +26,7 @@ from feature_seed.graph.progress import Progress
 from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.memory import estimate_memory
+from feature_seed.loading.order import require_order
 from feature_seed.loading.preflight import Server, examine
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.loading.throttle import Throttle
@@ -89,6 +90,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         stream.rehearse()
         with self._writing(context, stream) as (client, lock):
+            if stream.entity is CARDS and stream.layout.on_conflict == "keep_newer":
+                require_order(client, self.store.address, stream.layout, read_ready(client))
             mark = mark_loading(client, profile.version, profile.watermark)
             _warn_of_going_back(context, mark, profile)
             started = time.perf_counter()

@@ -19,9 +19,9 @@ from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
-from feature_seed.warehouse.failures import GoldSource, explain, with_retries, without_values
+from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, wrong_columns
+from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
 from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
@@ -42,7 +42,6 @@ READ_BYTES_PER_SECOND = 1_000_000
 # clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store those can last
 # for more than 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
 common.set_setting("http_buffer_size", 65536)
-
 
 # How many times what is collected in one pass a query takes at most.
 MEMORY_OF_PASS = 4
@@ -175,17 +174,13 @@ class Warehouse(Watermarked):
         try:
             yield
         except Error as e:
-            if self.mapping.salts:  # what ClickHouse says may have ids in it, or the salt
-                raise without_values(explain(e, self.source), e) from None
-            raise explain(e, self.source) from e
+            raise explain(e, self.source) from (None if self.mapping.salts else e)
 
     @property
     def source(self) -> GoldSource:
         """Where gold is, for messages."""
-        columns = ", ".join(self.mapping.names())
-        return GoldSource(
-            self.address, self.user or "default", self.database, self.gold_table, self.gold_parquet, columns
-        )
+        user = self.user or "default"
+        return GoldSource(self.address, user, self.database, self.gold_table, self.gold_parquet, self.mapping)
 
     @property
     def warnings(self) -> list[str]:
@@ -248,20 +243,16 @@ class Warehouse(Watermarked):
         """Gold's columns; a GoldError names every missing and mistyped one, and what is there."""
         columns = self.columns(client)
         if wrong := wrong_columns(columns):
-            there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
-            raise GoldError(
-                f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}. "
-                f"{remedy(columns, self.mapping.columns)}"
-            )
-        # The right to read each of them.
-        client.command(self.mapping.over(sql("warehouse/columns")), parameters=self.table)
+            lines = remedy(columns, self.mapping.columns)
+            raise GoldError(f"{unreadable(self.gold_table, wrong, columns)}. {lines}")
+        client.command(self.mapping.over(sql("warehouse/columns")), self.table)  # the right to read each of them
         return columns
 
     def columns(self, client: Client) -> dict[str, str]:
         """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's."""
         described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
         columns = {column["name"]: column["type"] for column in described.named_results()}
-        return {**columns, **self.mapping.types(client, self.table)}
+        return {**columns, **self.mapping.types(client, self.table, self.gold_table, columns)}
 
     def version(self, client: Client) -> str:
         """A name of what gold is: another after every change. Gold without parts, as a view, is read whole for it."""

@@ -17,6 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from feature_seed import tls
 from feature_seed.errors import GoldError, WarehouseError, WarehouseUnavailableError
+from feature_seed.warehouse.mapping import GoldMapping
 
 T = TypeVar("T")
 
@@ -75,18 +76,30 @@ _BAD_FILE = (
 
 @dataclass(frozen=True)
 class GoldSource:
-    """Where gold is, for messages; `parquet` is a snapshot's path, `columns` are those that are read."""
+    """Where gold is, for messages; `parquet` is a snapshot's path, `mapping` how gold is read."""
 
     address: str
     user: str
     database: str
     table: str
     parquet: str | None
-    columns: str
+    mapping: GoldMapping
 
 
 def explain(error: Error, place: GoldSource) -> WarehouseError:
-    """The error that names the table, the cause and the way out where ClickHouse only gives a code."""
+    """The error that names the table, the cause and the way out where ClickHouse only gives a code.
+
+    Where ids are hashed it is without what ClickHouse says: that may quote an id, or a query with the salt.
+    """
+    explained = _explained(error, place)
+    if not place.mapping.salts:
+        return explained
+    name = f"{error.name or type(error).__name__}. What ClickHouse says is left out, since ids of gold are hashed"
+    said = str(error).partition(", Stack trace")[0]
+    return type(explained)(str(explained).replace(str(error), name).replace(said, name))
+
+
+def _explained(error: Error, place: GoldSource) -> WarehouseError:
     if gold := _of_gold(error, place):
         return gold
     if error.name in ("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"):
@@ -94,10 +107,10 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
             f"ClickHouse at {place.address} refuses user {place.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
         )
     if error.name == "ACCESS_DENIED":
-        table = f"{place.database}.{place.table}"
+        columns, table = ", ".join(place.mapping.names()), f"{place.database}.{place.table}"
         return WarehouseError(
             f"ClickHouse at {place.address} does not let user {place.user!r} read gold. "
-            f"GRANT SELECT({place.columns}), SHOW COLUMNS ON {table} TO {place.user}. {error}"
+            f"GRANT SELECT({columns}), SHOW COLUMNS ON {table} TO {place.user}. {error}"
         )
     if error.name in _SETTINGS and "(total)" not in str(error):  # else it is the server's memory, not a user's
         return WarehouseError(
@@ -114,13 +127,6 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
         )
     kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
     return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
-
-
-def without_values(explained: WarehouseError, error: Error) -> WarehouseError:
-    """The same error without what ClickHouse says beyond the name of its error: it quotes values, and queries."""
-    name = f"{error.name or type(error).__name__}. What ClickHouse says is left out, since ids of gold are hashed"
-    said = str(error).partition(", Stack trace")[0]
-    return type(explained)(str(explained).replace(str(error), name).replace(said, name))
 
 
 def _of_gold(error: Error, place: GoldSource) -> WarehouseError | None:

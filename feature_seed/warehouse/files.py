@@ -16,7 +16,7 @@ from clickhouse_connect.driver.exceptions import Error
 
 from feature_seed.errors import GoldError
 from feature_seed.sql import sql
-from feature_seed.warehouse.gold import GOLD_COLUMNS, Column, remedy, unwrapped
+from feature_seed.warehouse.gold import GOLD_COLUMNS, Column, remedy, unreadable, unwrapped
 from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import Place
 
@@ -215,9 +215,8 @@ def require_columns(files: Mapping[File, Contents], columns: Columns, table: str
     wrong = [text for name, column in required.items() if (text := _wrong(name, column, found))]
     if wrong:
         first = next(there for there in found.values() if not all(_fits(*one, there) for one in required.items()))
-        there = ", ".join(f"{name} {type_}" for name, type_ in first.items())
         lines = f". {remedy(first, {})}" if columns is GOLD_COLUMNS else ""
-        raise GoldError(f"Gold table {table!r} cannot be read: {'; '.join(wrong)}. There is: {there}{lines}")
+        raise GoldError(f"{unreadable(table, wrong, first)}{lines}")
 
 
 def _fits(name: str, column: Column | None, found: Mapping[str, str]) -> bool:

@@ -1,7 +1,7 @@
 """Gold: its columns, and the relations that queries over it read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from feature_seed.sql import sql
@@ -93,6 +93,12 @@ def wrong_columns(found: Mapping[str, str]) -> list[str]:
         for name, column in GOLD_COLUMNS.items()
         if not fits(name, found)
     ]
+
+
+def unreadable(table: str, wrong: Sequence[str], found: Mapping[str, str]) -> str:
+    """What is wrong with the columns of gold, and which there are."""
+    there = ", ".join(f"{name} {type_}" for name, type_ in found.items())
+    return f"Gold table {table!r} cannot be read: {'; '.join(wrong)}. There is: {there}"
 
 
 def remedy(found: Mapping[str, str], expressions: Mapping[str, str]) -> str:

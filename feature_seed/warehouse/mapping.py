@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import dagster as dg
 from clickhouse_connect.driver.client import Client
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from feature_seed.errors import ConfigurationError, GoldError
 from feature_seed.sql import columns_called, sql
-from feature_seed.warehouse.gold import GOLD_COLUMNS
+from feature_seed.warehouse.gold import GOLD_COLUMNS, unreadable
 
 # Gold's table, as every query names it.
 _TABLE = "{database:Identifier}.{gold:Identifier}"
@@ -83,11 +84,8 @@ class GoldMapping(dg.Config):
     def identity(self) -> str:
         """Another for every other mapping. A salt is in it as a key that is slow to make: nobody tries a million."""
         salts = [hashlib.pbkdf2_hmac("sha256", one.encode(), b"gold", 200_000) for one in self.parameters.values()]
-        return (
-            repr((sorted(self.columns.items()), self.where, sorted(self.salts), salts))
-            if self.columns or self.where
-            else ""
-        )
+        given = (sorted(self.columns.items()), self.where, sorted(self.salts), salts)
+        return repr(given) if any(given) else ""
 
     def names(self, found: Collection[str] | None = None) -> list[str]:
         """The columns of gold that are read; without those found, all words of an expression that may be some."""
@@ -99,26 +97,26 @@ class GoldMapping(dg.Config):
         """The contract's name of a column of gold that is taken as it is; '' for any other."""
         return next((name for name in GOLD_COLUMNS if self.expression(name).strip("` ") == column), "")
 
-    def types(self, client: Client, table: Mapping[str, object]) -> dict[str, str]:
-        """The types of the columns that are mapped.
+    def types(self, client: Client, parameters: dict[str, Any], table: str, found: Mapping[str, str]) -> dict[str, str]:
+        """The types of the columns that are mapped; those of gold's own columns are `found`.
 
         Raises:
-            GoldError: naming every expression that ClickHouse does not take, with what it says.
+            GoldError: naming every entry that ClickHouse does not take, with what it says.
         """
         types, wrong = {}, []
         for name in self.columns:
             query = sql("warehouse/mapped_column").format(expression=self.expression(name), name=_inner(name))
             try:
-                types[name] = client.query(query, parameters=dict(table)).result_rows[0][1]
+                types[name] = client.query(query, parameters).result_rows[0][1]
             except DatabaseError as e:
-                wrong.append(f"columns.{name}: {self.columns[name]}: {_said(e)}")
+                wrong.append(f"gold.columns.{name}: {self.columns[name]}: {_said(e)}")
         if self.where:
             try:
-                client.query(sql("warehouse/mapped_where").format(where=self.where), parameters=dict(table))
+                client.query(sql("warehouse/mapped_where").format(where=self.where), parameters)
             except DatabaseError as e:
-                wrong.append(f"where: {self.where}: {_said(e)}")
+                wrong.append(f"gold.where: {self.where}: {_said(e)}")
         if wrong:
-            raise GoldError("; ".join(wrong))
+            raise GoldError(unreadable(table, wrong, found))
         return {**types, **dict.fromkeys(self.salts, "String")}
 
 

@@ -1,16 +1,20 @@
 """Gold whose columns are called otherwise: seeded as a configuration maps it, on the server and from Parquet."""
 
+import hashlib
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import read_card, read_customer
+from feature_seed.errors import ConfigurationError, GoldError
 from feature_seed.graph.configuration import read
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -107,7 +111,6 @@ Make = Callable[..., Warehouse]
 @pytest.fixture(params=["embedded", "server"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """The payments as a snapshot of two files, or as a table; read as the configuration says."""
-    made: list[Client] = []
     server: Warehouse | None = request.getfixturevalue("server") if request.param == "server" else None
     statement = ", ".join(f"{name} {type_}" for name, type_ in COLUMNS.items())
     values = [[getattr(one, name) for one in PAYMENTS] for name in COLUMNS]
@@ -162,5 +165,118 @@ def test_a_table_of_the_sparkov_kind(make: Make, online: redis.Redis, store: Onl
     assert seed(warehouse, store, job="seed_all", newest_first=True).success
     require_store(online, expect(rows(), newest_first=True))
     before = {key: online.dump(key) for key in online.scan_iter("c*")}
-    assert seed(warehouse, store, job="seed_all", newest_first=True).success
+    assert seed(warehouse, store, newest_first=True).success
     assert {key: online.dump(key) for key in online.scan_iter("c*")} == before
+
+
+def test_an_expression_sees_gold_s_own_columns(make: Make, online: redis.Redis, store: OnlineStore) -> None:
+    """`amount` in `where` and in its own entry is gold's column of cents. Places and categories are NULL."""
+    warehouse = make(
+        CONFIGURATION.replace("amt > 0", "amount % 100 = 0")
+        .replace("amount: amt", "amount: amount / 100 -- cents")
+        .replace("merch_lat", "NULL")
+        .replace("merch_long", "null")
+        .replace(" category", " ~")
+    )
+    assert seed(warehouse, store).success
+    bare = [replace(row, merchant_category=None, location_lat=None, location_long=None) for row in rows(cents=True)]
+    expected = expect(bare)
+    assert {card: read_card(online, card) for card in expected.cards} == expected.cards
+    assert online.dbsize() == 4 * len(expected.cards) + 2 * len(expected.customers) + 1
+
+
+SALT = "a salt's \\ secret"
+
+HASHED = CONFIGURATION.replace(
+    "card_id: cc_num", "card_id: {of: cc_num, hash: sha256, salt: {env: CARD_SALT}}"
+).replace("customer_id: cc_num", "customer_id: {of: toString(cc_num % 4), hash: sha256, salt: {env: CARD_SALT}}")
+
+
+def hashed(value: object) -> str:
+    return hashlib.sha256(f"{SALT}{value}".encode()).hexdigest()
+
+
+def test_hashed_ids(
+    make: Make,
+    online: redis.Redis,
+    store: OnlineStore,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Keys are of SHA-256. Neither the salt nor a card number is in a key, an event, an example or what is printed."""
+    monkeypatch.setenv("CARD_SALT", SALT)
+    warehouse = make(HASHED)
+    ours = [replace(row, card_id=hashed(row.card_id), customer_id=hashed(row.card_id % 4)) for row in rows()]
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = seed(warehouse, store, job="seed_all", instance=instance, newest_first=True)
+        told = "".join(map(str, instance.all_logs(done.run_id)))
+    require_store(online, expect(ours, newest_first=True))
+    values = b"".join(online.dump(key) or b"" for key in online.scan_iter("c*"))
+    printed = capfd.readouterr()
+    for text in (told, printed.out, printed.err, repr(warehouse), values.decode("latin-1")):
+        assert not re.search(r"400000000000000|secret", text)
+    monkeypatch.setenv("CARD_SALT", "another")
+    with warehouse.client() as client:
+        assert warehouse.version(client) != done.asset_value("warm_start").gold_version
+
+
+def test_an_error_over_hashed_ids_says_no_value(
+    make: Make, store: OnlineStore, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ClickHouse quotes what it cannot parse, a card number, and of a query its texts: the run's error has neither."""
+    monkeypatch.setenv("CARD_SALT", SALT)
+    warehouse = make(HASHED.replace("amount: amt", "amount: toFloat64(concat('no ', toString(cc_num)))"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        failed = seed(warehouse, store, job="seed_all", instance=instance, raise_on_error=False)
+        told = "".join(map(str, instance.all_logs(failed.run_id))) + "".join(capfd.readouterr())
+    assert re.search("CANNOT_PARSE_[A-Z]+. What ClickHouse says is left out, since ids of gold are hashed", told)
+    assert not re.search(r"400000000000000|secret", told)
+
+
+def test_a_salt_that_is_not_set(make: Make) -> None:
+    with pytest.raises(ConfigurationError, match=r"CARD_SALT is not set: gold\.columns\.card_id takes the salt"):
+        make(HASHED).profile()
+
+
+def test_the_mapping_is_part_of_gold_s_version(make: Make) -> None:
+    """Another mapping or condition of the same rows is another version; the same one is the same."""
+
+    def version(text: str) -> str:
+        warehouse = make(text)
+        with warehouse.client() as client:
+            return warehouse.version(client)
+
+    texts = [
+        CONFIGURATION,
+        CONFIGURATION.replace("amt > 0", "amt > 1"),
+        CONFIGURATION.replace("amount: amt", "amount: -amt"),
+    ]
+    versions = [version(text) for text in (*texts, *texts)]
+    assert versions[:3] == versions[3:] and len(set(versions)) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("fromUnixTimestamp(unix_time)", "unix_time", "timestamp: fromUnixTimestamp(unix_time)"),
+        ("fromUnixTimestamp(unix_time)", "toDate(fromUnixTimestamp(unix_time))", "timestamp: toDateTime64(toDate("),
+        ("fromUnixTimestamp(unix_time)", "trans_num", "timestamp: parseDateTime64BestEffort(trans_num, 6, 'UTC')"),
+        ("amount: amt", "amount: category", "amount: toFloat64OrNull(category)"),
+        ("card_id: cc_num", "card_id: amt", "card_id: toString(toInt64(amt))"),
+        ("    location_lat: merch_lat\n", "", "location_lat: NULL"),
+        (
+            "fromUnixTimestamp(unix_time)",
+            "fromUnixTim(unix_time)",
+            "gold.columns.timestamp: fromUnixTim(unix_time): Function with",
+        ),
+        ("amount: amt", "amount: amnt", "gold.columns.amount: amnt: Unknown"),
+        ("amount: amt", "amount: sum(amt)", "gold.columns.amount: sum(amt): Aggregate function"),
+        ("amt > 0", "amnt > 0", "gold.where: status = 'settled' AND amnt > 0: Unknown"),
+        ("where: status = 'settled' AND amt > 0", "where: category", "gold.where: category: Invalid type for filter"),
+    ],
+)
+def test_an_expression_that_cannot_be_used(make: Make, old: str, new: str, says: str) -> None:
+    """The entry is named, with what ClickHouse says of it; of a wrong type, the line to write."""
+    with pytest.raises(GoldError) as raised:
+        make(CONFIGURATION.replace(old, new)).profile()
+    assert says in str(raised.value)

@@ -129,8 +129,7 @@ class Comparison:
         """Some of the feature's keys in the store, of at most `limit` entities, with the id in each."""
         pattern = self.feature.keys[0].template.partition("{}")[0] + "*"
         found: dict[bytes, bytes] = {}
-        nodes = primaries(self.store)
-        for name in (one for node in nodes for one in _scan(node, pattern, ceil(_SCAN_CALLS / len(nodes)))):
+        for name in scanned(self.store, pattern):
             if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
                 found[name] = entity_id
         looked_up = set(islice(dict.fromkeys(found.values()), limit))
@@ -156,6 +155,12 @@ def sample_share(size: int | None, entities: int, transactions: int) -> tuple[fl
         compared = min(max(paid_for, min(size, _FEWEST)), entities)
     share = compared / max(entities, 1)
     return share, max(min(ceil(share * transactions / _SLICE_ROWS), ceil(compared)), 1)
+
+
+def scanned(store: redis.Redis, pattern: str) -> Iterator[Any]:
+    """Some of the store's keys, others each time; some of them twice."""
+    nodes = primaries(store)
+    return (name for node in nodes for name in _scan(node, pattern, ceil(_SCAN_CALLS / len(nodes))))
 
 
 def _scan(node: redis.Redis, pattern: str, calls: int) -> Iterator[Any]:

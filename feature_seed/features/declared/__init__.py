@@ -28,7 +28,7 @@ class Hash:
     fields: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if not self.fields or not all(self.fields.values()):
+        if not self.fields or not all(isinstance(one, str) and one for one in self.fields.values()):
             raise ConfigurationError("a hash needs fields: hash: {count: count(), mean: avg(amount)}")
 
     @property
@@ -62,7 +62,7 @@ class List:
     def __post_init__(self) -> None:
         if not self.member or self.order not in ("oldest_first", "newest_first"):
             raise ConfigurationError("a list needs a member: list: {member: amount, length: 10, order: newest_first}")
-        if not 1 <= self.length <= LONGEST_LIST:
+        if not isinstance(self.length, int) or not 1 <= self.length <= LONGEST_LIST:
             raise ConfigurationError(f"length is {self.length}: give a whole number from 1 to {LONGEST_LIST}")
 
     @property
@@ -148,6 +148,8 @@ class Declared:
                 raise ConfigurationError(
                     f"{self.name}: a parenthesis, a bracket or a quote is open in {text}: close it"
                 )
+        if self.select and not Path(self.select).is_file():
+            raise ConfigurationError(f"{self.name}: select is {self.select}, and there is no such file: name one")
         if self.on_conflict not in ("load", "keep"):
             raise ConfigurationError(f"{self.name}: on_conflict is {self.on_conflict!r}: choose load or keep")
         object.__setattr__(self, "columns", tuple(dict.fromkeys(columns)))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.testing.utils import DefsFolderSandbox, create_defs_folder_sandbox
-from pydantic import ValidationError
 
 import feature_seed
 from feature_seed.errors import ConfigurationError
@@ -215,10 +215,11 @@ def test_the_component_in_another_project() -> None:
         says = r"defs\.yaml:\d+\s+Value error, colums is unknown: choose from table, where, columns"
         with (
             _attributes(sandbox, path, wrong),
-            pytest.raises(ValidationError, match=says),
+            pytest.raises(ComponentTreeException) as raised,
             sandbox.load_component_and_build_defs(path),
         ):
             pass
+        assert re.search(says, str(raised.value.__cause__))
 
 
 def _assets(defs: dg.Definitions) -> set[str]:

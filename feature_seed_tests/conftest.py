@@ -20,6 +20,7 @@ from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
 from feature_seed_tests.support.documents import code
 from feature_seed_tests.support.gold import Row, create_table, write_parquet
@@ -151,11 +152,13 @@ def make_warehouse(request: pytest.FixtureRequest) -> MakeWarehouse:
 def make_table_of(server: Warehouse) -> Iterator[MakeGold]:
     """Gold as a table in the server, of rows with columns of its own; gone after the test."""
 
-    def make(types: Types, rows: Rows, declared: Sequence[Declared] = (), **mapping: Any) -> Warehouse:
+    def make(
+        types: Types, rows: Rows, declared: Sequence[Declared] = (), mapping: GoldMapping | None = None
+    ) -> Warehouse:
         with server.client() as client:
             create(client, "gold_of_a_shape", types, rows)
         there = {name: getattr(server, name) for name in ("host", "port", "user", "password")}
-        return Warehouse(gold_table="gold_of_a_shape", mapping=mapping_of(declared, **mapping), **there)
+        return Warehouse(gold_table="gold_of_a_shape", mapping=mapping or mapping_of(declared), **there)
 
     yield make
     with server.client() as client:
@@ -166,12 +169,14 @@ def make_table_of(server: Warehouse) -> Iterator[MakeGold]:
 def make_snapshot_of(chdb: Client, tmp_path: Path) -> MakeGold:
     """The same as a Parquet snapshot."""
 
-    def make(types: Types, rows: Rows, declared: Sequence[Declared] = (), **mapping: Any) -> Warehouse:
+    def make(
+        types: Types, rows: Rows, declared: Sequence[Declared] = (), mapping: GoldMapping | None = None
+    ) -> Warehouse:
         create(chdb, "draft", types, rows)
         path = tmp_path / "gold.parquet"
         path.unlink(missing_ok=True)
         chdb.command("INSERT INTO FUNCTION file({path:String}, 'Parquet') SELECT * FROM draft", {"path": str(path)})
-        return Warehouse(gold_parquet=str(path), mapping=mapping_of(declared, **mapping))
+        return Warehouse(gold_parquet=str(path), mapping=mapping or mapping_of(declared))
 
     return make
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,8 +138,9 @@ def expected(gold: Rows) -> dict[str, Any]:
 
 
 def test_every_kind(make_gold: MakeGold, store: OnlineStore, online: redis.Redis) -> None:
-    """Before: gold with columns of its own. Runs: seed_all, then a load. After: every key is right, each check passes, the
-    load has changed no byte, and only the standard features feed the counts of ready."""
+    """Before: gold with columns of its own. Runs: seed_all, then a load. After: every key is right, each check passes,
+    the load has changed no byte, and only the standard features feed the counts of ready.
+    """
     gold = rows()
     warehouse = make_gold(TYPES, gold, FEATURES)
     result = seed(warehouse, store, job="seed_all", declared=FEATURES, shard_count=4)
@@ -184,8 +186,9 @@ def test_parity_sees_a_difference_of_every_kind(
 
 
 def test_beside_a_live_scorer(make_table_of: MakeGold, store: OnlineStore, online: redis.Redis) -> None:
-    """Before: a store that was seeded, and what a scorer has written since. Runs: a load. After: what is united has it all
-    within the window, with the later end; the rest is gold; and what is kept is as it was."""
+    """Before: a store that was seeded, and what a scorer has written since. Runs: a load. After: what is united has it
+    all within the window, with the later end; the rest is gold; and what is kept is as it was.
+    """
     gold = rows()
     warehouse = make_table_of(TYPES, gold, FEATURES)
     load(warehouse, store, FEATURES)
@@ -237,8 +240,9 @@ def test_what_has_expired_is_not_written(make_table_of: MakeGold, store: OnlineS
 
 
 def test_many_members_come_in_parts(make_table_of: MakeGold, store: OnlineStore, online: redis.Redis) -> None:
-    """Before: a card with 12,000 transactions. A set and a zset of them come in commands of 5,000 arguments at most; what
-    replaces a key, or is kept, in one."""
+    """Before: a card with 12,000 transactions. A set and a zset of them come in commands of 5,000 arguments at most;
+    what replaces a key, or is kept, in one.
+    """
     gold = [{**row, "card_id": 1, "transaction_id": f"t{i}"} for i, row in enumerate(rows(100) * 120)]
     scores = {"seconds": "toUnixTimestamp(timestamp)", "amount": "amount"}
     declared = declare(
@@ -265,6 +269,31 @@ def test_keys_with_tags(make_table_of: MakeGold, store: OnlineStore, online: red
     load(warehouse, store, declared, key_tags=True)
     assert {"u:{c1}:m:{1}", "card:{1}:agg"} < declared_keys(online).keys()
     assert [differences(warehouse, online, one, key_tags=True) for one in declared] == [[], []]
+
+
+def test_a_select_of_ones_own(make_gold: MakeGold, store: OnlineStore, online: redis.Redis, tmp_path: Path) -> None:
+    """Before: a file with a SELECT over the usable rows, for what expressions over a row's columns cannot say."""
+    file = tmp_path / "device.sql"
+    file.write_text(
+        """
+        SELECT merchant_id, max(timestamp) AS timestamp, toJSONString(map('cards', uniqExact(card_id))) AS text
+        FROM transactions
+        GROUP BY merchant_id
+        """
+    )
+    entry = {"key": "m:{merchant_id}:json", "string": "any(text)", "select": str(file), "expire": "7d"}
+    declared = declare({"merchant_json": entry, "beside": {"key": "n:{merchant_id}", "string": "count()"}})
+    gold = rows()
+    warehouse = make_gold(TYPES, gold, declared)
+    load(warehouse, store, declared)
+    found = declared_keys(online)
+    merchants = by(gold, "merchant_id")
+    assert {key: text for key, text in found.items() if key.startswith("m:")} == {
+        f"m:{merchant}:json": f'{{"cards":{len({row["card_id"] for row in own})}}}'
+        for (merchant,), own in merchants.items()
+    }
+    assert found["n:1"] == len(merchants[1,])
+    assert [differences(warehouse, online, one) for one in declared] == [[], []]
 
 
 @pytest.mark.parametrize(

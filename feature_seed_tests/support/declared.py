@@ -81,6 +81,7 @@ def number(text: bytes) -> float | str:
 
 
 def stored(client: redis.Redis) -> dict[bytes, Any]:
-    """Every byte of the store, and when each key expires."""
+    """Every byte of the store, and when each key expires. A set has no order, though its bytes have one."""
     keys = [key for key in client.scan_iter(count=1000) if not key.startswith(b"feature_seed:")]
-    return {key: (client.dump(key), client.pexpiretime(key)) for key in keys}
+    content = {key: client.smembers(key) if client.type(key) == b"set" else client.dump(key) for key in keys}
+    return {key: (value, client.pexpiretime(key)) for key, value in content.items() if value}

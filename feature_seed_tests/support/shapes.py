@@ -19,12 +19,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 def create(client: Client, table: str, types: Types, rows: Rows) -> None:
     """A table of these columns and rows."""
-    columns = ", ".join(f"{name} {type_}" for name, type_ in types.items())
+    columns = ", ".join(f"`{name}` {type_}" for name, type_ in types.items())
     client.command(f"CREATE OR REPLACE TABLE {table} ({columns}) ENGINE = MergeTree ORDER BY tuple()")
     values = [[row[name] for row in rows] for name in types]
     client.insert(table, values, column_names=list(types), column_oriented=True)
 
 
-def mapping_of(declared: Sequence[Declared], **mapping: Any) -> GoldMapping:
-    """As a configuration with these features makes it."""
-    return GoldMapping(others=sorted(names_in(declared)), **mapping)
+def mapping_of(declared: Sequence[Declared]) -> GoldMapping:
+    """As a configuration makes it that has these features and maps no column."""
+    return GoldMapping(others=sorted(names_in(declared)))

@@ -212,7 +212,7 @@ def test_the_component_in_another_project() -> None:
         with _attributes(sandbox, path, right), sandbox.load_component_and_build_defs(path) as (_, defs):
             assert (defs.resources or {})["warehouse"].mapping.columns == {"card_id": "cc_num", "location_lat": "NULL"}
             assert _assets(defs) == _assets(feature_seed.defs) | {"a"}
-        says = r"defs\.yaml:\d+\s+Value error, colums is unknown: choose from table, where, columns"
+        says = r"defs\.yaml:\d+\W+Value error, colums is unknown: choose from table, where, columns"
         with (
             _attributes(sandbox, path, wrong),
             pytest.raises(ComponentTreeException) as raised,

@@ -26,7 +26,7 @@ VARIABLES = {
     "CLICKHOUSE_VERIFY": ("`0`: accept any certificate", "`1`"),
     "FEATURE_SEED_CONFIG": (
         "file that maps gold's columns and declares features",
-        "gold and keys are as in this README",
+        "gold and keys are as here",
     ),
     "FEATURE_SEED_GOLD_TABLE": ("name of the gold table", "`fact_transactions_gold`"),
     "FEATURE_SEED_GOLD_FINAL": ("`0`: read a table that keeps versions of a row without FINAL", "`1`"),

@@ -25,8 +25,8 @@ def test_the_module_is_found_by_name() -> None:
     from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
     targets = loadable_targets_from_python_module("feature_seed", working_directory=None)
-    assert [type(target.target_definition) for target in targets] == [LazyDefinitions]
-    assert targets[0].target_definition() is feature_seed.defs
+    (found,) = [target.target_definition for target in targets]
+    assert isinstance(found, LazyDefinitions) and found() is feature_seed.defs
 
 
 def test_a_run_covers_every_shard() -> None:

@@ -91,7 +91,8 @@ class GoldMapping(dg.Config):
         """The columns of gold that are read; without those found, all words of an expression that may be some."""
         texts = [self.columns.get(name, name) for name in GOLD_COLUMNS] + [self.where]
         words = dict.fromkeys(match[1] or match[2] for text in texts for match in _NAMES.finditer(text))
-        return [word for word in [*words, *self.others] if word and (found is None or word in found)]
+        seen = [word for word in [*words, *self.others] if word and word.upper() != "NULL"]
+        return [word for word in seen if found is None or word in found]
 
     def plain(self, column: str) -> str:
         """The contract's name of a column of gold that is taken as it is; '' for any other."""

@@ -64,7 +64,7 @@ class Declared:
                 self._refuse(f"a parenthesis, a bracket or a quote is open in {text}: close it")
         if not self.columns or set("{}") & set(re.sub(r"{\w+}", "", self.key)):
             self._refuse(f"the key {self.key!r} names no column of gold in braces: key: 'merch:{{merchant_id}}:agg'")
-        if self.order not in ("oldest_first", "newest_first") or not 1 <= self.length <= 1000:
+        if self.order not in ("oldest_first", "newest_first") or self.length not in range(1, 1001):
             self._refuse(f"a list is newest_first or oldest_first, and has 1 to 1000 elements: {FORMS['list']}")
         if self.on_conflict not in ("load", "keep"):
             self._refuse(f"on_conflict is {self.on_conflict!r}: choose load or keep")

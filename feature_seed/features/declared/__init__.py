@@ -55,17 +55,21 @@ class Declared:
     select: str = ""
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
+            self._refuse("this is no name of a feature: give letters, digits and _")
         named = {"hash": self.expressions.keys(), "string": {"value"}, "zset": {"member", "score"}}
         right = self.expressions and self.expressions.keys() == named.get(self.kind, {"member"})
-        if not right or not all(isinstance(one, str) and one.strip() for one in self.expressions.values()):
-            self._refuse(f"a {self.kind} needs its expressions: {FORMS[self.kind]}")
+        if not right or not all(isinstance(one, str) and one and name for name, one in self.expressions.items()):
+            self._refuse(f"the {self.kind} cannot be read: write {FORMS[self.kind]}")
         for text in (*self.expressions.values(), self.where):
             if not balanced(text):
                 self._refuse(f"a parenthesis, a bracket or a quote is open in {text}: close it")
         if not self.columns or set("{}") & set(re.sub(r"{\w+}", "", self.key)):
             self._refuse(f"the key {self.key!r} names no column of gold in braces: key: 'merch:{{merchant_id}}:agg'")
         if self.order not in ("oldest_first", "newest_first") or self.length not in range(1, 1001):
-            self._refuse(f"a list is newest_first or oldest_first, and has 1 to 1000 elements: {FORMS['list']}")
+            self._refuse(
+                f"length is a whole number from 1 to 1000, order is newest_first or oldest_first: {FORMS['list']}"
+            )
         if self.on_conflict not in ("load", "keep"):
             self._refuse(f"on_conflict is {self.on_conflict!r}: choose load or keep")
         if self.select and not Path(self.select).is_file():
@@ -79,13 +83,13 @@ class Declared:
             ConfigurationError: naming the feature, with the right form.
         """
         kinds = [kind for kind in FORMS if kind in entry]
-        if not re.fullmatch(r"[A-Za-z_]\w*", name) or len(kinds) != 1 or "key" not in entry:
+        if len(kinds) != 1 or "key" not in entry:
             raise ConfigurationError(
-                f"{name} needs a name of letters, digits and _, a key, and one of {', '.join(FORMS)}: "
-                "card_largest: {key: 'card:{card_id}:largest', string: max(amount)}"
+                f"{name} needs a key and one of {', '.join(FORMS)}: key: 'last:{{card_id}}', string: max(amount)"
             )
         kind, content = kinds[0], entry[kinds[0]]
-        parts = dict(content) if isinstance(content, Mapping) else {"value" if kind == "string" else "member": content}
+        alone = {"string": "value", "set": "member"}.get(kind, "")
+        parts = dict(content) if isinstance(content, Mapping) else {alone: content}
         own = {one: parts.pop(one) for one in ("length", "order") if kind == "list" and one in parts}
         accepted = [
             one.name for one in fields(cls) if one.name not in ("name", "kind", "expressions", "length", "order")

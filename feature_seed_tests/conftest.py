@@ -13,7 +13,7 @@ from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.environment import VARIABLES
-from feature_seed.features.declared import Declared
+from feature_seed.features.declared.declared import Declared
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
 from feature_seed.store.local import LocalRedis

@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails
 
 from feature_seed.contract import KEYS
 from feature_seed.errors import ConfigurationError
-from feature_seed.features.declared import Declared, Order, seconds
+from feature_seed.features.declared.declared import Declared, Order, seconds
 from feature_seed.features.declared.entity import names_in
 from feature_seed.features.feature import FEATURES
 from feature_seed.sql import balanced

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from feature_seed.contract import Key
-from feature_seed.features.declared import Declared
+from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.features.feature import Feature, Value
 from feature_seed.graph.assets import feature_assets

@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from feature_seed.features.declared import Declared
+from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.graph.declared import feature_of
 from feature_seed.loading.comparison.declared import DeclaredComparison

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from feature_seed.features.declared import Declared
+from feature_seed.features.declared.declared import Declared
 from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start, warm_start_after
 from feature_seed.graph.checks import CHECKS
 from feature_seed.graph.declared import declared_assets, declared_checks

@@ -5,7 +5,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from feature_seed.features.declared import Declared
+from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import names_in
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.mapping import GoldMapping

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from feature_seed.contract import CARD_HISTORY
-from feature_seed.features.declared import Declared
+from feature_seed.features.declared.declared import Declared
 from feature_seed.features.entity import Entity
 from feature_seed.sql import columns_called, filtered, literal, lua, over, sql
 

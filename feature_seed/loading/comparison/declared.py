@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from feature_seed.errors import printable
-from feature_seed.features.declared import Declared
+from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import as_text, hidden, names_in
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
 from feature_seed.sql import columns_called, literal, sql

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from feature_seed.contract import Key
-from feature_seed.features.declared import Declared, Hash
+from feature_seed.features.declared import Declared
 from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.features.feature import Feature, Value
 from feature_seed.graph.assets import feature_assets
@@ -35,12 +35,11 @@ def _checks(one: Declared) -> dg.AssetChecksDefinition:
 
 
 def feature_of(one: Declared, entity: DeclaredEntity) -> Feature:
-    fields = one.kind.fields if isinstance(one.kind, Hash) else {one.type: ", ".join(one.kind.expressions)}
     counted = f", of the {one.window:,} seconds before the watermark" if one.window else ""
     return Feature(
         one.name,
-        f"A {one.type} that the configuration declares{counted}.",
+        f"A {one.kind} that the configuration declares{counted}.",
         entity,
-        keys=(Key(one.name, one.key, one.type.upper(), tuple(fields) if isinstance(one.kind, Hash) else ()),),
-        values={name: Value("string", "", expression) for name, expression in fields.items()},
+        keys=(Key(one.name, one.key, one.kind.upper(), tuple(one.expressions) if one.kind == "hash" else ()),),
+        values={name: Value("string", "", expression) for name, expression in one.expressions.items()},
     )

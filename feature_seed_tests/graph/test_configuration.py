@@ -108,13 +108,13 @@ WRONG = [
     (
         "features:\n  a: {key: 'a:{card_id}', hash: {}}",
         2,
-        "a hash needs fields: hash: {count: count(), mean: avg(amount)}",
+        "the hash cannot be read: write hash: {count: count(), mean: avg(amount)}",
     ),
-    ("features:\n  a: {key: 'a:{card_id}', hash: count()}", 2, "a hash needs fields: hash: {count: count()"),
-    ("features:\n  a: {key: 'a:{card_id}', hash: {n: 5}}", 2, "a hash needs fields: hash: {count: count()"),
-    ("features:\n  a: {key: 'a:{card_id}', string: {value: 1}}", 2, "a string needs an aggregate expression: string:"),
-    ("features:\n  a: {key: 'a:{card_id}', set: [amount]}", 2, "a set needs a member: set: merchant_id"),
-    ("features:\n  a: {key: 'a:{card_id}', zset: {member: amount}}", 2, "a zset needs a member and a score: zset:"),
+    ("features:\n  a: {key: 'a:{card_id}', hash: count()}", 2, "hash: {count: count()"),
+    ("features:\n  a: {key: 'a:{card_id}', hash: {n: 5}}", 2, "hash: {count: count()"),
+    ("features:\n  a: {key: 'a:{card_id}', string: {value: 1}}", 2, "write string:"),
+    ("features:\n  a: {key: 'a:{card_id}', set: [amount]}", 2, "set: merchant_id"),
+    ("features:\n  a: {key: 'a:{card_id}', zset: {member: amount}}", 2, "write zset:"),
     (
         "features:\n  a: {key: 'a:{card_id}', list: {member: amount, order: newest}}",
         2,
@@ -125,7 +125,7 @@ WRONG = [
     (
         "features:\n  a: {key: 'a:{card_id}', list: {members: amount}}",
         2,
-        "members is unknown in a list: choose from member,",
+        "the list cannot be read: write list: {member: amount,",
     ),
     ("features:\n  a: {key: 'a:{card_id}', set: amount, on_conflict: merge}", 2, "choose load or keep"),
     ("features:\n  a: {key: 'a:{card_id}', set: amount, select: none.sql}", 2, "none.sql"),

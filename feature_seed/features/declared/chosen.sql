@@ -1,5 +1,4 @@
--- The rows of the chosen shards that are in a feature's window: the key's columns as texts, which features' the row is
--- (`_in_0` …), and members and scores.
+-- The rows of the chosen shards that are in a window of the features (`_in_0` …), and the key's columns as texts.
 SELECT
     *,
     {columns}

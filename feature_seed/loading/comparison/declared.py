@@ -8,19 +8,16 @@ from functools import partial
 from typing import Any
 
 from feature_seed.errors import printable
-from feature_seed.features.declared import Declared, Hash, List, Set, String, ZSet
-from feature_seed.features.declared.entity import hidden, names_in
+from feature_seed.features.declared import Declared
+from feature_seed.features.declared.entity import as_text, hidden, names_in
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
-from feature_seed.sql import columns_called, sql
+from feature_seed.sql import columns_called, literal, sql
 from feature_seed.store.cluster import primaries
 
 # What the relation of usable rows calls its own, which gold may have as well.
 _OWN = re.compile(r"(?<!\.)\b(id|number|category|paid|micros|placeless|latitude|longitude)\b")
 
 _HASHES = 2**64
-
-# The content of a key: the values by field, member or place in the list; a string has one without a name.
-Content = Mapping[bytes | int, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +28,7 @@ class DeclaredComparison(Comparison):
 
     def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
         """How many entities each shard has."""
-        text = sql("loading/comparison/declared_entities").format(entities=self._select("0"))
+        text = sql("loading/comparison/declared_entities").format(entities=self._select("0", "0"))
         return self._rows(text, run_id="", first=0, last=_HASHES - 1)
 
     def scanned_keys(self, limit: int) -> dict[bytes, bytes]:
@@ -42,7 +39,7 @@ class DeclaredComparison(Comparison):
         end = max(int(share * _HASHES), 1)
         for number in range(slices):
             first, last = end * number // slices, end * (number + 1) // slices - 1
-            yield self._rows(self._select(_content(self.declared)), run_id=run_id, first=first, last=last)
+            yield self._rows(self._select(*_content(self.declared)), run_id=run_id, first=first, last=last)
 
     def _rows(self, select: str, **parameters: Any) -> list[dict[str, Any]]:
         others = columns_called(names_in([self.declared]))
@@ -58,14 +55,15 @@ class DeclaredComparison(Comparison):
         )
         return list(found.named_results())
 
-    def _select(self, content: str) -> str:
+    def _select(self, content: str, united: str) -> str:
         one = self.declared
-        own = "SELECT *, toUnixTimestamp64Micro(toDateTime64(timestamp, 6, 'UTC')) AS _micros FROM (\n{}\n)"
+        own = "(SELECT *, toUnixTimestamp64Micro(toDateTime64(timestamp, 6, 'UTC')) AS _micros FROM (\n{}\n))"
         window = f"_micros > _until - {one.window * 1_000_000} AND " if one.window else ""
         return sql("loading/comparison/declared").format(
             content=content,
+            united=united,
             keys=", ".join(f"ifNull(toString({column}), '')" for column in one.columns),
-            source=f"({own.format(one.selected)})" if one.select else "transactions",
+            source=own.format(one.selected) if one.select else "transactions",
             condition=f"{window}ifNull(({one.where or 1}), 0)",
             lifetime=(one.lifetime or 10**10) * 1_000_000,
         )
@@ -79,20 +77,19 @@ class DeclaredComparison(Comparison):
                 "list": partial(pipeline.lrange, start=0, end=-1),
                 "zset": partial(pipeline.zrange, start=0, end=-1, withscores=True),
                 "set": pipeline.smembers,
-            }[self.declared.type]
+            }[self.declared.kind]
             for row in rows:
                 read(self._key(row["ids"]))
                 pipeline.pttl(self._key(row["ids"]))
             replies = pipeline.execute(raise_on_error=False)
         after = self._now()
-        for row, found, left in zip(rows, replies[::2], replies[1::2], strict=True):
-            yield self._verdict(row, found, (before + left, after + left), after)
+        for row, reply, left in zip(rows, replies[::2], replies[1::2], strict=True):
+            yield self._verdict(row, reply, (before + left - 1, after + left + 1), after)
 
     def _key(self, ids: Sequence[bytes]) -> bytes:
-        names = dict(zip(self.declared.columns, ids, strict=True))
-        parts = re.split(r"{(\w+)}", self.declared.key)
-        texts = [b"{%b}" % names[part] if self.layout.key_tags else names[part] for part in parts[1::2]]
-        return b"".join(one for pair in zip(map(str.encode, parts[::2]), [*texts, b""], strict=True) for one in pair)
+        texts = {b"{%b}" % name.encode(): one for name, one in zip(self.declared.columns, ids, strict=True)}
+        tags = self.layout.key_tags
+        return re.sub(rb"{\w+}", lambda m: b"{%b}" % texts[m[0]] if tags else texts[m[0]], self.declared.key.encode())
 
     def _now(self) -> int:
         """The store's clock, in milliseconds."""
@@ -100,59 +97,56 @@ class DeclaredComparison(Comparison):
         return seconds * 1000 + micros // 1000
 
     def _verdict(self, row: Mapping[str, Any], reply: Any, ends: tuple[int, int], now: int) -> Verdict:
-        """`ends` is between when the key expires, by how long it had left."""
-        one, key = self.declared, printable(self._key(row["ids"]))
+        """`ends` are the times between which the key expires, `now` is when it was there at the latest."""
+        one, united = self.declared, bool(row["united"])
         end = row["newest"] // 1000 + one.lifetime * 1000 if one.lifetime else None
         if end is not None and end <= now:
             return Verdict(live=False, unrecorded=False, difference="")
         if isinstance(reply, Exception):
-            return Verdict(live=False, unrecorded=False, difference=f"{key} cannot be read: {reply}")
-        gold, store = _of_gold(one, row["content"]), _of_store(one, reply)
-        united = one.type == "set" or (one.type == "zset" and all(abs(s - m / 1e6) <= 1 for m, s, _ in row["content"]))
-        beyond = store.keys() - gold.keys() if one.type != "hash" else set()
+            return Verdict(live=False, unrecorded=False, difference=f"{printable(self._key(row['ids']))}: {reply}")
+        gold, store = _of_gold(one, row["content"]), _of_store(one.kind, reply)
+        beyond = store.keys() - gold.keys() if one.kind != "hash" else set()
         wrong = next((name for name in gold if not _same(gold[name], store.get(name), united)), None)
         text = ""
         if wrong is not None:
-            text = f"{key} {_shown(wrong)}: gold has {_shown(gold[wrong])}, the store {_shown(store.get(wrong))}"
+            text = f"{_shown(wrong)}: gold has {_shown(gold[wrong])}, the store {_shown(store.get(wrong))}"
         elif beyond and not united:
-            text = f"{key} has {_shown(min(beyond))}, which gold has not"
-        elif gold and end and not (ends[0] - 1 <= end <= ends[1] + 1 or (united and end < ends[1])):
-            text = f"{key} expires at {ends[1]} and not at {end}, in Unix milliseconds"
+            text = f"{_shown(min(beyond))}: gold has nothing, the store {_shown(store[min(beyond)])}"
+        elif gold and end and not (ends[0] <= end <= ends[1] or (united and end < ends[1])):
+            text = f"expires at {ends[1]} and not at {end}, in Unix milliseconds"
         kept = one.on_conflict == "keep" and bool(store)
-        return Verdict(live=bool(beyond or (kept and text)), unrecorded=False, difference="" if kept else text)
+        difference = f"{printable(self._key(row['ids']))} {text}" if text and not kept else ""
+        return Verdict(live=bool(beyond or (kept and text)), unrecorded=False, difference=difference)
 
 
-def _content(one: Declared) -> str:
-    """A feature of an entity, as an expression over its rows."""
-    if isinstance(one.kind, Hash | String):
-        return f"[{', '.join(f'toNullable(toString({text}))' for text in one.kind.expressions)}]"
-    member = f"toNullable(toString({one.kind.member}))"
-    between = {
-        ZSet: f"toFloat64({one.kind.score})" if isinstance(one.kind, ZSet) else "",
-        Set: "0",
-        List: "transaction_id",
-    }
-    return f"groupArray((_micros, {between[type(one.kind)]}, {member}))"
+def _content(one: Declared) -> tuple[str, str]:
+    """What gold makes of an entity's rows: pairs of names and values, in order of time; and whether it is united."""
+    if one.kind in ("hash", "string"):
+        pairs = (f"({literal(name)}, {as_text(text)})" for name, text in one.expressions.items())
+        return f"[{', '.join(pairs)}]", "0"
+    score = f"toFloat64({one.expressions.get('score', 1)})"
+    by = "transaction_id" if one.kind == "list" else score
+    united = {"list": "0", "set": "1"}.get(one.kind, f"countIf(abs({score} - _micros / 1e6) > 1) = 0")
+    rows = f"arraySort(groupArray((_micros, {by}, {as_text(one.expressions['member'])})))"
+    return f"arrayMap(row -> (row.3, row.2), {rows})", united
 
 
-def _of_gold(one: Declared, found: Sequence[Any]) -> Content:
-    if isinstance(one.kind, Hash):
-        return dict(zip(map(str.encode, one.kind.fields), found, strict=True))
-    if isinstance(one.kind, String):
-        return {b"": found[0]}
-    rows = sorted(row for row in found if row[2] is not None and row[1] is not None)
-    if isinstance(one.kind, List):
-        latest = [member for _, _, member in rows[-one.kind.length :]]
-        return dict(enumerate(latest if one.kind.order == "oldest_first" else latest[::-1]))
-    return {member: score if one.type == "zset" else 1 for _, score, member in rows}
+def _of_gold(one: Declared, pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    if one.kind == "string":
+        return {b"": pairs[0][1]}
+    known = [(name, value) for name, value in pairs if name is not None]
+    if one.kind == "list":
+        latest = [name for name, _ in known[-one.length :]]
+        return dict(enumerate(latest if one.order == "oldest_first" else latest[::-1]))
+    return {name: value for name, value in known if value is not None or one.kind == "hash"}
 
 
-def _of_store(one: Declared, reply: Any) -> Content:
-    if one.type in ("hash", "zset"):
-        return dict(reply)
-    if one.type == "string":
+def _of_store(kind: str, reply: Any) -> dict[Any, Any]:
+    if kind == "string":
         return {} if reply is None else {b"": reply}
-    return dict(enumerate(reply)) if one.type == "list" else dict.fromkeys(reply, 1)
+    if kind == "list":
+        return dict(enumerate(reply))
+    return dict.fromkeys(reply, 1.0) if kind == "set" else dict(reply)
 
 
 def _same(gold: Any, store: Any, united: bool) -> bool:

@@ -4,6 +4,7 @@ SELECT
     any(_shard) AS shard,
     max(_micros) AS newest,
     count() AS transactions,
+    {united} AS united,
     {content} AS content
 FROM (
     SELECT

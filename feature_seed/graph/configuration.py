@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails
 
 from feature_seed.contract import KEYS
 from feature_seed.errors import ConfigurationError
-from feature_seed.features.declared.declared import Declared, Order, seconds
+from feature_seed.features.declared.declared import Declared, Order
 from feature_seed.features.declared.entity import names_in
 from feature_seed.features.feature import FEATURES
 from feature_seed.sql import balanced
@@ -32,14 +32,11 @@ _FORMS = {
     "gold.columns.*.hash": "hash: sha256",
     "gold.columns.*.salt": "salt: {env: CARD_SALT}",
     "gold.columns.*.salt.env": "env: CARD_SALT",
-    "standard": "standard: {card_history: {order: newest_first, expire: 30d}}",
-    "standard.card_history": "card_history: {order: newest_first, expire: 30d}",
+    "standard": "standard: {card_history: {order: newest_first}}",
+    "standard.card_history": "card_history: {order: newest_first}",
     "standard.card_history.order": "order: newest_first, or order: oldest_first",
-    "standard.card_history.expire": "expire: 30d",
-    "standard.card_location": "card_location: {expire: 30d}",
-    "standard.card_location.expire": "expire: 30d",
-    "standard.customer_stats": "customer_stats: {expire: 30d}",
-    "standard.customer_stats.expire": "expire: 30d",
+    "standard.card_location": "card_location: {}",
+    "standard.customer_stats": "customer_stats: {}",
     "features": "features: {card_amount_1h: {key: 'velocity:{card_id}:1h', string: sum(amount), window: 1h}}",
     "features.*": "card_amount_1h: {key: 'velocity:{card_id}:1h', string: sum(amount), window: 1h}",
 }
@@ -85,33 +82,22 @@ class Gold(dg.Model):
         return columns
 
 
-class Lifetime(dg.Model):
-    """A standard feature. `expire` is how long after an entity's newest transaction its keys expire."""
-
-    expire: str | None = None
-
-    @field_validator("expire")
-    @classmethod
-    def _is_duration(cls, expire: str | None) -> str | None:
-        try:
-            seconds(expire or "1s")
-        except ConfigurationError as e:
-            raise ValueError(e) from e
-        return expire
+class AsItIs(dg.Model):
+    """A standard feature that has nothing to choose."""
 
 
-class History(Lifetime):
+class History(dg.Model):
     """The histories of cards. `order` is that in which the scorer keeps them."""
 
     order: Order | None = None
 
 
 class Standard(dg.Model):
-    """The standard features."""
+    """The standard features. All of them are seeded, named here or not."""
 
     card_history: History = Field(default_factory=History)
-    card_location: Lifetime = Field(default_factory=Lifetime)
-    customer_stats: Lifetime = Field(default_factory=Lifetime)
+    card_location: AsItIs = Field(default_factory=AsItIs)
+    customer_stats: AsItIs = Field(default_factory=AsItIs)
 
 
 class Configuration(dg.Model):
@@ -258,7 +244,8 @@ def _mistakes(error: ValidationError, entries: Any) -> dict[Place, str]:
         if own := one.get("ctx", {}).get("error"):
             text = str(own)
         elif one["type"] == "extra_forbidden":
-            text = f"{place[-1]} is unknown: choose from {', '.join(_known(place[:-1]))}"
+            known = ", ".join(_known(place[:-1]))
+            text = f"{place[-1]} is unknown: {f'choose from {known}' if known else f'write {_form(place[:-1])}'}"
         elif one["type"] == "missing":
             place = (*place, missing)
             text = f"{missing} is missing: write {_form(place)}"

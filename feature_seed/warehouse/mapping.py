@@ -129,8 +129,11 @@ def _said(error: DatabaseError) -> str:
     """What ClickHouse says of an expression, without the query that it was looked at in."""
     if error.code is None or error.name == "ACCESS_DENIED":
         raise error  # it is not the expression that is wrong
-    said = str(error).partition("DB::Exception: ")[2] or str(error)
-    return re.sub(r"[,.]? [Ii]n (scope|query) .*?(?=\. Maybe you meant|\. \(|$)", "", said, flags=re.DOTALL)
+    said = str(error).partition("DB::Exception: ")[2].partition(f" ({error.name})")[0] or str(error)
+    without = re.sub(
+        r"[,.]? ([Ii]n (scope|query):?|while processing query:) .*?(?=\. Maybe|\.$|$)", "", said, flags=re.DOTALL
+    )
+    return " ".join(without.split()).rstrip(".")
 
 
 def _salt(name: str, variable: str) -> Salt:

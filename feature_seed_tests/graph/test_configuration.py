@@ -6,9 +6,11 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
+from textwrap import dedent
 
 import dagster as dg
 import pytest
+import yaml
 from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.testing.utils import DefsFolderSandbox, create_defs_folder_sandbox
 
@@ -16,6 +18,7 @@ import feature_seed
 from feature_seed.errors import ConfigurationError
 from feature_seed.graph.component import WarmStart
 from feature_seed.graph.configuration import Configuration, configured, read
+from feature_seed_tests.support.documents import code
 
 # What a file says, the line of the mistake, and what to write.
 WRONG = [
@@ -71,13 +74,12 @@ WRONG = [
     ),
     ("gold:\n  columns:\n    amount: {of: a, hash: sha256, salt: {env: S}}", 3, "only an id can: write amount: a"),
     # The standard features.
-    ("standard: [card_history]", 1, "write standard: {card_history: {order: newest_first, expire: 30d}}"),
+    ("standard: [card_history]", 1, "write standard: {card_history: {order: newest_first}}"),
     ("standard:\n  card_histories: {}", 2, "choose from card_history, card_location, customer_stats"),
-    ("standard:\n  card_history: newest_first", 2, "write card_history: {order: newest_first, expire: 30d}"),
+    ("standard:\n  card_history: newest_first", 2, "write card_history: {order: newest_first}"),
     ("standard:\n  card_history: {order: newest}", 2, "write order: newest_first, or order: oldest_first"),
-    ("standard:\n  card_location:\n    order: newest_first", 3, "order is unknown: choose from expire"),
-    ("standard:\n  card_history: {expire: 30}", 2, "write expire: 30d"),
-    ("standard:\n  customer_stats:\n    expire: 30 days", 3, "no duration: give a whole number with s, m, h, d or w"),
+    ("standard:\n  card_location:\n    order: newest_first", 3, "order is unknown: write card_location: {}"),
+    ("standard:\n  card_history: {ordr: newest_first}", 2, "ordr is unknown: choose from order"),
     # Declared features.
     ("features: [a]", 1, "write features: {card_amount_1h: {key: 'velocity:{card_id}:1h'"),
     ("features:\n  a: sum(amount)", 2, "write card_amount_1h: {key: 'velocity:{card_id}:1h'"),
@@ -165,6 +167,13 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as raised:
         read(path)
     assert re.findall(r"line (\d+): (\w+)", str(raised.value)) == [("2", "tabel"), ("4", "a"), ("6", "card_histories")]
+
+
+def test_the_configurations_of_the_documents() -> None:
+    found = [text for block in code("yaml") if (text := dedent(block)).startswith("gold:")]
+    assert len(found) >= 2
+    for text in found:
+        assert Configuration.model_validate(yaml.safe_load(text)).mapping.columns
 
 
 def test_a_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

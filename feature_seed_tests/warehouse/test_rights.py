@@ -109,7 +109,7 @@ def test_without_the_right_to_see_parts(setup: Path, store: OnlineStore, online:
 
 
 def test_a_mapping_needs_the_columns_that_it_names(setup: Path, store: OnlineStore, online: redis.Redis) -> None:
-    """Without a right to the columns that it leaves out the store is seeded; a grant that is missing names the others."""
+    """Without a right to the columns that it leaves out the store is seeded; a missing grant names the others."""
     mapping = GoldMapping(
         columns={"location_lat": "NULL", "location_long": "NULL", "amount": "abs(amount)"}, where="card_id != 'none'"
     )

@@ -1,4 +1,5 @@
 -- What both guards of `keep_newer` do with a seed, and how they judge a count.
+local before, decode, read_seed = elements()
 
 -- The fields of a seed, the records after the watermark, in order, and how many of them gold has passed. The seed is
 -- `exact` where gold has all that was dropped from the records.

@@ -41,13 +41,11 @@ NEEDED: Commands = {
 # The same where features are declared; what expires or is united needs more than what is replaced.
 NEEDED_BY_DECLARED: Commands = {
     "EXISTS": (READY.pattern,),
-    "HLEN": (READY.pattern,),
     "LLEN": (READY.pattern,),
     "PERSIST": (READY.pattern,),
     "PEXPIREAT": (READY.pattern, "0"),
     "PTTL": (READY.pattern,),
     "SADD": (READY.pattern, ""),
-    "SCARD": (READY.pattern,),
     "SMEMBERS": (READY.pattern,),
     "STRLEN": (READY.pattern,),
     "ZADD": (READY.pattern, "0", ""),

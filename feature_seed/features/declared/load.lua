@@ -4,35 +4,41 @@
 -- ARGV: the command that writes its kind; `unite` with what is there, `replace` it, or `keep` it; when the key expires,
 --       in Unix milliseconds or ''; up to which score a zset is cut, or ''; how many fields have no value, and these; the
 --       command's arguments
-local write, rule, ends, absent = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
-local sizes = {HSET = 'HLEN', SET = 'STRLEN', RPUSH = 'LLEN', ZADD = 'ZCARD', SADD = 'SCARD'}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if ends and ends <= now or rule == 'keep' and redis.call('EXISTS', KEYS[1]) == 1 then
+local key, write, rule, ends, absent = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
+local now
+if ends then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+    if ends <= now then
+        return 0
+    end
+end
+if rule == 'keep' and redis.call('EXISTS', key) == 1 then
     return 0
 end
 
-redis.call(sizes[write], KEYS[1]) -- a key of another type is an error before the first write
 if absent > 0 then
-    redis.call('HDEL', KEYS[1], unpack(ARGV, 6, 5 + absent))
-elseif rule ~= 'unite' and write ~= 'HSET' then
-    redis.call('DEL', KEYS[1])
+    redis.call('HDEL', key, unpack(ARGV, 6, 5 + absent))
+elseif rule == 'replace' and write ~= 'HSET' then
+    redis.call(({SET = 'STRLEN', RPUSH = 'LLEN', ZADD = 'ZCARD'})[write], key) -- DEL would take a key of another type
+    redis.call('DEL', key)
 end
-local united = rule == 'unite' and write == 'ZADD' -- a live score may be later
+local later = rule == 'unite' and write == 'ZADD' -- of two scores, which may be a live one
 for i = 6 + absent, #ARGV, 5000 do -- unpack takes some 8,000
-    if united then
-        redis.call(write, KEYS[1], 'GT', unpack(ARGV, i, math.min(i + 4999, #ARGV)))
+    if later then
+        redis.call(write, key, 'GT', unpack(ARGV, i, math.min(i + 4999, #ARGV)))
     else
-        redis.call(write, KEYS[1], unpack(ARGV, i, math.min(i + 4999, #ARGV)))
+        redis.call(write, key, unpack(ARGV, i, math.min(i + 4999, #ARGV)))
     end
 end
 if ARGV[4] ~= '' then
-    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[4])
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', ARGV[4])
 end
+
 -- What is united ends when the later of both does.
-if ends and (rule ~= 'unite' or ends > now + redis.call('PTTL', KEYS[1])) then
-    redis.call('PEXPIREAT', KEYS[1], ARGV[3])
-elseif not ends and rule ~= 'unite' then
-    redis.call('PERSIST', KEYS[1])
+if ends and (rule ~= 'unite' or ends > now + redis.call('PTTL', key)) then
+    redis.call('PEXPIREAT', key, ARGV[3])
+elseif not ends and write == 'HSET' then
+    redis.call('PERSIST', key)
 end
 return 0

@@ -138,13 +138,11 @@ class Configuration(dg.Model):
     @model_validator(mode="after")
     def _keep_ids_hashed(self) -> "Configuration":
         hashed = {word for entry in self.gold.columns.values() if isinstance(entry, Hashed) for word in words(entry.of)}
-        seen = {one.name: sorted(hashed & names_in([one])) for one in self.declared}
-        told = "{} is hashed in gold.columns: name the contract's column here"
-        mistakes: dict[Place, str] = {
-            ("features", name): told.format(", ".join(some)) for name, some in seen.items() if some
-        }
-        if mistakes:
-            raise _invalid(mistakes)
+        for one in self.declared:
+            if seen := ", ".join(sorted(hashed & names_in([one]))):
+                raise _invalid(
+                    {("features", one.name): f"{seen} is hashed in gold.columns: name the contract's column here"}
+                )
         return self
 
     @property

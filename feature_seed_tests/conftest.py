@@ -11,19 +11,24 @@ import redis
 import yaml
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from feature_seed.environment import VARIABLES
 from feature_seed.features.declared.declared import Declared
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
+from feature_seed.store import online_store
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.mapping import GoldMapping
+from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
 from feature_seed_tests.support.documents import code
-from feature_seed_tests.support.gold import Row, create_table, write_parquet
+from feature_seed_tests.support.expected import Expected, expect
+from feature_seed_tests.support.gold import Row, create_table, read_parquet, write_parquet
 from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.shapes import MakeGold, Rows, Types, create, mapping_of
@@ -38,6 +43,10 @@ _PASSWORD = os.environ.get("CLICKHOUSE_PASSWORD")
 
 PASSWORD = "a-password-of-tests"
 
+# Runs in this process are of four shards: Dagster keeps an event for each, which took a quarter of a small load. Read
+# when the assets are imported, which nothing above does.
+os.environ["FEATURE_SEED_SHARDS"] = SHARDS = "4"
+
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -45,13 +54,21 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FEATURE_SEED_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FEATURE_SEED_SHARDS", SHARDS)
 
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps and queries that are tried again are so at once, and as often."""
-    monkeypatch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.1))
+    """Steps are not tried again, and queries and connections at once."""
+    monkeypatch.setattr(retries, "DELAYS_SECONDS", ())
     monkeypatch.setattr(failures, "RETRY_DELAYS", (0.01, 0.02, 0.04, 0.08))
+    monkeypatch.setattr(online_store, "_CONNECT", Retry(NoBackoff(), 1, (redis.ConnectionError, redis.TimeoutError)))
+
+
+@pytest.fixture
+def second_attempts(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are tried again as often as in earnest, and at once."""
+    monkeypatch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.1))
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +97,22 @@ def chdb() -> Iterator[Client]:
     client = clickhouse_connect.get_client(interface="chdb")
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def sample(chdb: Client, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """The sample that is seeded where no gold is named: 200,000 transactions of 5,000 cards."""
+    return Warehouse(gold_parquet=str(sample_gold(chdb, tmp_path_factory.mktemp("sample"))))
+
+
+@pytest.fixture(scope="session")
+def sample_rows(chdb: Client, sample: Warehouse) -> Sequence[Row]:
+    return list(read_parquet(chdb, Path(str(sample.gold_parquet))))
+
+
+@pytest.fixture(scope="session")
+def sample_expected(sample_rows: Sequence[Row]) -> Expected:
+    return expect(sample_rows)
 
 
 @pytest.fixture(scope="session")

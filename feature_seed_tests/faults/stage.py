@@ -45,7 +45,7 @@ def impatience(silent: Part | None = None) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """Gold, and stores before and after it.
 

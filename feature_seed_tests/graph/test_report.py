@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import redis
-from clickhouse_connect.driver.client import Client
 from matplotlib.image import imread
 
 from feature_seed.graph.readiness import ShardLoad
@@ -22,10 +21,9 @@ from feature_seed.graph.report.pictures import PICTURES, pictures
 from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.expected import Expected, expect
-from feature_seed_tests.support.gold import Row, read_parquet, transaction
+from feature_seed_tests.support.expected import Expected
+from feature_seed_tests.support.gold import Row, transaction
 from feature_seed_tests.support.run import metadata, seed
 
 NOTE = "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
@@ -34,16 +32,6 @@ NOTE = "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
 @pytest.fixture(autouse=True)
 def without_pictures() -> None:
     """Not here."""
-
-
-@pytest.fixture(scope="module")
-def sample(chdb: Client, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    return Warehouse(gold_parquet=str(sample_gold(chdb, tmp_path_factory.mktemp("sample"))))
-
-
-@pytest.fixture(scope="module")
-def expected(chdb: Client, sample: Warehouse) -> Expected:
-    return expect(read_parquet(chdb, Path(str(sample.gold_parquet))))
 
 
 def bins(name: str, warehouse: Warehouse, **layout: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -55,30 +43,30 @@ def bins(name: str, warehouse: Warehouse, **layout: Any) -> tuple[list[dict[str,
 
 
 @pytest.mark.parametrize("history_length", [1, 10, 50])
-def test_histories(sample: Warehouse, expected: Expected, history_length: int) -> None:
+def test_histories(sample: Warehouse, sample_expected: Expected, history_length: int) -> None:
     counted, _ = bins("histories", sample, history_length=history_length)
-    lengths = Counter(min(card.seq, history_length) for card in expected.cards.values())
+    lengths = Counter(min(card.seq, history_length) for card in sample_expected.cards.values())
     assert {one["length"]: one["entities"] for one in counted} == lengths
 
 
-def test_ages(sample: Warehouse, expected: Expected) -> None:
-    newest = max(card.last_ts for card in expected.cards.values())
-    ages = [max(newest - card.last_ts, 60) for card in expected.cards.values()]
+def test_ages(sample: Warehouse, sample_expected: Expected) -> None:
+    newest = max(card.last_ts for card in sample_expected.cards.values())
+    ages = [max(newest - card.last_ts, 60) for card in sample_expected.cards.values()]
     counted, _ = bins("ages", sample)
     assert {one["bin"]: one["entities"] for one in counted} == Counter(int(16 * math.log10(age)) for age in ages)
 
 
-def test_places(sample: Warehouse, expected: Expected) -> None:
-    points = [(card.location[1], card.location[0]) for card in expected.cards.values() if card.location]
+def test_places(sample: Warehouse, sample_expected: Expected) -> None:
+    points = [(card.location[1], card.location[0]) for card in sample_expected.cards.values() if card.location]
     counted, parameters = bins("places", sample)
     cells, bounds = grid(points, parameters)
     assert {(one["column"], one["row"]): one["entities"] for one in counted} == cells
     assert {tuple(one[side] for side in ("west", "east", "south", "north")) for one in counted} == {bounds}
 
 
-def test_amounts(sample: Warehouse, expected: Expected) -> None:
+def test_amounts(sample: Warehouse, sample_expected: Expected) -> None:
     """The same bounds; logarithms may differ in the last digit, which moves a customer into the next cell."""
-    customers = [one for one in expected.customers.values() if one.mean > 0 and one.m2 > 0]
+    customers = [one for one in sample_expected.customers.values() if one.mean > 0 and one.m2 > 0]
     counted, parameters = bins("amounts", sample)
     cells, bounds = grid([(math.log10(one.mean), math.log10(math.sqrt(one.variance))) for one in customers], parameters)
     found = Counter({(one["column"], one["row"]): one["entities"] for one in counted})
@@ -135,11 +123,11 @@ def test_large_gold_is_sampled(sample: Warehouse, monkeypatch: pytest.MonkeyPatc
     assert "a sample of one in 5" in drawing._note(PICTURES[0], counted, parameters["shard_count"])
 
 
-def test_pictures(sample: Warehouse, expected: Expected) -> None:
+def test_pictures(sample: Warehouse, sample_expected: Expected) -> None:
     """Four PNGs whose titles say what is to be seen."""
     drawn = list(pictures(sample, Layout()))
     titles = [title for title, _ in drawn]
-    full = sum(card.seq >= 10 for card in expected.cards.values()) / len(expected.cards)
+    full = sum(card.seq >= 10 for card in sample_expected.cards.values()) / len(sample_expected.cards)
     assert titles[0] == f"{100 * full:.0f} % of the cards hold a full history of 10"
     assert [" ".join(title.split()[:3]) for title in titles[1:]] == ["Half of the"] * 2 + ["Amounts typically deviate"]
     for _, png in drawn:
@@ -147,9 +135,9 @@ def test_pictures(sample: Warehouse, expected: Expected) -> None:
         assert pixels.shape == (310, 470, 4)
         assert pixels.std() > 0.05
     # The medians that titles name, read from bins, are those of the entities.
-    newest = max(card.last_ts for card in expected.cards.values())
-    ages = sorted((newest - card.last_ts) / 86_400 for card in expected.cards.values())
-    ratios = sorted(math.sqrt(one.variance) / one.mean for one in expected.customers.values())
+    newest = max(card.last_ts for card in sample_expected.cards.values())
+    ages = sorted((newest - card.last_ts) / 86_400 for card in sample_expected.cards.values())
+    ratios = sorted(math.sqrt(one.variance) / one.mean for one in sample_expected.customers.values())
     assert _number(titles[1]) == pytest.approx(ages[len(ages) // 2], rel=0.05)
     assert _number(titles[3]) == pytest.approx(100 * ratios[len(ratios) // 2], rel=0.05)
 
@@ -192,7 +180,10 @@ def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Re
     every = 0
     for one in shown["features"].records:
         keys = [key for pattern in written[one.data["feature"]] for key in online.scan_iter(pattern, count=10_000)]
-        memory = sum(online.memory_usage(key) or 0 for key in keys)
+        with online.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.memory_usage(key)
+            memory = sum(pipeline.execute())
         entities = 2500 if one.data["feature"] == "customer_stats" else 5000
         assert one.data["entities"] == f"{entities:,}"
         assert float(one.data["bytes"].replace(",", "")) == pytest.approx(memory / entities, rel=0.1)

@@ -33,6 +33,8 @@ from feature_seed_tests.support.run import checks, metadata, seed
 from feature_seed_tests.support.sentinels import at_first_block, redis_sentinels
 from feature_seed_tests.support.store import assert_entities, assert_holds, dump
 
+pytestmark = pytest.mark.usefixtures("second_attempts")
+
 ROWS = [transaction(i, f"c{i % 40}", seconds=i) for i in range(200)]
 
 README = (Path(feature_seed.store.__file__).parent / "README.md").read_text()
@@ -136,7 +138,13 @@ def _assert_seeded(client: redis.Redis, tags: bool, *, scan: bool) -> None:
     (assert_holds if scan else assert_entities)(client, expect(ROWS), tags=tags)
 
 
-@pytest.mark.parametrize("row", STORES)
+# Which start several servers, and have tests of their own.
+_OF_SEVERAL = [row for row in STORES if "sentinel" in row or row == "a Redis Cluster"]
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=pytest.mark.slow) if row in _OF_SEVERAL else row for row in STORES]
+)
 def test_a_store(make_parquet: MakeWarehouse, capfd: pytest.CaptureFixture[str], row: str) -> None:
     """Before: the store of a row, empty. After the whole job: the outcome that the row gives."""
     with STORES[row]() as store:

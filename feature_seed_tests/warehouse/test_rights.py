@@ -75,7 +75,7 @@ def user(
     queries = "".join(f"<query>{escape(grant)}</query>" for grant in grants)
     policies = policy if row_filter else ""
     users.write_text(USERS.format(profile=profile, constraints=constraints, policies=policies, grants=queries))
-    with clickhouse_server("default", PASSWORD, setup, users=users) as server:
+    with clickhouse_server("default", PASSWORD, setup, users=users, place=setup.parent) as server:
         yield (
             server,
             Warehouse(host=server.host, port=server.port, user="default", password=PASSWORD, database="gold"),

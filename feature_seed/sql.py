@@ -31,6 +31,9 @@ _DIALECT = {
     "ordinal": ("bits", "if(bits < 0, bitXor(bits, 9223372036854775807), bits)"),
 }
 
+# Texts, in which names mean nothing; names that no parenthesis follows.
+_WORD = re.compile(r"'(?:[^'\\]|\\.)*'|`([^`]+)`|\b([^\W\d]\w*)\b(?!\s*\()")
+
 # Texts and comments, in which parentheses and names mean nothing; names; every other character by itself.
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|\w+|.", re.DOTALL)
 
@@ -58,6 +61,11 @@ def columns_called(names: Iterable[str]) -> str:
     """Those of these columns that a relation has, for the head of its SELECT; '' where no name is given."""
     pattern = "|".join(sorted(map(re.escape, names)))
     return f"COLUMNS({literal(f'^({pattern})$')}), " if pattern else ""
+
+
+def words(expression: str) -> list[str]:
+    """The names by which an expression may mean a column, in backticks or not."""
+    return [match[1] or match[2] for match in _WORD.finditer(expression) if match[1] or match[2]]
 
 
 def literal(text: str) -> str:

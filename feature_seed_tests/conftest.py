@@ -14,7 +14,6 @@ from clickhouse_connect.driver.client import Client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from feature_seed.environment import VARIABLES
 from feature_seed.features.declared.declared import Declared
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
@@ -23,10 +22,10 @@ from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.embedded import sample_gold
 from feature_seed.warehouse.mapping import GoldMapping
-from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
-from feature_seed_tests.support.documents import code
+from feature_seed_tests.support.documents import VARIABLES, code
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import Row, create_table, read_parquet, write_parquet
 from feature_seed_tests.support.patience import patient
@@ -74,7 +73,7 @@ def second_attempts(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs leave the pictures out of their reports: they were a third of what a small run takes."""
-    monkeypatch.setattr(report, "available", lambda: False)
+    monkeypatch.setattr(report, "find_spec", lambda _: None)
 
 
 @pytest.fixture(scope="session")

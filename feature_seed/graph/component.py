@@ -16,8 +16,7 @@ from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard
-from feature_seed.graph.schedules import check_on_schedule, seed_on_schedule
-from feature_seed.graph.sensors import SENSORS
+from feature_seed.graph.sensors import SENSORS, check_on_schedule, seed_on_schedule
 from feature_seed.graph.store_check import store_check
 from feature_seed.graph.terminal import terminal
 from feature_seed.loading.stream import Layout

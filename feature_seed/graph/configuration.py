@@ -16,7 +16,7 @@ from feature_seed.errors import ConfigurationError
 from feature_seed.features.declared.declared import Declared, Order
 from feature_seed.features.declared.entity import names_in
 from feature_seed.features.feature import FEATURES
-from feature_seed.sql import balanced
+from feature_seed.sql import balanced, words
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 from feature_seed.warehouse.mapping import NULLABLE, GoldMapping
 
@@ -134,6 +134,16 @@ class Configuration(dg.Model):
             return handler({} if entries is None else entries)
         except ValidationError as e:
             raise _invalid(_mistakes(e, entries)) from None
+
+    @model_validator(mode="after")
+    def _keep_ids_hashed(self) -> "Configuration":
+        hashed = {word for entry in self.gold.columns.values() if isinstance(entry, Hashed) for word in words(entry.of)}
+        for one in self.declared:
+            if seen := ", ".join(sorted(hashed & names_in([one]))):
+                raise _invalid(
+                    {("features", one.name): f"{seen} is hashed in gold.columns: name the contract's column here"}
+                )
+        return self
 
     @property
     def declared(self) -> list[Declared]:

@@ -9,8 +9,7 @@ import dagster as dg
 
 from feature_seed.errors import printable
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.blocking import blocking
-from feature_seed.graph.checks import asked, check_result, check_specs
+from feature_seed.graph.checks import asked, blocking, check_result, check_specs
 from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
 from feature_seed.loading.comparison.comparison import Comparison, Verdict, sample_share

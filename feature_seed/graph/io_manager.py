@@ -22,7 +22,7 @@ from feature_seed.graph.dagster_private import (
     selected_assets,
     steps_have_processes,
 )
-from feature_seed.graph.progress import Progress
+from feature_seed.graph.progress import progress
 from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.memory import estimate_memory
@@ -113,7 +113,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
         with (
-            Progress(context, stream.entity.name, context.asset_key, stream.expected) as progress,
+            progress(context, stream.entity.name, context.asset_key, stream.expected) as done,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
@@ -121,7 +121,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
             for block in throttled:
                 lock.require_held()
                 redis.write(block)
-                progress.done(redis.entities)
+                done(redis.entities)
             redis.drain()
         return redis
 
@@ -132,7 +132,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         """A store that is fit for what comes, while this run alone writes to it."""
         with self.store.client() as client:
             self._examine(context, client, stream)
-            lock = self._lock = self._lock or self._new_lock(context)
+            owner = Owner.of(run_of(context), processes=steps_have_processes(context))
+            lock = self._lock = self._lock or StoreLock(self.store, owner)
             try:
                 if lock.acquire(context.log) and self._written:
                     raise StoreError(f"Another run may have written to Redis at {self.store.address}: run again")
@@ -142,9 +143,6 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 lock.stop_renewing()  # it may have run out by the next attempt, which takes it anew
                 raise
         self._written = True
-
-    def _new_lock(self, context: dg.OutputContext) -> StoreLock:
-        return StoreLock(self.store, Owner.of(run_of(context), processes=steps_have_processes(context)))
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
         server = examine(client, self.store, self.declared_keys)

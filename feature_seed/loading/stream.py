@@ -1,6 +1,6 @@
 """The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,9 +76,7 @@ class FeatureStream:
         min_rate = READ_BYTES_PER_SECOND if self.warehouse.host else None
         with (
             self.warehouse.interruptible() as (client, interrupt),
-            prefetch(
-                self._read(client), lambda block: len(block.payload), capacity, interrupt, min_rate, meanwhile
-            ) as blocks,
+            prefetch(self._read(client), capacity, interrupt, min_rate, meanwhile) as blocks,
         ):
             yield blocks
 
@@ -162,6 +160,14 @@ class FeatureStream:
         query = self.warehouse.mapping.over(over(RELATIONS, sql("loading/entities")))
         parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
         return int(self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))["entities"])
+
+    def ask(self, query: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """The rows of another query over these shards of gold."""
+        shards = [int(shard, 16) for shard in self.shards]
+        with self.warehouse.client() as client, self.warehouse.errors():
+            return client.query(
+                self.warehouse.mapping.over(query), {**self._parameters(), "shards": shards, **parameters}
+            ).result_rows
 
     def _parameters(self) -> dict[str, Any]:
         return {

@@ -18,16 +18,14 @@ from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
-from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
+from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
 from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
-from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
+from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
-from feature_seed.warehouse.restrictions import Setting
-from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.watermark import Watermarked
 
@@ -74,7 +72,7 @@ class Warehouse(Watermarked):
     pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
-    _access: Access | None = PrivateAttr(default=None)
+    _access: Access = PrivateAttr(default_factory=lambda: FREE)
     _files: Snapshot | None = PrivateAttr(default=None)
 
     @property
@@ -115,10 +113,10 @@ class Warehouse(Watermarked):
                     f"ClickHouse at {self.address} cannot be reached: that port speaks TLS, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
-        if self._access:
-            lift(client, self._access.restrictions)
-        else:
+        if self._access is FREE:
             self._access = examine(client, self.source, self.table)
+        else:
+            lift(client, self._access.restrictions)
         return self._with_final(client, self._access.final)
 
     def _open(self) -> Client:
@@ -159,7 +157,7 @@ class Warehouse(Watermarked):
 
     def _snapshot(self, client: Client) -> Snapshot:
         if self._files is None:
-            named = self.gold_parquet or str(sample_gold(client, Path(self.home)))
+            named = self.gold_parquet or str(embedded.sample_gold(client, Path(self.home)))
             self._files = Snapshot(place_of(named, self.s3_endpoint, self.s3_region))
         return self._files
 
@@ -185,17 +183,17 @@ class Warehouse(Watermarked):
     @property
     def warnings(self) -> list[str]:
         """What a load does without, since the server's user may not have it."""
-        return self._access.warnings(self.source) if self._access else []
+        return self._access.warnings
 
     @property
     def faster(self) -> dict[str, str]:
         """Settings that make a load faster, as far as they may be set."""
-        return self._access.faster if self._access else FASTER
+        return self._access.faster
 
     @property
     def pass_memory(self) -> int:
         """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
-        memory = self._access.restrictions.memory if self._access else None
+        memory = self._access.restrictions.memory
         return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
 
     @property
@@ -206,8 +204,7 @@ class Warehouse(Watermarked):
     def profile(self) -> Profile:
         """Check gold's columns, take the watermark and count the rows up to it, once per run.
 
-        Raises:
-            GoldError: the table is missing, a column is missing or mistyped, or there is no row that can be used.
+        A GoldError says that the table, a column of the right type, or a row that can be used is missing.
         """
         if self._profile is None:
             with self.client() as client, self.errors():
@@ -223,7 +220,7 @@ class Warehouse(Watermarked):
         if counts["rows"] == counts["rejected"]:
             found = nothing_readable(**counts)
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
-        if self._access and (small := self._access.restrictions.too_small(counts["rows"])):
+        if small := self._access.restrictions.too_small(counts["rows"]):
             raise refusal(self.source, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
@@ -261,15 +258,13 @@ class Warehouse(Watermarked):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            parts = bool(self._access and self._access.parts)
-            return identity_of_table(client, self.database, self.gold_table, self.table, self.mapping, parts=parts)
+            return identity_of_table(client, self._named, self.table, self.mapping, parts=self._access.parts)
         return identity_of_files(self._snapshot(client).listed(client), self.mapping)
 
     def require_unbroken(self, client: Client) -> None:
         """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
 
-        Raises:
-            GoldError: it was rebuilt, rows were taken away or rewritten, or older ones were added.
+        Any other change is a GoldError.
         """
         profile, now = self.profile(), self.identity(client)
         if not profile.identity.kept <= now.kept:
@@ -294,7 +289,8 @@ class Warehouse(Watermarked):
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""
-        if not self.host:
-            return ""
-        named = {"database": self.database, "gold": self.gold_table}
-        return next((engine for (engine,) in client.query(sql("warehouse/engine"), named).result_rows), "")
+        return table_of(client, self._named)[0] if self.host else ""
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {"database": self.database, "gold": self.gold_table}

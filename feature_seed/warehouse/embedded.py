@@ -1,4 +1,7 @@
-"""ClickHouse embedded in the process: an engine with a view of the snapshot."""
+"""ClickHouse embedded in the process: an engine with a view of the snapshot, or of a sample that it generates."""
+
+import os
+from pathlib import Path
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -42,3 +45,18 @@ def release_memory(client: Client) -> None:
     jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
     if client.command(jemalloc):
         client.command("SYSTEM JEMALLOC PURGE")
+
+
+def sample_gold(client: Client, home: Path) -> Path:
+    """Path of the sample as Parquet under `home`, written there on first use by embedded ClickHouse."""
+    sample = home.resolve() / "sample_gold.parquet"
+    if not sample.exists():
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = sample.with_suffix(f".{os.getpid()}.parquet")  # renamed when whole: several processes may start at once
+        select = sql("warehouse/sample")
+        client.command(
+            "INSERT INTO FUNCTION file({draft:String}, 'Parquet') SELECT * EXCEPT (unlocated) FROM (" + select + ")",
+            parameters={"draft": str(draft)},
+        )
+        draft.rename(sample)
+    return sample

@@ -25,15 +25,6 @@ Columns = Mapping[str, Column | None]
 
 _PARQUET = re.compile(r"\.(parquet|parq|pq)$")
 
-# How files begin that are compressed as a whole, outside of Parquet.
-_MAGIC = {
-    b"\x1f\x8b": "gzip",
-    b"(\xb5/\xfd": "zstd",
-    b"\xfd7zX": "xz",
-    b'\x04"M\x18': "lz4",
-    b"BZh": "bz2",
-}
-
 # Tables whose directory also has files of rows that were deleted or rewritten since.
 _TABLES = {
     r"(^|/)_delta_log/": "Delta Lake",
@@ -65,37 +56,43 @@ class Snapshot:
     """The files at a place; what was seen in a file is remembered while the file stays as it is."""
 
     place: Place
-    _compressions: dict[File, str | None] = field(default_factory=dict)
+    _compressions: dict[File, str] = field(default_factory=dict)
     _contents: dict[File, Contents] = field(default_factory=dict)
 
     def files(self, client: Client) -> dict[File, Contents]:
-        """Every file of the snapshot, and what is in it.
-
-        Raises:
-            GoldError: there is none, or one cannot be read.
-        """
-        return {file: self._look(client, file, compression) for file, compression in self.listed(client).items()}
+        """Every file of the snapshot, and what is in it; a GoldError if one cannot be read."""
+        found = self.listed(client)
+        for file in found.keys() - self._contents.keys():
+            self._contents[file] = self._read(client, file, found[file])
+        return {file: self._contents[file] for file in found}
 
     def listed(self, client: Client) -> dict[File, str]:
         """Every file of the snapshot, and what all of it is compressed with.
 
-        Raises:
-            GoldError: there is none, or they are not a snapshot but the files of a table.
+        It is a GoldError if there is none, or if they are not a snapshot but the files of a table.
         """
-        compressions = {file: self._compression(client, file) for file in self._all(client)}
-        found = {file: compression for file, compression in compressions.items() if compression}
-        if not found:
-            hidden = "" if self.place.root is None else ", besides those that are hidden by . or _ before a name"
-            raise GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.place.named!r}{hidden}")
-        return found
+        files = self._all(client)
+        for file in set(files) - self._compressions.keys():
+            self._compressions[file] = "none" if _PARQUET.search(file.path) else self._told_by_head(client, file)
+        if found := {file: compression for file in files if (compression := self._compressions[file])}:
+            return found
+        hidden = "" if self.place.root is None else ", besides those that are hidden by . or _ before a name"
+        raise GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.place.named!r}{hidden}")
 
     def _all(self, client: Client) -> list[File]:
-        rows = client.query(sql(f"warehouse/list_{self.place.function}"), {"pattern": self.place.pattern})
-        files = [File(*row) for row in rows.result_rows]
+        of_s3 = self.place.function == "s3"
+        rows = self._query(client, "files_listed", {"pattern": self.place.pattern}, etag="_etag" if of_s3 else "''")
+        files = [File(*row) for row in rows]
         if self.place.directory:
             files = [file for file in files if self._is_below(file.path)]
             self._require_no_table(files)
-        return self._once([file for file in files if not _hidden(self.place.below(file.path))])
+        shown = [file for file in files if not _hidden(self.place.below(file.path))]
+        # Without links to another one, as `latest` beside the directories of single days.
+        return shown if of_s3 else list({os.path.realpath(file.path): file for file in reversed(shown)}.values())[::-1]
+
+    def _query(self, client: Client, name: str, parameters: dict[str, Any], **parts: str) -> list[Any]:
+        text = sql(f"warehouse/{name}").format(function=self.place.function, **parts)
+        return list(client.query(text, parameters, query_formats={"FixedString": "bytes"}).result_rows)
 
     def _is_below(self, path: str) -> bool:
         """Listed by how keys begin, `gold` finds `gold_old/…` as well."""
@@ -109,34 +106,15 @@ class Snapshot:
                     "that it has deleted: export what is in the table to a directory of its own"
                 )
 
-    def _once(self, files: Sequence[File]) -> list[File]:
-        """Without those that are links to another one, as `latest` beside the directories of single days."""
-        if self.place.function != "file":
-            return list(files)
-        return list({os.path.realpath(file.path): file for file in reversed(files)}.values())[::-1]
+    def _told_by_head(self, client: Client, file: File) -> str:
+        """By how the file begins: the name `x.parquet.gz` may tell of what is inside Parquet, or around it.
 
-    def _compression(self, client: Client, file: File) -> str | None:
-        """None for a file of another kind that is in the directory."""
-        if file not in self._compressions:
-            named = _PARQUET.search(file.path)
-            self._compressions[file] = "none" if named else self._told_by_head(client, file)
-        return self._compressions[file]
-
-    def _told_by_head(self, client: Client, file: File) -> str | None:
-        """By how the file begins: the name `x.parquet.snappy` may tell of what is inside Parquet, or around it."""
-        head = sql("warehouse/file_head").format(function=self.place.function)
-        rows = client.query(head, {"path": self.place.argument(file.path)}, query_formats={"FixedString": "bytes"})
-        magic = rows.result_rows[0][0] if rows.result_rows else b""
-        if magic == b"PAR1":
+        '' for a file of another kind that is in the directory.
+        """
+        heads = self._query(client, "file_head", {"path": self.place.argument(file.path)})
+        if heads and heads[0][0] == b"PAR1":
             return "none"
-        if self.place.directory and ".parq" not in file.path.rpartition("/")[2]:
-            return None
-        return next((one for start, one in _MAGIC.items() if magic.startswith(start)), "auto")
-
-    def _look(self, client: Client, file: File, compression: str) -> Contents:
-        if file not in self._contents:
-            self._contents[file] = self._read(client, file, compression)
-        return self._contents[file]
+        return "" if self.place.directory and ".parq" not in file.path.rpartition("/")[2] else "auto"
 
     def _read(self, client: Client, file: File, compression: str) -> Contents:
         try:
@@ -152,10 +130,9 @@ class Snapshot:
     def _columns(self, client: Client, file: File, compression: str) -> dict[str, str]:
         """As ClickHouse infers them, but for a time of day, which it takes for one in 1970."""
         read = {"path": self.place.argument(file.path), "compression": compression}
-        columns = client.query(sql("warehouse/file_columns").format(function=self.place.function), read).named_results()
-        found = {column["name"]: column["type"] for column in columns}
-        times = client.query(sql("warehouse/file_times").format(function=self.place.function), read).result_rows
-        return {**found, **dict.fromkeys([name for (name,) in times if name in found], "Time")}
+        found = {name: type_ for name, type_, *_ in self._query(client, "file_columns", read)}
+        times = [name for (name,) in self._query(client, "file_times", read)]
+        return {**found, **dict.fromkeys(found.keys() & times, "Time")}
 
     def select(self, files: Mapping[File, Contents], columns: Columns) -> str:
         """All rows of these files, of these columns."""

@@ -12,7 +12,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from pydantic import Field
 
 from feature_seed.errors import ConfigurationError, GoldError
-from feature_seed.sql import columns_called, sql
+from feature_seed.sql import columns_called, sql, words
 from feature_seed.warehouse.gold import GOLD_COLUMNS, unreadable
 
 # Gold's table, as every query names it.
@@ -20,9 +20,6 @@ _TABLE = "{database:Identifier}.{gold:Identifier}"
 
 # Columns that may be NULL, and the type of it: `NULL` by itself has none that a number or a text could be made of.
 NULLABLE = {"merchant_category": "String", "location_lat": "Float64", "location_long": "Float64"}
-
-# Texts and numbers, in which names mean nothing; names, in backticks or not, and whether a parenthesis follows.
-_NAMES = re.compile(r"'(?:[^'\\]|\\.)*'|\d\w*|`([^`]+)`|([^\W\d]\w*)(?!\w*\s*\()")
 
 
 class Salt(str):
@@ -90,9 +87,8 @@ class GoldMapping(dg.Config):
     def names(self, found: Collection[str] | None = None) -> list[str]:
         """The columns of gold that are read; without those found, all words of an expression that may be some."""
         texts = [self.columns.get(name, name) for name in GOLD_COLUMNS] + [self.where]
-        words = dict.fromkeys(match[1] or match[2] for text in texts for match in _NAMES.finditer(text))
-        seen = [word for word in [*words, *self.others] if word and word.upper() != "NULL"]
-        return [word for word in seen if found is None or word in found]
+        named = dict.fromkeys([word for text in texts for word in words(text)] + self.others)
+        return [word for word in named if word.upper() != "NULL" and (found is None or word in found)]
 
     def plain(self, column: str) -> str:
         """The contract's name of a column of gold that is taken as it is; '' for any other."""

@@ -73,6 +73,12 @@ WRONG = [
         "hsh is unknown: choose from of,",
     ),
     ("gold:\n  columns:\n    amount: {of: a, hash: sha256, salt: {env: S}}", 3, "only an id can: write amount: a"),
+    (
+        "gold:\n  columns:\n    card_id: {of: cc_num, hash: sha256, salt: {env: S}}\n"
+        "features:\n  a: {key: 'a:{cc_num}', set: amount}",
+        5,
+        "cc_num is hashed in gold.columns: name the contract's column here",
+    ),
     # The standard features.
     ("standard: [card_history]", 1, "write standard: {card_history: {order: newest_first}}"),
     ("standard:\n  card_histories: {}", 2, "choose from card_history, card_location, customer_stats"),

@@ -13,7 +13,7 @@ import yaml
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import read_card, read_ready
-from feature_seed.warehouse.sample import sample_gold
+from feature_seed.warehouse.embedded import sample_gold
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.deployment import daemon, query, webserver
 from feature_seed_tests.support.documents import code

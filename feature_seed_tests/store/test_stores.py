@@ -171,7 +171,7 @@ def test_what_is_done_without(make_parquet: MakeWarehouse, capfd: pytest.Capture
     with STORES["no `CLIENT`, `CONFIG`, `INFO`, `MEMORY`, `SCAN`"]() as store:
         result = seed(make_parquet(ROWS), store, job="seed_all", config={})
     said = capfd.readouterr().err
-    lost = {one.lost for command, one in DONE_WITHOUT.items() if command != "EXISTS"}
+    lost = {lost for command, lost in DONE_WITHOUT.items() if command != "EXISTS"}
     assert {loss: said.count(f", so {loss}") for loss in lost} == dict.fromkeys(lost, 1)
     assert checks(result)["card_history.unknown_entities"].description == "No key was looked at: the store runs no SCAN"
     assert {row.data["bytes"] for row in metadata(result, "warm_start")["features"].records} == {"–"}
@@ -207,7 +207,7 @@ def test_the_tables_have_every_command() -> None:
         commands.NEEDED_TO_WAIT,
     ]
     assert [sorted(names) for names in needed] == [sorted(names) for names in rows]
-    spared = {f"`{command}`": one.lost for command, one in DONE_WITHOUT.items()}
+    spared = {f"`{command}`": lost for command, lost in DONE_WITHOUT.items()}
     fields = {f"`INFO`: `{field}`": lost for field, lost in FIELDS.items()}
     assert table("command or field | what is lost without it") == {**spared, **fields}
 

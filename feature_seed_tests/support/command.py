@@ -94,7 +94,7 @@ def _run(order: Order) -> None:
     from feature_seed.store import bulk, cluster, lock
     from feature_seed.warehouse import failures
 
-    report.available = lambda: False
+    report.find_spec = lambda _: None
     retries.DELAYS_SECONDS, failures.RETRY_DELAYS = (), ()
     lock.WAIT_SECONDS, bulk.REPLICATION_SECONDS, cluster.FAILOVER_SECONDS = 0.5, 0.5, 0.5
     exec(order.mishap, {"after_load": _after_load, "before_block": _before_block})

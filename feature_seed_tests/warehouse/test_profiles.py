@@ -14,11 +14,10 @@ from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import clickhouse
-from feature_seed.warehouse.access import require_version
+from feature_seed.warehouse.access import LIMITS, MEANING, NAMES, Setting, require_version, restrictions
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.failures import GoldSource
 from feature_seed.warehouse.mapping import GoldMapping
-from feature_seed.warehouse.restrictions import LIMITS, MEANING, NAMES, Setting, restrictions
 from feature_seed_tests.conftest import PASSWORD
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.support.expected import expect
@@ -236,11 +235,10 @@ def test_memory_that_one_shard_needs_more_of(endpoint: ClickHouseServer, monkeyp
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_limit_that_cannot_be_lifted(limit: str) -> None:
     """It is kept to where a query fails at it and gold is far from it; refused where it cuts answers, or is near."""
-    mode = LIMITS[limit]
-    cut = restrictions({**harmless(), limit: Setting("10", fixed=True), mode: Setting("break", fixed=True)})
-    assert cut.refused == {limit: "10"}
-    near = restrictions({**harmless(), limit: Setting("10", fixed=True)})
-    if mode:
+    held = {**harmless(), limit: Setting("10", fixed=True)}
+    assert restrictions({**held, "read_overflow_mode": Setting("break", fixed=True)}).refused == {limit: "10"}
+    near = restrictions(held)
+    if limit.startswith("max"):
         assert near.too_small(rows=1000) == {limit: "10"}
         far = restrictions({**harmless(), limit: Setting("10000000", fixed=True)})
         assert (far.refused, far.too_small(rows=1000)) == ({}, {})
@@ -252,8 +250,7 @@ def test_a_limit_that_cannot_be_lifted(limit: str) -> None:
 
 def harmless() -> dict[str, Setting]:
     """Every setting that is looked at, as ClickHouse has it by default."""
-    modes = dict.fromkeys(filter(None, LIMITS.values()), "throw")
-    values: dict[str, Any] = {**dict.fromkeys(NAMES, "0"), **MEANING, **modes}
+    values: dict[str, Any] = {**dict.fromkeys(NAMES, "0"), **MEANING, "read_overflow_mode": "throw"}
     return {name: Setting(value, fixed=False) for name, value in values.items()}
 
 

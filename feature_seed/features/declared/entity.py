@@ -9,10 +9,7 @@ from pathlib import Path
 from feature_seed.contract import CARD_HISTORY
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.entity import Entity
-from feature_seed.sql import columns_called, filtered, literal, lua, over, sql
-
-# Names by which an expression may mean a column, in backticks or not.
-_WORD = re.compile(r"'(?:[^'\\]|\\.)*'|`([^`]+)`|\b([^\W\d]\w*)\b(?!\s*\()")
+from feature_seed.sql import columns_called, filtered, literal, lua, over, sql, words
 
 _CONTRACT = {*CARD_HISTORY.fields, "card_id", "customer_id"}
 
@@ -156,8 +153,7 @@ class DeclaredEntity(Entity):
 def names_in(features: Iterable[Declared]) -> set[str]:
     """What may be columns of gold beside the contract's: keywords and names of lambdas are among them."""
     texts = [text for one in features for text in (*one.columns, *one.expressions.values(), one.where, one.selected)]
-    words = {match[1] or match[2] for text in texts for match in _WORD.finditer(text)}
-    return {word for word in words if word} - _CONTRACT
+    return {word for text in texts for word in words(text)} - _CONTRACT
 
 
 def hidden(own: re.Pattern[str], relation: str) -> str:

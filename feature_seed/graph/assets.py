@@ -144,7 +144,7 @@ customers = feature_assets(CUSTOMERS, [feature for feature in FEATURES if featur
 
 def warm_start_after(loaded: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """`warm_start` of a graph that loads these assets."""
-    names = [key.to_user_string() for assets in loaded for key in assets.keys]
+    names = [spec.key.to_user_string() for assets in loaded for spec in assets.specs]
 
     @dg.asset(
         deps=loaded,

@@ -188,11 +188,11 @@ def require_columns(files: Mapping[File, Contents], columns: Columns, table: str
     """Raise a GoldError that names each file's missing and mistyped columns, and what other files have there."""
     found = {file.path: inside.columns for file, inside in files.items()}
     # What the types of mapped columns come to is seen when all files are one view.
-    required = {name: column if columns is GOLD_COLUMNS else None for name, column in columns.items()}
+    required = {name: column if column is GOLD_COLUMNS.get(name) else None for name, column in columns.items()}
     wrong = [text for name, column in required.items() if (text := _wrong(name, column, found))]
     if wrong:
         first = next(there for there in found.values() if not all(_fits(*one, there) for one in required.items()))
-        lines = f". {remedy(first, {})}" if columns is GOLD_COLUMNS else ""
+        lines = f". {remedy(first, {})}" if columns.keys() >= GOLD_COLUMNS.keys() else ""
         raise GoldError(f"{unreadable(table, wrong, first)}{lines}")
 
 

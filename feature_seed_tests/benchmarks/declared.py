@@ -78,12 +78,12 @@ def _gold(cards: int, transactions: int, directory: Path) -> Path:
     """Gold with merchants and fraud."""
     gold = directory / "declared.parquet"
     client = clickhouse_connect.get_client(interface="chdb")
-    client.command(
-        "INSERT INTO FUNCTION file({gold:String}, 'Parquet') SELECT *, "
-        "cityHash64(transaction_id) % 20000 AS merchant_id, cityHash64(transaction_id, 1) % 100 = 0 AS is_fraud "
-        "FROM file({plain:String}, 'Parquet')",
-        {"gold": str(gold), "plain": str(write_gold(client, cards, transactions, directory))},
+    select = (
+        "SELECT *, cityHash64(transaction_id) % 20000 AS merchant_id, "
+        "cityHash64(transaction_id, 1) % 100 = 0 AS is_fraud FROM file({plain:String}, 'Parquet')"
     )
+    paths = {"gold": str(gold), "plain": str(write_gold(client, cards, transactions, directory))}
+    client.command(f"INSERT INTO FUNCTION file({{gold:String}}, 'Parquet') {select}", paths)
     client.close()
     return gold
 

@@ -56,10 +56,10 @@ def check() -> int:
       python -m feature_seed check
     """
     store = _store()
-    from feature_seed.definitions import layout, limits, warehouse  # needs the variables of gold too
+    from feature_seed.definitions import start  # needs the variables of gold too
 
-    gold, found = warehouse.process_config_and_initialize(), layout.process_config_and_initialize()
-    for line in store_check.require_unchanged(gold, store, found, limits.sample_size):
+    warehouse, layout = start.warehouse().process_config_and_initialize(), start.layout()
+    for line in store_check.require_unchanged(warehouse, store, layout, start.limits().sample_size):
         click.echo(line)
     return 0
 
@@ -76,10 +76,10 @@ def plan() -> int:
       python -m feature_seed plan
     """
     store = _store()
-    from feature_seed.definitions import layout, limits, warehouse  # needs the variables of gold too
+    from feature_seed.definitions import start  # needs the variables of gold too
 
-    gold, found = warehouse.process_config_and_initialize(), layout.process_config_and_initialize()
-    result = planned(gold, store, found, limits.max_loss)
+    warehouse, layout = start.warehouse().process_config_and_initialize(), start.layout()
+    result = planned(warehouse, store, layout, start.limits().max_loss)
     click.echo("\n".join(str(result.description).split("; ")))
     return 0 if result.passed else 1
 

@@ -14,6 +14,7 @@ from clickhouse_connect.driver.client import Client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from feature_seed.features.declared.declared import Declared
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
 from feature_seed.store import online_store
@@ -22,12 +23,14 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.embedded import sample_gold
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
 from feature_seed_tests.support.documents import VARIABLES, code
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import Row, create_table, read_parquet, write_parquet
 from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
+from feature_seed_tests.support.shapes import MakeGold, Rows, Types, create, mapping_of
 
 MakeWarehouse = Callable[..., Warehouse]
 
@@ -175,3 +178,42 @@ def make_parquet(chdb: Client, tmp_path: Path) -> MakeWarehouse:
 def make_warehouse(request: pytest.FixtureRequest) -> MakeWarehouse:
     """Gold of given rows, once for the embedded engine and once over HTTP."""
     return request.getfixturevalue({"embedded": "make_parquet", "server": "make_table"}[request.param])
+
+
+@pytest.fixture
+def make_table_of(server: Warehouse) -> Iterator[MakeGold]:
+    """Gold as a table in the server, of rows with columns of its own; gone after the test."""
+
+    def make(
+        types: Types, rows: Rows, declared: Sequence[Declared] = (), mapping: GoldMapping | None = None
+    ) -> Warehouse:
+        with server.client() as client:
+            create(client, "gold_of_a_shape", types, rows)
+        there = {name: getattr(server, name) for name in ("host", "port", "user", "password")}
+        return Warehouse(gold_table="gold_of_a_shape", mapping=mapping or mapping_of(declared), **there)
+
+    yield make
+    with server.client() as client:
+        client.command("DROP TABLE IF EXISTS gold_of_a_shape")
+
+
+@pytest.fixture
+def make_snapshot_of(chdb: Client, tmp_path: Path) -> MakeGold:
+    """The same as a Parquet snapshot."""
+
+    def make(
+        types: Types, rows: Rows, declared: Sequence[Declared] = (), mapping: GoldMapping | None = None
+    ) -> Warehouse:
+        create(chdb, "draft", types, rows)
+        path = tmp_path / "gold.parquet"
+        path.unlink(missing_ok=True)
+        chdb.command("INSERT INTO FUNCTION file({path:String}, 'Parquet') SELECT * FROM draft", {"path": str(path)})
+        return Warehouse(gold_parquet=str(path), mapping=mapping or mapping_of(declared))
+
+    return make
+
+
+@pytest.fixture(params=["embedded", "server"])
+def make_gold(request: pytest.FixtureRequest) -> MakeGold:
+    """The same, once for the embedded engine and once over HTTP."""
+    return request.getfixturevalue({"embedded": "make_snapshot_of", "server": "make_table_of"}[request.param])

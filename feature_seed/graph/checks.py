@@ -41,6 +41,12 @@ CHECKS: Mapping[dg.AssetKey, Mapping[str, str]] = {
     WARM_START: _OF_THE_STORE,
 }
 
+# Those of a declared feature, which has no digest. Keys that gold does not know are left to expire.
+_OF_A_DECLARED_FEATURE = {
+    "entity_count": "The load delivered as many entities of every shard as gold has.",
+    "parity": _OF_A_FEATURE["parity"],
+}
+
 _UNTOUCHED = "Nothing was written, and what the store holds stays as it was"
 _UNSET = "feature_seed:ready was not set. Run seed_all again, and find out who else writes these keys"
 
@@ -62,7 +68,7 @@ def check_specs(asset: dg.AssetKey | str) -> list[dg.AssetCheckSpec]:
     key = dg.AssetKey.from_coercible(asset)
     return [
         dg.AssetCheckSpec(name, asset=key, description=f"{text} {_effect(name)}", blocking=name in ADVICE)
-        for name, text in CHECKS[key].items()
+        for name, text in CHECKS.get(key, _OF_A_DECLARED_FEATURE).items()
     ]
 
 

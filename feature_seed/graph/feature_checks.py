@@ -1,13 +1,14 @@
 """The checks of the features: they compare the store with gold before the store is called ready."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import dagster as dg
 
 from feature_seed.errors import printable
+from feature_seed.features.entity import ENTITIES
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import asked, blocking, check_result, check_specs, shards_of
 from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
@@ -28,7 +29,7 @@ _EXAMPLES = 10
 
 
 def compared(
-    comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad], digests: Changes
+    comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad], digests: Changes | None
 ) -> Iterator[dg.AssetCheckResult]:
     """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
 
@@ -53,25 +54,35 @@ def compared(
 
 
 def _entity_count(
-    feature: str, counts: Mapping[str, int], digests: Changes, seeded: Mapping[str, ShardLoad]
+    feature: str, counts: Mapping[str, int], digests: Changes | None, seeded: Mapping[str, ShardLoad]
 ) -> dg.AssetCheckResult:
-    right = {shard: digests.entities[int(shard, 16)] - digests.different[int(shard, 16)] for shard in counts}
+    """By the digests; without them by how many entities the store was given."""
+    right, says = {shard: one.entities for shard, one in seeded.items()}, "was given {}"
+    if digests:
+        right = {shard: digests.entities[int(shard, 16)] - digests.different[int(shard, 16)] for shard in counts}
+        says = "has {} of them as gold has them"
     wrong = [
-        f"shard {shard}: gold has {count}, the store has {right[shard]} of them as gold has them"
+        f"shard {shard}: gold has {count}, the store {says.format(right.get(shard, 'none yet'))}"
         for shard, count in counts.items()
-        if right[shard] != count
+        if right.get(shard) != count
     ]
     total = sum(right.values())
     text = f"{total:,} entities in {len(counts)} shards, {len(wrong)} of which differ from gold"
-    named = [f"for example {key}" for key in digests.examples]
-    metadata = {"entities": total, "examples": digests.examples, **_loads(seeded)}
+    examples = digests.examples if digests else []
+    named = [f"for example {key}" for key in examples]
+    metadata = {"entities": total, "examples": examples, **_loads(seeded)}
     return check_result("entity_count", not wrong, "; ".join([text, *named[:1], *wrong]), metadata, feature)
 
 
 def digests_of(
     feature: Feature, warehouse: Warehouse, layout: Layout, store: OnlineStore, shards: Sequence[str], untils: list[int]
-) -> Changes:
-    """What all entities are in the store, beside gold up to the watermark of each shard; once for their features."""
+) -> Changes | None:
+    """What all entities are in the store, beside gold up to the watermark of each shard; once for their features.
+
+    None of a declared feature, which has no digest.
+    """
+    if feature.entity not in ENTITIES:
+        return None
     name = f"{feature.entity.name} after the load"
     if name not in layout.found:
         found = Changes()
@@ -116,7 +127,9 @@ def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[byt
     return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
 
 
-def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
+def feature_checks(
+    feature: Feature, comparison_of: Callable[[Comparison], Comparison] = lambda standard: standard
+) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name), can_subset=True)
     def evaluate(
         context: dg.AssetCheckExecutionContext,
@@ -130,9 +143,9 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             untils = untils_of(seeded, layout, warehouse)
             table = {**warehouse.table, "untils": untils}
-            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
+            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
             digests = digests_of(feature, warehouse, layout, store, shards, untils)
-            results = compared(comparison, context.run.run_id, limits.sample_size, seeded, digests)
+            results = compared(comparison_of(comparison), context.run.run_id, limits.sample_size, seeded, digests)
             yield from blocking(asked(context, results))
 
     return evaluate
@@ -146,4 +159,4 @@ def untils_of(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Wareho
     return [loaded.popitem()[1]] if len({*loaded.values()}) == 1 else untils
 
 
-FEATURE_CHECKS = [_feature_checks(feature) for feature in FEATURES]
+FEATURE_CHECKS = [feature_checks(feature) for feature in FEATURES]

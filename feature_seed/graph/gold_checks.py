@@ -117,7 +117,7 @@ def _evaluated(
 
 def _ask(client: Client, warehouse: Warehouse, check: str, **parameters: Any) -> list[Row]:
     found = client.query(
-        over_gold(f"graph/{check}"),
+        warehouse.mapping.over(over_gold(f"graph/{check}")),
         parameters={**warehouse.table, "latest": warehouse.latest, **parameters},
         query_tz="UTC",
         tz_mode="aware",

@@ -1,6 +1,7 @@
 """The IO manager: the one place that writes to Redis. One run writes at a time, and its metadata says what it did."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,11 +9,11 @@ from typing import Any, Literal
 
 import dagster as dg
 import redis
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from feature_seed.contract import READY, Ready
+from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import GoldError, StoreError, StoreUnavailableError
-from feature_seed.features.entity import Entity
+from feature_seed.features.entity import CARDS, ENTITIES, Entity
 from feature_seed.features.feature import FEATURES
 from feature_seed.features.outcome import Outcome
 from feature_seed.graph.checks import ADVICE
@@ -29,6 +30,7 @@ from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.memory import estimate_memory
+from feature_seed.loading.order import require_order
 from feature_seed.loading.preflight import Server, examine
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.loading.throttle import Throttle
@@ -55,6 +57,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     Given a Ready, it says so in the store. One object lives as long as the run, or in executors that give every step
     a process of its own, as the step. `max_rate` (entities per second) and `max_latency_ms` spare those who read.
+    `declared_keys` are the patterns of declared features' keys.
 
     See feature_seed/loading/README.md.
     """
@@ -63,10 +66,11 @@ class RedisIOManager(dg.ConfigurableIOManager):
     memory_check: MemoryCheck = "refuse"
     max_rate: float | None = None
     max_latency_ms: float | None = None
+    declared_keys: list[str] = Field(default_factory=list)
 
     _lock: StoreLock | None = PrivateAttr(default=None)
     _server: Server | None = PrivateAttr(default=None)
-    _load: tuple[FeatureStream, Record] | None = PrivateAttr(default=None)
+    _load: tuple[FeatureStream, Counter[int], Loading, Mapping[str, Any]] | None = PrivateAttr(default=None)
     _written: bool = PrivateAttr(default=False)
 
     def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready) -> None:
@@ -81,13 +85,20 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
         """What is said of a load: the features of an entity come one after the other, with one stream for all."""
         if not self._load or self._load[0] is not stream:
-            self._load = stream, self._seed(context, stream)
-        return self._load[1]
+            self._load = stream, *self._seed(context, stream)
+        _, entities, redis, load = self._load
+        counter = stream.counter(context.asset_key.to_user_string())
+        return {shard: {**_shard(shard, entities, counter, redis), **load} for shard in stream.shards}
 
-    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
+    def _seed(
+        self, context: dg.OutputContext, stream: FeatureStream
+    ) -> tuple[Counter[int], Loading, Mapping[str, Any]]:
+        """How many entities gold has, by shard, or by feature and shard; and what was loaded."""
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         stream.rehearse()
         with self._writing(context, stream) as (client, lock):
+            if stream.entity is CARDS and stream.layout.on_conflict == "keep_newer":
+                require_order(client, self.store.address, stream.layout, read_ready(client))
             stream, plan = self._planned(stream)
             mark = mark_loading(client, profile.version, profile.watermark)
             _warn_of_going_back(context, mark, profile)
@@ -113,25 +124,27 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 **_rows(profile),
             },
         }
-        return {shard: {**_shard(shard, redis, entities), **load} for shard in stream.shards}
+        return entities, redis, load
 
     def _planned(self, stream: FeatureStream) -> tuple[FeatureStream, Plan | None]:
         """The stream of what has to be sent, and the plan of the load, if anything depends on one.
+
+        Declared features have no digest: all of them are sent.
 
         Raises:
             GoldError: gold has lost more than is allowed. A run with the check of that name is blocked before.
         """
         everything = stream.layout.full or stream.layout.on_conflict == "overwrite"
-        plan = None if everything and stream.max_loss >= 1 else plan_of(stream, self.store)
+        unplanned = stream.entity not in ENTITIES or (everything and stream.max_loss >= 1)
+        plan = None if unplanned else plan_of(stream, self.store)
         stream.layout.found.pop(stream.entity.name, None)  # the load changes what was found
         if plan and plan.loss > stream.max_loss:
             raise GoldError(f"{lost([plan], stream.max_loss)}. {ADVICE['loss']}")
         return (stream if everything or not plan else replace(stream, changes=plan.changes)), plan
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
-        asset = _selected_assets(context, stream.entity)[0]
         with (
-            progress(context, stream.entity.name, asset, stream.expected) as done,
+            progress(context, stream.entity.name, context.asset_key, stream.expected) as done,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
@@ -163,7 +176,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         self._written = True
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
-        server = examine(client, self.store)
+        server = examine(client, self.store, self.declared_keys)
         before = self._server
         if before and self._written and before.run_id != server.run_id:
             raise StoreError(
@@ -229,8 +242,8 @@ def _rows(profile: Profile) -> dict[str, int]:
     return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
 
 
-def _shard(shard: str, redis: Loading, gold: Mapping[int, int]) -> dict[str, Any]:
-    entities = gold[int(shard, 16)]
+def _shard(shard: str, counts: Counter[int], counter: int, redis: Loading) -> dict[str, Any]:
+    entities = counts[counter + int(shard, 16)]
     outcome = redis.outcomes.get(int(shard, 16), Outcome())
     return {
         "dagster/row_count": entities,

@@ -105,7 +105,7 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
             seeded = loads[feature.name]
             untils = untils_of(seeded, layout, warehouse)
             table = {**warehouse.table, "untils": untils}
-            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
+            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
             digests = digests_of(feature, warehouse, layout, store, shards, untils)
             results = compared(comparison, uuid4().hex, size, seeded, digests)
             # Digests are of gold up to the watermark of the loads, where that is known.

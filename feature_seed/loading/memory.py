@@ -85,8 +85,9 @@ def _sample(stream: FeatureStream) -> Sample:
         "one_in": max(profile.cards * len(stream.shards) // layout.shard_count // _SAMPLE, 1),
     }
     with stream.warehouse.client() as client, stream.warehouse.errors():
-        cards = client.query(sql("loading/memory_cards"), parameters).result_rows
-        values = stream.warehouse.only_row(client.query(over_gold("loading/memory_rows"), parameters))
+        mapped = stream.warehouse.mapping.over
+        cards = client.query(mapped(sql("loading/memory_cards")), parameters).result_rows
+        values = stream.warehouse.only_row(client.query(mapped(over_gold("loading/memory_rows")), parameters))
     depth = sum(transactions for _, transactions in cards) / max(len(cards), 1)
     history = depth * (_ELEMENT_BYTES + values["values_bytes"]) * _ROUNDED
     return Sample([card for card, _ in cards], values["customers"], history, _RECORD_BYTES + 2 * values["id_bytes"])

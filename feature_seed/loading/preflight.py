@@ -20,6 +20,7 @@ from feature_seed.store.commands import (
     DONE_WITHOUT,
     FIELDS,
     NEEDED,
+    NEEDED_BY_DECLARED,
     NEEDED_IN_CLUSTERS,
     NEEDED_IN_FAILOVERS,
     NEEDED_TO_WAIT,
@@ -92,7 +93,7 @@ class Server:
         return ""
 
 
-def examine(client: redis.Redis, store: OnlineStore) -> Server:
+def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = ()) -> Server:
     """What the store is, all its primaries together. A StoreError says why it cannot be seeded, and what to do.
 
     Of one that may be replaced there is no id of a start: what a failover has lost is looked into where it is called
@@ -100,15 +101,16 @@ def examine(client: redis.Redis, store: OnlineStore) -> Server:
     """
     needed = {
         **NEEDED,
+        **(NEEDED_BY_DECLARED if declared else {}),
         **(NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
         **(NEEDED_IN_FAILOVERS if store.fails_over else {}),
         **(NEEDED_TO_WAIT if store.wait_replicas else {}),
     }
-    server = Server.together([_examine(primary, store, needed) for primary in primaries(client)])
+    server = Server.together([_examine(primary, store, needed, declared) for primary in primaries(client)])
     return replace(server, run_id="") if store.fails_over else server
 
 
-def _examine(client: redis.Redis, store: OnlineStore, needed: Calls) -> Server:
+def _examine(client: redis.Redis, store: OnlineStore, needed: Calls, declared: Sequence[str]) -> Server:
     info: Any = spared(client.info, {})
     if info.get("role", "master") != "master":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
@@ -125,7 +127,7 @@ def _examine(client: redis.Redis, store: OnlineStore, needed: Calls) -> Server:
         )
     if info.get("cluster_enabled") and not isinstance(store, ClusterStore):
         raise StoreError(f"Redis at {store.address} refuses: {NEEDS_CLUSTER}")
-    losses = _require_rights(client, store, needed)
+    losses = _require_rights(client, store, needed, declared)
     if store.fails_over and not info.get("master_replid"):
         raise StoreError(
             f"Redis at {store.address} leaves master_replid out of INFO, without which a failover cannot be seen"
@@ -139,14 +141,16 @@ def unsaid(store: OnlineStore, info: Mapping[str, Any]) -> list[str]:
     return [f"Redis at {store.address} leaves {field} out of INFO, so {FIELDS[field]}" for field in missing]
 
 
-def _require_rights(client: redis.Redis, store: OnlineStore, needed: Calls) -> list[str]:
+def _require_rights(client: redis.Redis, store: OnlineStore, needed: Calls, declared: Sequence[str]) -> list[str]:
     """What is done without, and what is lost by that, in a text for each loss.
 
     A StoreError has all commands that are needed and that the store lacks, or all rights that its user lacks.
     """
     connection = client.connection_pool.get_connection()
     try:
-        refusals = _refusals(connection, {**SPARED, **needed, **_KEYS})
+        starts = (key.partition("{")[0] for key in declared)
+        ours = {**_KEYS, **{f"~{start}*": f"EVALSHA script 1 {start}0" for start in starts}}
+        refusals = _refusals(connection, {**SPARED, **needed, **ours})
     finally:
         connection.disconnect()  # and with it Redis forgets what is queued
         client.connection_pool.release(connection)

@@ -76,6 +76,15 @@ class FeatureStream:
         entities = self.warehouse.profile().entities(self.entity.id)
         return entities * len(self.shards) // self.layout.shard_count
 
+    def counter(self, feature: str) -> int:
+        """What a block adds to the shards where it counts this feature: an entity's standard features count as one."""
+        return 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its query is sent with."""
+        return dict(self.warehouse.faster)
+
     @contextmanager
     def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:
         """The blocks, read ahead in a thread by `capacity` bytes of commands; leaving early hangs up on the warehouse.
@@ -133,7 +142,8 @@ class FeatureStream:
     def _query(self, profile: Profile, chosen: Sequence[int] | None = None) -> str:
         """The query of a pass, over all transactions or those of the entities with these hashes."""
         relations = RELATIONS if chosen is None else _chosen(chosen)
-        return self.entity.commands(relations, self.layout.on_conflict, deep=self._deep(profile))
+        query = self.entity.commands(relations, self.layout.on_conflict, deep=self._deep(profile))
+        return self.warehouse.mapping.over(query)
 
     def _load(self, client: Client) -> Iterator[Block | None]:
         profile, parameters = self.warehouse.profile(), self._parameters()
@@ -155,7 +165,7 @@ class FeatureStream:
     def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
         formats = {"String": "bytes"}
         begun = with_retries(
-            lambda: client.query_column_block_stream(query, parameters, self.warehouse.faster, query_formats=formats)
+            lambda: client.query_column_block_stream(query, parameters, self.settings, query_formats=formats)
         )
         with begun as blocks:
             for block in blocks:
@@ -184,7 +194,7 @@ class FeatureStream:
         """How many there are in gold; some of the shards are counted in one more scan."""
         if len(self.shards) == self.layout.shard_count:
             return self.warehouse.profile().entities(self.entity.id)
-        query = over(RELATIONS, sql("loading/entities"))
+        query = self.warehouse.mapping.over(over(RELATIONS, sql("loading/entities")))
         parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
         return int(self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))["entities"])
 
@@ -192,7 +202,9 @@ class FeatureStream:
         """The rows of another query over these shards of gold."""
         shards = [int(shard, 16) for shard in self.shards]
         with self.warehouse.client() as client, self.warehouse.errors():
-            return client.query(query, {**self._parameters(), "shards": shards, **parameters}).result_rows
+            return client.query(
+                self.warehouse.mapping.over(query), {**self._parameters(), "shards": shards, **parameters}
+            ).result_rows
 
     def _parameters(self) -> dict[str, Any]:
         return {

@@ -30,6 +30,12 @@ NEEDED = _calls(
     "RPUSH key value | SCRIPT LOAD text | SET key value | TIME"
 )
 
+# The same where features are declared; what expires or is united needs more than what is replaced.
+NEEDED_BY_DECLARED = _calls(
+    "EXISTS key | LLEN key | PERSIST key | PEXPIREAT key 0 | PTTL key | SADD key member | SMEMBERS key | STRLEN key | "
+    "ZADD key 0 member | ZCARD key | ZRANGE key 0 -1 | ZREMRANGEBYSCORE key 0 0"
+)
+
 # The same of a cluster, of a store that sentinels or a cluster may replace, and of waiting for replicas.
 NEEDED_IN_CLUSTERS = _calls("ASKING | CLUSTER SLOTS | COMMAND")
 NEEDED_IN_FAILOVERS = _calls("INFO")

@@ -18,10 +18,11 @@ from feature_seed.errors import ConfigurationError
 # What REDIS_URL may look like. In user and password, a `/`, `?` or `#` would end them, and show up as another part.
 _LOGIN = r"(?:(?P<username>[^:/?#]*)(?::(?P<password>[^/?#]*))?@)?"
 _HOST = r"(?:\[[\w:.]+\]|[^\[\]:/?#@,]*)(?::\d{1,5})?"
-_QUERY = r"(?:\?(?P<query>[^#@]*))?"
+_OPTION = r"[^#@&=]*(?:=[^#&]*)?"
+_QUERY = rf"(?:\?(?P<query>{_OPTION}(?:&{_OPTION})*))?"
 _SHAPES = (
     rf"(?P<scheme>rediss?)://{_LOGIN}(?P<place>(?P<hosts>{_HOST})(?:/(?P<db>\d*))?){_QUERY}",
-    rf"(?P<scheme>unix)://{_LOGIN}(?P<place>(?P<path>/[^?#@]*)){_QUERY}",
+    rf"(?P<scheme>unix)://{_LOGIN}(?P<place>(?P<path>/[^?#]*)){_QUERY}",
     rf"(?P<scheme>rediss?\+sentinel)://{_LOGIN}(?P<place>(?P<hosts>{_HOST}(?:,{_HOST})*)"
     rf"(?:/(?P<primary>[^/?#@]*)(?:/(?P<db>\d*))?)?){_QUERY}",
 )

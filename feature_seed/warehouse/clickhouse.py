@@ -21,8 +21,9 @@ from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, tick, wrong_columns
+from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
 from feature_seed.warehouse.sockets import Sockets
@@ -39,7 +40,6 @@ READ_BYTES_PER_SECOND = 1_000_000
 # clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store those can last
 # for more than 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
 common.set_setting("http_buffer_size", 65536)
-
 
 # How many times what is collected in one pass a query takes at most.
 MEMORY_OF_PASS = 4
@@ -67,6 +67,7 @@ class Warehouse(Watermarked):
     s3_endpoint: str | None = None
     s3_region: str | None = None
     zero_is_unknown: bool = False
+    mapping: GoldMapping = GoldMapping()
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
 
@@ -82,6 +83,7 @@ class Warehouse(Watermarked):
             "database": Identifier(database),
             "gold": Identifier(gold),
             "zero_is_unknown": self.zero_is_unknown,
+            **self.mapping.parameters,
         }
 
     @contextmanager
@@ -150,7 +152,7 @@ class Warehouse(Watermarked):
     def _embed(self, view: bool) -> Client:
         client = embedded.embed()
         if view:
-            embedded.view(client, self._snapshot(client), self.gold_table)
+            embedded.view(client, self._snapshot(client), self.gold_table, self.mapping)
         return client
 
     def _snapshot(self, client: Client) -> Snapshot:
@@ -170,12 +172,13 @@ class Warehouse(Watermarked):
         try:
             yield
         except Error as e:
-            raise explain(e, self.source) from e
+            raise explain(e, self.source) from (None if self.mapping.salts else e)
 
     @property
     def source(self) -> GoldSource:
         """Where gold is, for messages."""
-        return GoldSource(self.address, self.user or "default", self.database, self.gold_table, self.gold_parquet)
+        user = self.user or "default"
+        return GoldSource(self.address, user, self.database, self.gold_table, self.gold_parquet, self.mapping)
 
     @property
     def warnings(self) -> list[str]:
@@ -212,7 +215,7 @@ class Warehouse(Watermarked):
         columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
         parameters = {**self.table, "latest": self.latest}
-        query = over_gold("warehouse/profile")
+        query = self.mapping.over(over_gold("warehouse/profile"))
         counts = self.only_row(client.query(query, parameters, query_tz="UTC", tz_mode="aware"))
         if counts["rows"] == counts["rejected"]:
             found = nothing_readable(**counts)
@@ -237,15 +240,16 @@ class Warehouse(Watermarked):
         """Gold's columns; a GoldError names every missing and mistyped one, and what is there."""
         columns = self.columns(client)
         if wrong := wrong_columns(columns):
-            there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
-            raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
-        client.command(sql("warehouse/columns"), parameters=self.table)  # the right to read each of them
+            lines = remedy(columns, self.mapping.columns)
+            raise GoldError(f"{unreadable(self.gold_table, wrong, columns)}. {lines}")
+        client.command(self.mapping.over(sql("warehouse/columns")), self.table)  # the right to read each of them
         return columns
 
     def columns(self, client: Client) -> dict[str, str]:
-        """Gold's columns and their types, as ClickHouse names them."""
+        """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's."""
         described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
-        return {column["name"]: column["type"] for column in described.named_results()}
+        columns = {column["name"]: column["type"] for column in described.named_results()}
+        return {**columns, **self.mapping.types(client, self.table, self.gold_table, columns)}
 
     def version(self, client: Client) -> str:
         """A name of what gold is: another after every change. Gold without parts, as a view, is read whole for it."""
@@ -254,8 +258,8 @@ class Warehouse(Watermarked):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            return identity_of_table(client, self._named, self.table, parts=self._access.parts)
-        return identity_of_files(self._snapshot(client).listed(client))
+            return identity_of_table(client, self._named, self.table, self.mapping, parts=self._access.parts)
+        return identity_of_files(self._snapshot(client).listed(client), self.mapping)
 
     def require_unbroken(self, client: Client) -> None:
         """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
@@ -281,7 +285,7 @@ class Warehouse(Watermarked):
     def _readable(self, client: Client, profile: Profile) -> dict[str, int]:
         """The usable rows that a query that begins now would read, in case gold has grown: their number and a sum."""
         parameters = {**self.table, **profile.readable}
-        return self.only_row(client.query(over_gold("warehouse/readable"), parameters))
+        return self.only_row(client.query(self.mapping.over(over_gold("warehouse/readable")), parameters))
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""

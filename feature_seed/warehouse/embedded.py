@@ -8,7 +8,8 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import ConfigurationError
 from feature_seed.sql import sql
-from feature_seed.warehouse.files import Snapshot, require_columns
+from feature_seed.warehouse.files import Snapshot, columns_read, require_columns
+from feature_seed.warehouse.mapping import GoldMapping
 
 # The view of the snapshot.
 SNAPSHOT = "gold_snapshot"
@@ -27,15 +28,16 @@ def embed() -> Client:
     return client
 
 
-def view(client: Client, snapshot: Snapshot, table: str) -> None:
-    """Make the snapshot a view.
+def view(client: Client, snapshot: Snapshot, table: str, mapping: GoldMapping) -> None:
+    """Make the snapshot a view, of the columns that are read.
 
     Raises:
         GoldError: a file lacks a column of gold, or has it in a type that cannot be used.
     """
     files = snapshot.files(client)
-    require_columns(files, table)
-    client.command(f"CREATE OR REPLACE VIEW default.{SNAPSHOT} AS {snapshot.select(files)}")
+    columns = columns_read(files, mapping)
+    require_columns(files, columns, table)
+    client.command(f"CREATE OR REPLACE VIEW default.{SNAPSHOT} AS {snapshot.select(files, columns)}")
 
 
 def release_memory(client: Client) -> None:

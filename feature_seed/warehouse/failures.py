@@ -17,7 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from feature_seed import tls
 from feature_seed.errors import GoldError, WarehouseError, WarehouseUnavailableError
-from feature_seed.warehouse.gold import GOLD_COLUMNS
+from feature_seed.warehouse.mapping import GoldMapping
 
 T = TypeVar("T")
 
@@ -80,23 +80,40 @@ _OF_GOLD = {
 _OF_THE_USER = {
     **dict.fromkeys(("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"), _LOGIN),
     "ACCESS_DENIED": "ClickHouse at {0.address} does not let user {0.user!r} read gold. "
-    f"GRANT SELECT({', '.join(GOLD_COLUMNS)}), SHOW COLUMNS ON {{0.database}}.{{0.table}} TO {{0.user}}. {{1}}",
+    "GRANT SELECT({0.columns}), SHOW COLUMNS ON {0.database}.{0.table} TO {0.user}. {1}",
 }
 
 
 @dataclass(frozen=True)
 class GoldSource:
-    """Where gold is, for messages; `parquet` is a snapshot's path."""
+    """Where gold is, for messages; `parquet` is a snapshot's path, `mapping` how gold is read."""
 
     address: str
     user: str
     database: str
     table: str
     parquet: str | None
+    mapping: GoldMapping
+
+    @property
+    def columns(self) -> str:
+        return ", ".join(self.mapping.names())
 
 
 def explain(error: Error, place: GoldSource) -> WarehouseError:
-    """The error that names the table, the cause and the way out where ClickHouse only gives a code."""
+    """The error that names the table, the cause and the way out where ClickHouse only gives a code.
+
+    Where ids are hashed it is without what ClickHouse says: that may quote an id, or a query with the salt.
+    """
+    explained = _explained(error, place)
+    if not place.mapping.salts:
+        return explained
+    name = f"{error.name or type(error).__name__}. What ClickHouse says is left out, since ids of gold are hashed"
+    said = str(error).partition(", Stack trace")[0]
+    return type(explained)(str(explained).replace(str(error), name).replace(said, name))
+
+
+def _explained(error: Error, place: GoldSource) -> WarehouseError:
     said = {**_OF_GOLD, **(dict.fromkeys(_BAD_FILE, _DAMAGED) if place.parquet else {})}
     if error.name in said:
         return GoldError(said[error.name].format(place, error))

@@ -10,14 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clickhouse_connect.driver.binding import finalize_query
+from clickhouse_connect.driver.binding import finalize_query, quote_identifier
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 
 from feature_seed.errors import GoldError
 from feature_seed.sql import sql
-from feature_seed.warehouse.gold import GOLD_COLUMNS, fits, unwrapped
+from feature_seed.warehouse.gold import GOLD_COLUMNS, Column, remedy, unreadable, unwrapped
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import Place
+
+# The columns that are read of a snapshot, each with what the contract wants of it.
+Columns = Mapping[str, Column | None]
 
 _PARQUET = re.compile(r"\.(parquet|parq|pq)$")
 
@@ -130,32 +134,34 @@ class Snapshot:
         times = [name for (name,) in self._query(client, "file_times", read)]
         return {**found, **dict.fromkeys(found.keys() & times, "Time")}
 
-    def select(self, files: Mapping[File, Contents]) -> str:
-        """All rows of these files, of gold's columns."""
+    def select(self, files: Mapping[File, Contents], columns: Columns) -> str:
+        """All rows of these files, of these columns."""
         groups: dict[tuple[Any, ...], list[File]] = {}
         for file, inside in files.items():
-            types = tuple(unwrapped(inside.columns[name]) for name in GOLD_COLUMNS)
+            types = tuple(unwrapped(inside.columns[name]) for name in columns)
             groups.setdefault((types, inside.compression), []).append(file)
-        differ = [len(set(types)) > 1 for types in zip(*(types for types, _ in groups), strict=True)]
-        columns = ", ".join(
-            f"{column.common.format(name)} AS {name}" if differs else name
-            for (name, column), differs in zip(GOLD_COLUMNS.items(), differ, strict=True)
+        differ = [set(types) for types in zip(*(types for types, _ in groups), strict=True)]
+        selected = ", ".join(
+            f"{column.common.format(quote_identifier(name))} AS {quote_identifier(name)}"
+            if column and len(types) > 1 and all(map(column.accepts, types))
+            else quote_identifier(name)
+            for (name, column), types in zip(columns.items(), differ, strict=True)
         )
         return "\nUNION ALL\n".join(
-            self._group(columns, {file: files[file] for file in group}) for group in groups.values()
+            self._group(selected, {file: files[file] for file in group}, columns) for group in groups.values()
         )
 
-    def _group(self, columns: str, files: Mapping[File, Contents]) -> str:
+    def _group(self, selected: str, files: Mapping[File, Contents], columns: Columns) -> str:
         """All rows of files whose types are the same, but for NULL."""
         compression = next(iter(files.values())).compression
         paths = [file.path for file in files]
         structure = ", ".join(
-            f"{name} {_with_null([one.columns[name] for one in files.values()])}" for name in GOLD_COLUMNS
+            f"{quote_identifier(name)} {_with_null([one.columns[name] for one in files.values()])}" for name in columns
         )
         text = sql("warehouse/files" if len(paths) > 1 else "warehouse/file")
         pattern = self.place.pattern if len(paths) > 1 else self.place.argument(paths[0])
         return finalize_query(
-            text.format(columns=columns, function=self.place.function),
+            text.format(columns=selected.replace("%", "%%"), function=self.place.function),
             {"pattern": pattern, "structure": structure, "compression": compression, "paths": paths},
         )
 
@@ -170,27 +176,41 @@ def _hidden(below: str) -> bool:
     return any(part[:1] == "." or (part[:1] == "_" and "=" not in part) for part in below.split("/"))
 
 
-def require_columns(files: Mapping[File, Contents], table: str) -> None:
+def columns_read(files: Mapping[File, Contents], mapping: GoldMapping) -> Columns:
+    """The columns of the files that are read; None for what an expression is made of, which may have any type."""
+    if not (mapping.columns or mapping.where or mapping.others):
+        return GOLD_COLUMNS
+    found = dict.fromkeys(name for inside in files.values() for name in inside.columns)
+    return {name: GOLD_COLUMNS.get(mapping.plain(name)) for name in mapping.names(found) or found}
+
+
+def require_columns(files: Mapping[File, Contents], columns: Columns, table: str) -> None:
     """Raise a GoldError that names each file's missing and mistyped columns, and what other files have there."""
-    columns = {file.path: inside.columns for file, inside in files.items()}
-    wrong = [text for name in GOLD_COLUMNS if (text := _wrong(name, columns))]
+    found = {file.path: inside.columns for file, inside in files.items()}
+    # What the types of mapped columns come to is seen when all files are one view.
+    required = {name: column if column is GOLD_COLUMNS.get(name) else None for name, column in columns.items()}
+    wrong = [text for name, column in required.items() if (text := _wrong(name, column, found))]
     if wrong:
-        path = next(path for path, found in columns.items() if not all(fits(name, found) for name in GOLD_COLUMNS))
-        there = ", ".join(f"{name} {type_}" for name, type_ in columns[path].items())
-        raise GoldError(f"Gold table {table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+        first = next(there for there in found.values() if not all(_fits(*one, there) for one in required.items()))
+        lines = f". {remedy(first, {})}" if columns.keys() >= GOLD_COLUMNS.keys() else ""
+        raise GoldError(f"{unreadable(table, wrong, first)}{lines}")
 
 
-def _wrong(name: str, files: Mapping[str, Mapping[str, str]]) -> str:
+def _fits(name: str, column: Column | None, found: Mapping[str, str]) -> bool:
+    return column.accepts(found.get(name, "")) if column else name in found
+
+
+def _wrong(name: str, column: Column | None, files: Mapping[str, Mapping[str, str]]) -> str:
     """What is wrong with a column, '' if nothing: where, of which type, and which one others have."""
-    bad = [path for path, found in files.items() if not fits(name, found)]
+    bad = [path for path, found in files.items() if not _fits(name, column, found)]
     if not bad:
         return ""
     type_ = files[bad[0]].get(name)
     text = f"{name} is {type_ or 'missing'}"
     if len(files) > 1:
         text += f" in {bad[0]}" + (f" and {len(bad) - 1:,} other files" if len(bad) > 1 else "")
-    if type_:
-        text += f" and not {GOLD_COLUMNS[name].type}"
+    if type_ and column:
+        text += f" and not {column.type}"
     elif re.search(rf"/{name}=", bad[0]):
         text += ": its directory is called after it, and values are read from the files alone"
     good = next((path for path in files if path not in bad), None)

@@ -11,6 +11,7 @@ from feature_seed.errors import GoldError
 from feature_seed.sql import sql
 from feature_seed.warehouse.files import File
 from feature_seed.warehouse.gold import over_gold
+from feature_seed.warehouse.mapping import GoldMapping
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,10 @@ class Identity:
     kept: frozenset[Sequence[Any]]
 
 
-def identity_of_files(files: Iterable[File]) -> Identity:
+def identity_of_files(files: Iterable[File], mapping: GoldMapping) -> Identity:
     """A snapshot is known by its files."""
     listed = [astuple(file) for file in files]
-    return Identity(_digest(listed), frozenset(listed))
+    return Identity(_digest(listed, mapping), frozenset(listed))
 
 
 def table_of(client: Client, named: dict[str, Any]) -> tuple[str, str, int]:
@@ -36,7 +37,9 @@ def table_of(client: Client, named: dict[str, Any]) -> tuple[str, str, int]:
     return found[0]  # type: ignore[return-value]
 
 
-def identity_of_table(client: Client, named: dict[str, Any], table: dict[str, Any], *, parts: bool) -> Identity:
+def identity_of_table(
+    client: Client, named: dict[str, Any], table: dict[str, Any], mapping: GoldMapping, *, parts: bool
+) -> Identity:
     """A table is known by its parts, if its user may see `parts`; one that has none, as a view, is read whole."""
     _, uuid, defined = table_of(client, named)
     blocks = client.query(sql("warehouse/parts"), named).result_rows if parts else []
@@ -44,10 +47,10 @@ def identity_of_table(client: Client, named: dict[str, Any], table: dict[str, An
         created = uuid or defined
         # Databases without UUIDs start a rebuilt table's block numbers again: there its parts' time stands in.
         seen = [(partition, first, block, 0 if uuid else written) for partition, first, block, written in blocks]
-        return Identity(_digest((created, seen)), frozenset((created, *one[:2]) for one in blocks))
-    content = client.query(over_gold("warehouse/version_content"), table).result_rows
-    return Identity(_digest((uuid, content)), frozenset(content))
+        return Identity(_digest((created, seen), mapping), frozenset((created, *one[:2]) for one in blocks))
+    content = client.query(mapping.over(over_gold("warehouse/version_content")), table).result_rows
+    return Identity(_digest((uuid, content), mapping), frozenset(content))
 
 
-def _digest(identity: object) -> str:
-    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+def _digest(identity: object, mapping: GoldMapping) -> str:
+    return hashlib.sha256(f"{identity!r}{mapping.identity}".encode()).hexdigest()[:16]

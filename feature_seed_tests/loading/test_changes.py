@@ -63,7 +63,8 @@ NIGHTS: list[tuple[list[Row], dict[str, Any], bool]] = [
     ([*GOLD[3:], transaction(9001, "new", seconds=2)], {}, False),
     ([one for one in GOLD if one.card_id != GOLD[-1].card_id], {}, True),  # the watermark goes back
     ([replace(one, amount=3.0) for one in GOLD], {}, True),
-    (GOLD, {"history_length": 2, "newest_first": True}, True),
+    (GOLD, {"newest_first": True, "on_conflict": "overwrite"}, True),
+    (GOLD, {"newest_first": True, "history_length": 2}, True),
 ]
 
 

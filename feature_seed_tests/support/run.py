@@ -7,8 +7,10 @@ from typing import Any
 import dagster as dg
 
 from feature_seed.environment import shard_count
-from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start
+from feature_seed.features.declared.declared import Declared
+from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start, warm_start_after
 from feature_seed.graph.checks import CHECKS
+from feature_seed.graph.declared import declared_assets, declared_checks
 from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
@@ -55,12 +57,14 @@ def definitions(
     io_manager: RedisIOManager | None = None,
     limits: GoldLimits | None = None,
     sensors: Sequence[dg.SensorDefinition] = (),
+    declared: Sequence[Declared] = (),
     **layout: Any,
 ) -> dg.Definitions:
     """Ours, and the parts of the jobs."""
+    loaded = [cards, customers, *declared_assets(declared)]
     return dg.Definitions(
-        assets=[gold_transactions, cards, customers, warm_start],
-        asset_checks=[gold_checks, *FEATURE_CHECKS, store_check],
+        assets=[gold_transactions, *loaded, warm_start_after(loaded) if declared else warm_start],
+        asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(declared), store_check],
         jobs=_JOBS,
         sensors=sensors,
         resources={
@@ -87,18 +91,23 @@ def seed(
     max_rate: float | None = None,
     max_latency_ms: float | None = None,
     config: dict[str, Any] = QUIET,
+    declared: Sequence[Declared] = (),
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
     """Load every shard or one, with any rejected rows; `verify` it and say that it is ready; or run a job as it is."""
     io_manager = RedisIOManager(
-        store=store, memory_check=memory_check, max_rate=max_rate, max_latency_ms=max_latency_ms
+        store=store,
+        memory_check=memory_check,
+        max_rate=max_rate,
+        max_latency_ms=max_latency_ms,
+        declared_keys=[one.key for one in declared],
     )
     limits = limits or GoldLimits(max_rejected=0 if job else 1)
     if not instance:
         instance = _instance()
         instance.wipe()
     name = job or ("load_shard" if shard else "load_and_verify" if verify else "load")
-    found = definitions(warehouse, store, io_manager, limits, **layout).resolve_job_def(name)
+    found = definitions(warehouse, store, io_manager, limits, declared=declared, **layout).resolve_job_def(name)
     return found.execute_in_process(
         run_config=config, partition_key=shard, instance=instance, raise_on_error=raise_on_error
     )

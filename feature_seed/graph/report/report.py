@@ -73,13 +73,13 @@ def report(
     examples = list(dict.fromkeys(key for shard in shards for key in shard["unrecorded_examples"]))
     now = {
         **figures(loads),
-        "features_memory_bytes": round(sum((sizes[name] or 0) * count for name, count in entities.items())),
+        "features_memory_bytes": round(sum((sizes[name] or 0) * entities[name] for name in sizes)),
         **{f"store_{name}": one for name, one in asdict(Size.of(client)).items() if one is not None},
         "gold_age_hours": round((time.time() - min(shard["watermark"] for shard in shards)) / 3600, 2),
     }
     return {
         "report": _table(_REPORT, _rows(now, _numbers_before(context.instance))),
-        "features": _table(_FEATURES, ((name, f"{entities[name]:,}", _rounded(sizes[name])) for name in entities)),
+        "features": _table(_FEATURES, ((name, f"{entities[name]:,}", _rounded(sizes.get(name))) for name in entities)),
         "checks": _checks(context.instance),
         **({"unrecorded_examples": examples} if examples else {}),
         "pictures": dg.MetadataValue.md(_pictures(warehouse, layout)),

@@ -44,7 +44,7 @@ class Digests(FeatureStream):
         calls = sql("loading/changes")
         query = over({**RELATIONS, **self.entity.hashed}, f"SELECT shard, keys, commands FROM (\n{calls})")
         for shards in self._passes(profile, sorted(int(shard, 16) for shard in self.shards)):
-            yield query, shards
+            yield self.warehouse.mapping.over(query), shards
 
     def _parameters(self) -> dict[str, Any]:
         entities = self.warehouse.profile().entities(self.entity.id)

@@ -4,27 +4,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from json import dumps
 from typing import Any
 
 import click
 
-from feature_seed.contract import (
-    CARD_HISTORY,
-    CARD_LAST_TS,
-    CARD_LOCATION,
-    CARD_SEQ,
-    CUSTOMER_STATS,
-    Card,
-    Welford,
-    read_card,
-    read_customer,
-    read_ready,
-)
+from feature_seed import contract
 from feature_seed.environment import flag, require_store
 from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError
-from feature_seed.graph import alert, kept, status
+from feature_seed.graph import failure, status, store_check
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
@@ -49,11 +39,8 @@ def status_command(form: str | None) -> int:
       python -m feature_seed status --prometheus > /var/lib/node_exporter/feature_seed.prom
     """
     found = status.status_of(_store(), tags=flag("FEATURE_SEED_KEY_TAGS"))
-    if form == "json":
-        click.echo(dumps(asdict(found), indent=2))
-    else:
-        lines = status.as_prometheus(found) if form else status.as_text(found)
-        click.echo("\n".join(lines))
+    printed = {"json": status.as_json, "prometheus": status.as_prometheus}.get(form or "", status.as_text)
+    click.echo("\n".join(printed(found)))
     return 0 if found.is_ready else 1
 
 
@@ -68,10 +55,10 @@ def check() -> int:
       python -m feature_seed check
     """
     store = _store()
-    from feature_seed.definitions import layout, limits, warehouse  # needs the variables of gold too
+    from feature_seed.definitions import start  # needs the variables of gold too
 
-    resolved = warehouse.process_config_and_initialize()
-    for line in kept.require_unchanged(resolved, store, layout, limits.sample_size):
+    warehouse, layout = start.warehouse().process_config_and_initialize(), start.layout()
+    for line in store_check.require_unchanged(warehouse, store, layout, start.limits().sample_size):
         click.echo(line)
     return 0
 
@@ -107,14 +94,11 @@ def _state(store: OnlineStore) -> tuple[bool, str]:
     """Whether the store is ready, and its state in words."""
     try:
         with store.client() as redis:
-            ready = read_ready(redis)
+            ready = contract.read_ready(redis) or contract.Ready("empty")
     except StoreError as e:
         return False, str(e)
-    if ready is None:
-        return False, "nothing has been seeded"
-    if ready.state == "ready":
-        return True, status.in_words(ready)
-    return False, f"its state is {ready.state!r}"
+    is_ready = ready.state == "ready"
+    return is_ready, status.in_words(ready) if is_ready else f"its state is {ready.state!r}"
 
 
 @cli.command()
@@ -129,40 +113,36 @@ def show(kind: str, id_: str) -> int:
       python -m feature_seed show customer cust-0021
     """
     store, tags = _store(), flag("FEATURE_SEED_KEY_TAGS")
-    read = {"card": read_card, "customer": read_customer}[kind]
+    read = {"card": contract.read_card, "customer": contract.read_customer}[kind]
     with store.client() as redis:
         state = read(redis, id_, tags=tags)
     if state is None:
         click.echo(f"{kind} {id_!r} is not in the store at {store.address}: has it been seeded?", err=True)
         return 1
-    click.echo(_pretty(_keys(state, id_, tags=tags)))
+    click.echo(_json(_keys(state, id_, tags=tags)))
     return 0
 
 
-def _keys(state: Card | Welford, id_: str, *, tags: bool) -> dict[str, Any]:
+def _keys(state: contract.Card | contract.Welford, id_: str, *, tags: bool) -> dict[str, Any]:
     """The values by the contract's names."""
-    if isinstance(state, Welford):
-        return {CUSTOMER_STATS.of(id_, tags=tags): {"count": state.count, "mean": state.mean, "M2": state.m2}}
-    place = dict(zip(CARD_LOCATION.fields, state.location, strict=True)) if state.location else None
+    if isinstance(state, contract.Welford):
+        return {contract.CUSTOMER_STATS.of(id_, tags=tags): {"count": state.count, "mean": state.mean, "M2": state.m2}}
     values = {
-        CARD_HISTORY: [asdict(one) for one in state.history],
-        CARD_LOCATION: place,
-        CARD_LAST_TS: state.last_ts,
-        CARD_SEQ: state.seq,
+        contract.CARD_HISTORY: [asdict(one) for one in state.history],
+        contract.CARD_LOCATION: state.location
+        and dict(zip(contract.CARD_LOCATION.fields, state.location, strict=True)),
+        contract.CARD_LAST_TS: state.last_ts,
+        contract.CARD_SEQ: state.seq,
     }
     return {key.of(id_, tags=tags): value for key, value in values.items() if value is not None}
 
 
-def _pretty(keys: dict[str, Any]) -> str:
-    """JSON with a line per key, and one per transaction."""
-    lines = [f"  {dumps(name, ensure_ascii=False)}: {_rows(value)}" for name, value in keys.items()]
-    return "{\n" + ",\n".join(lines) + "\n}"
-
-
-def _rows(value: Any) -> str:
-    if isinstance(value, list) and value:
-        return "[\n    " + ",\n    ".join(dumps(one, ensure_ascii=False) for one in value) + "\n  ]"
-    return dumps(value, ensure_ascii=False)
+def _json(keys: dict[str, Any]) -> str:
+    """A line per key, and one per transaction."""
+    text = partial(dumps, ensure_ascii=False)
+    lists = {name: ",\n    ".join(map(text, value)) for name, value in keys.items() if isinstance(value, list)}
+    texts = {name: f"[\n    {lists[name]}\n  ]" if lists.get(name) else text(value) for name, value in keys.items()}
+    return "{\n" + ",\n".join(f"  {text(name)}: {value}" for name, value in texts.items()) + "\n}"
 
 
 @cli.command()
@@ -173,11 +153,9 @@ def empty() -> int:
     Example:
       python -m feature_seed empty
     """
-    require_store()
     store = _configured()
     if store.url is not None:
-        click.echo("REDIS_URL names a store of yours: empty it yourself", err=True)
-        return 1
+        raise ConfigurationError("REDIS_URL names a store of yours: empty it yourself")
     LocalRedis(store.home).remove()
     return 0
 
@@ -190,7 +168,7 @@ def alert_test() -> int:
     Example:
       FEATURE_SEED_ALERT_WEBHOOK=https://hooks.internal/… python -m feature_seed alert-test
     """
-    alert.send_test()
+    failure.send_test()
     click.echo("FEATURE_SEED_ALERT_WEBHOOK has taken an alert: look whether it has come to where people look")
     return 0
 
@@ -201,7 +179,6 @@ def _store() -> OnlineStore:
     Raises:
         ConfigurationError: no store is named, and no local one runs.
     """
-    require_store()
     store = _configured()
     if store.url is None and not LocalRedis(store.home).running():
         raise ConfigurationError(
@@ -212,6 +189,7 @@ def _store() -> OnlineStore:
 
 
 def _configured() -> OnlineStore:
+    require_store()
     return store_from_environment().process_config_and_initialize()
 
 

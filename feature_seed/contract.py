@@ -184,19 +184,19 @@ class Applied:
 
 def read_ready(redis: Any) -> Any:
     """Whether the store is ready: a Ready, or None before the first load."""
-    return _then(redis.hgetall(READY.pattern), lambda found: _hash(found, Ready))
+    return _then(lambda found: _hash(found, Ready), redis.hgetall(READY.pattern))
 
 
 def read_card(redis: Any, card_id: AnyStr, *, tags: bool = False) -> Any:
     """A Card, in one round trip and one transaction; None when the store does not know it."""
     pipeline = redis.pipeline(transaction=True)
     _queue_card(pipeline, card_id, tags)
-    return _then(pipeline.execute(), _card)
+    return _then(_card, pipeline.execute())
 
 
 def read_customer(redis: Any, customer_id: AnyStr, *, tags: bool = False) -> Any:
     """A customer's Welford state; None when the store does not know it."""
-    return _then(redis.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags)), lambda found: _hash(found, Welford))
+    return _then(lambda found: _hash(found, Welford), redis.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags)))
 
 
 def read_state(redis: Any, card_id: AnyStr, customer_id: AnyStr, *, tags: bool = False) -> Any:
@@ -206,7 +206,7 @@ def read_state(redis: Any, card_id: AnyStr, customer_id: AnyStr, *, tags: bool =
     pipeline.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags))
     pipeline.hgetall(READY.pattern)
     return _then(
-        pipeline.execute(), lambda found: State(_card(found[:4]), _hash(found[4], Welford), _hash(found[5], Ready))
+        lambda found: State(_card(found[:4]), _hash(found[4], Welford), _hash(found[5], Ready)), pipeline.execute()
     )
 
 
@@ -245,26 +245,22 @@ def apply_event(
         *(place if len(place) == 2 else ()),
     ]
     script = redis.register_script(EVENT)
-    steps = [script(keys=keys, args=event) for keys in ((card, customer) if tags else (card + customer,))]
-
-    async def awaited() -> Any:
-        return _applied([await step for step in steps])
-
-    return awaited() if isawaitable(steps[0]) else _applied(steps)
+    steps = (card, customer) if tags else (card + customer,)
+    return _then(_applied, *(script(keys=keys, args=event) for keys in steps))
 
 
-def _applied(answers: Sequence[Any]) -> Any:  # nothing of a pipeline, which answers when it is executed
+def _applied(*answers: Any) -> Any:  # nothing of a pipeline, which answers when it is executed
     texts = [_text(one) for answer in answers if isinstance(answer, list) for one in answer]
     return Applied(*texts) if texts else None
 
 
-def _then(reply: Any, decode: Callable[[Any], Any]) -> Any:
-    """The decoded reply, or of an asynchronous client what it can be awaited as."""
+def _then(decode: Callable[..., Any], *replies: Any) -> Any:
+    """The decoded replies, or of an asynchronous client what they can be awaited as."""
 
     async def awaited() -> Any:
-        return decode(await reply)
+        return decode(*[await reply for reply in replies])
 
-    return awaited() if isawaitable(reply) else decode(reply)
+    return awaited() if isawaitable(replies[0]) else decode(*replies)
 
 
 def _queue_card(pipeline: Any, card_id: AnyStr, tags: bool) -> None:

@@ -1,4 +1,4 @@
-"""The environment: every variable, checked before any connection is made."""
+"""The environment, checked before any connection is made. The table of README.md says what each variable means."""
 
 import os
 from collections.abc import Sequence
@@ -11,99 +11,7 @@ from feature_seed.errors import ConfigurationError
 
 Choice = TypeVar("Choice", bound=str)
 
-# Name, meaning, and what holds when it is unset.
-VARIABLES = {
-    "CLICKHOUSE_HOST": ("host of the ClickHouse server", "ClickHouse runs embedded in the process (chdb)"),
-    "CLICKHOUSE_PORT": ("its HTTP port", "8123, or 8443 with `CLICKHOUSE_SECURE`"),
-    "CLICKHOUSE_USER": ("its user", "`default`"),
-    "CLICKHOUSE_PASSWORD": ("password of the user", "none"),
-    "CLICKHOUSE_DATABASE": ("database of the gold table", "`default`"),
-    "CLICKHOUSE_SECURE": ("`1`: connect over TLS", "`0`"),
-    "CLICKHOUSE_CA": (
-        "file of the authority that signed the server's certificate",
-        "the authorities that Python trusts",
-    ),
-    "CLICKHOUSE_VERIFY": ("`0`: accept any certificate", "`1`"),
-    "FEATURE_SEED_GOLD_TABLE": ("name of the gold table", "`fact_transactions_gold`"),
-    "FEATURE_SEED_GOLD_FINAL": ("`0`: read a table that keeps versions of a row without FINAL", "`1`"),
-    "FEATURE_SEED_GOLD_PARQUET": (
-        "Parquet files to read in place of a gold table: a file, a directory, a glob or `s3://bucket/key`",
-        "a generated sample",
-    ),
-    "FEATURE_SEED_ZERO_IS_UNKNOWN": ("`1`: coordinates (0, 0) and a time of 1970-01-01 00:00:00 are unknown", "`0`"),
-    "AWS_ACCESS_KEY_ID": ("key for S3", "a profile or a role"),
-    "AWS_SECRET_ACCESS_KEY": ("its secret", "as above"),
-    "AWS_SESSION_TOKEN": ("its token", "none"),
-    "AWS_REGION": ("region of the bucket", "`AWS_DEFAULT_REGION`"),
-    "AWS_DEFAULT_REGION": ("the same", "AWS is asked"),
-    "AWS_ENDPOINT_URL_S3": ("S3 server other than AWS", "`AWS_ENDPOINT_URL`"),
-    "AWS_ENDPOINT_URL": ("the same", "AWS"),
-    "FEATURE_SEED_PASS_MB": ("memory of one pass over gold in ClickHouse; less memory means more passes", "`540`"),
-    "REDIS_URL": (
-        "the store: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://`",
-        "a local Redis under `FEATURE_SEED_HOME`",
-    ),
-    "REDIS_PASSWORD": ("its password, so that it is not in the URL", "none"),
-    "REDIS_SENTINEL_PASSWORD": ("password of the sentinels in `REDIS_URL`", "none is sent to them"),
-    "REDIS_CLUSTER": ("`1`: `REDIS_URL` names a node of a Redis Cluster; needs `FEATURE_SEED_KEY_TAGS=1`", "`0`"),
-    "FEATURE_SEED_HOME": ("folder of the sample and the local Redis", "`.feature_seed`"),
-    "FEATURE_SEED_WAIT_REPLICAS": (
-        "how many replicas of each primary must have a load before it is done, 0 to 5",
-        "`0`: a load waits for none",
-    ),
-    "FEATURE_SEED_SHARDS": ("number of shards, which are Dagster's partitions, 1 to 256", "`16`"),
-    "FEATURE_SEED_SHARDS_PER_RUN": ("shards in one run of a backfill", "all of them"),
-    "FEATURE_SEED_HISTORY_LENGTH": ("transactions in a card's history, 1 to 1000", "`10`"),
-    "FEATURE_SEED_HISTORY_ORDER": ("`oldest_first`, or `newest_first` for scorers that LPUSH", "`oldest_first`"),
-    "FEATURE_SEED_KEY_TAGS": ("`1`: write ids in braces, so that a card has one Redis Cluster slot", "`0`"),
-    "FEATURE_SEED_MAX_REJECTED": (
-        "share of gold's rows, 0 to 1, that may be rejected; more of them block the run",
-        "`0`",
-    ),
-    "FEATURE_SEED_MAX_AGE_HOURS": (
-        "age of gold's newest transaction above which the run is blocked",
-        "any age is accepted",
-    ),
-    "FEATURE_SEED_WATERMARK_LAG": (
-        "seconds before the start of a run for which gold may still lack rows; the run does not read them",
-        "`0`",
-    ),
-    "FEATURE_SEED_SAMPLE": ("entities of each feature that a run compares with gold, or `all`", "`1000`"),
-    "FEATURE_SEED_ALERT_WEBHOOK": ("URL that gets a failed run as JSON", "failures are only logged"),
-    "FEATURE_SEED_DAGSTER_URL": (
-        "where people open Dagster's pages, so that alerts link to the run",
-        "alerts have no link",
-    ),
-    "FEATURE_SEED_SCHEDULE": (
-        "cron line, in UTC, by which `seed_on_schedule` launches `seed_all`, for example `0 5 * * *`",
-        "the schedule is off",
-    ),
-    "FEATURE_SEED_LOG_LEVEL": ("what a run prints: `INFO`, `WARNING`, or `DEBUG` for all that Dagster logs", "`INFO`"),
-    "FEATURE_SEED_ON_CONFLICT": (
-        "`keep_newer` keeps live events that gold lacks, `overwrite` writes gold alone",
-        "`keep_newer`",
-    ),
-    "FEATURE_SEED_MAX_RATE": ("entities written per second at most", "as many as Redis takes"),
-    "FEATURE_SEED_MAX_LATENCY_MS": (
-        "p99 of the store's answers above which a load slows down",
-        "a load measures nothing",
-    ),
-    "FEATURE_SEED_MEMORY_CHECK": (
-        "`refuse` a store that may evict features or is too small, or only `warn`",
-        "`refuse`",
-    ),
-}
-
-_WAREHOUSE_DETAILS = (
-    "CLICKHOUSE_PORT",
-    "CLICKHOUSE_USER",
-    "CLICKHOUSE_PASSWORD",
-    "CLICKHOUSE_DATABASE",
-    "CLICKHOUSE_SECURE",
-    "CLICKHOUSE_CA",
-    "CLICKHOUSE_VERIFY",
-)
-
+_WAREHOUSE_DETAILS = [f"CLICKHOUSE_{one}" for one in ("PORT", "USER", "PASSWORD", "DATABASE", "SECURE", "CA", "VERIFY")]
 _STORE_DETAILS = ("REDIS_PASSWORD", "REDIS_SENTINEL_PASSWORD", "REDIS_CLUSTER", "FEATURE_SEED_WAIT_REPLICAS")
 
 

@@ -1,15 +1,4 @@
-"""Every error that feature_seed raises on purpose.
-
-FeatureSeedError
-├── ConfigurationError   a variable is missing or has a value that cannot be used
-├── CheckFailedError     a check that blocks has failed
-├── ReadinessError       not every shard is in the store, verified and from one version of gold
-├── WarehouseError       ClickHouse refuses a query, or ends its answer early
-│   ├── GoldError                   gold is missing, empty, has wrong columns, or was rebuilt while it was read
-│   └── WarehouseUnavailableError   ClickHouse cannot be reached, is overloaded or broke off; transient
-└── StoreError           Redis is not fit to be seeded, or refuses a command
-    └── StoreUnavailableError       Redis cannot be reached, is starting or lost the connection; transient
-"""
+"""Every error that feature_seed raises on purpose. Those that end in UnavailableError are transient."""
 
 # Ids may be of any length; a message must stay readable.
 _SHOWN_CHARACTERS = 200

@@ -1,7 +1,7 @@
 """The loader of SQL and Lua, which lie beside the code that runs them, and the functions that all SQL may use."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from importlib.resources import files
 
 _PACKAGE = files("feature_seed")
@@ -31,8 +31,14 @@ _DIALECT = {
     "ordinal": ("bits", "if(bits < 0, bitXor(bits, 9223372036854775807), bits)"),
 }
 
+# Texts, in which names mean nothing; names that no parenthesis follows.
+_WORD = re.compile(r"'(?:[^'\\]|\\.)*'|`([^`]+)`|\b([^\W\d]\w*)\b(?!\s*\()")
+
 # Texts and comments, in which parentheses and names mean nothing; names; every other character by itself.
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|--[^\n]*|\w+|.", re.DOTALL)
+
+# What ClickHouse appends to the name of an aggregate, longest first.
+_COMBINATOR = re.compile(r"(OrDefault|Distinct|ForEach|OrNull|Merge|Array|State|Map|If)$")
 
 
 def sql(name: str) -> str:
@@ -51,6 +57,22 @@ def over(relations: Mapping[str, str], select: str) -> str:
     return written_out(f"WITH {definitions}\n{select}")
 
 
+def columns_called(names: Iterable[str]) -> str:
+    """Those of these columns that a relation has, for the head of its SELECT; '' where no name is given."""
+    pattern = "|".join(sorted(map(re.escape, names)))
+    return f"COLUMNS({literal(f'^({pattern})$')}), " if pattern else ""
+
+
+def words(expression: str) -> list[str]:
+    """The names by which an expression may mean a column, in backticks or not."""
+    return [match[1] or match[2] for match in _WORD.finditer(expression) if match[1] or match[2]]
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def written_out(text: str) -> str:
     """SQL with every call of the dialect's functions replaced by what it stands for, innermost calls first."""
     levels: list[list[str]] = [[]]  # the tokens so far, for each parenthesis that is open
@@ -65,6 +87,53 @@ def written_out(text: str) -> str:
             levels[-1].append(token)
     (whole,) = levels
     return "".join(whole)
+
+
+def balanced(expression: str) -> bool:
+    """Whether every parenthesis, bracket and quote is closed."""
+    pairs, opened = {")": "(", "]": "[", "}": "{"}, []
+    for token in _TOKEN.findall(expression):
+        if token in pairs.values():
+            opened.append(token)
+        elif token == "'" or (token in pairs and (not opened or opened.pop() != pairs[token])):
+            return False
+    return not opened
+
+
+def filtered(expression: str, condition: str, aggregates: Set[str]) -> str:
+    """An expression whose aggregates see the rows alone that the condition is true of.
+
+    FILTER does it, but not beside the combinator If, whose own condition takes it in. `aggregates` are the names of
+    ClickHouse's, in lower case.
+    """
+    levels: list[list[str]] = [[]]  # the tokens so far, for each parenthesis or bracket that is open
+    tokens = _TOKEN.findall(expression)
+    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
+        if token in ("(", "["):
+            levels.append([])
+        elif token in (")", "]") and len(levels) > 1:
+            inside = levels.pop()
+            call = levels[-1].pop() if token == ")" and levels[-1] else ""
+            while call.isspace() and levels[-1]:
+                call = levels[-1].pop()
+            seen = _combinators(call.partition("(")[0], aggregates) if following != "(" else None
+            if seen and "If" in seen:
+                last = len(inside) - inside[::-1].index(",") if "," in inside else 0
+                inside = [*inside[:last], f" {condition} AND (", *inside[last:], ")"]
+            after = f" FILTER (WHERE {condition})" if seen is not None and "If" not in seen else ""
+            levels[-1].append("".join((call, "(" if token == ")" else "[", *inside, token, after)))
+        else:
+            levels[-1].append(token)
+    return "".join(text for level in levels for text in level)
+
+
+def _combinators(name: str, aggregates: Set[str]) -> list[str] | None:
+    """Those of an aggregate; None where the name is none."""
+    found: list[str] = []
+    while name.lower() not in aggregates and (combinator := _COMBINATOR.search(name)):
+        found.append(combinator[0])
+        name = name[: combinator.start()]
+    return found if name.lower() in aggregates else None
 
 
 def _call(name: str, argument: str) -> str:

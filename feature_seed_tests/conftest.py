@@ -11,19 +11,26 @@ import redis
 import yaml
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from feature_seed.environment import VARIABLES
+from feature_seed.features.declared.declared import Declared
 from feature_seed.graph import retries
 from feature_seed.graph.report import report
+from feature_seed.store import online_store
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures
 from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.embedded import sample_gold
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed_tests.support.clickhouse_http import clickhouse_server
-from feature_seed_tests.support.documents import code
-from feature_seed_tests.support.gold import Row, create_table, write_parquet
+from feature_seed_tests.support.documents import VARIABLES, code
+from feature_seed_tests.support.expected import Expected, expect
+from feature_seed_tests.support.gold import Row, create_table, read_parquet, write_parquet
 from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
+from feature_seed_tests.support.shapes import MakeGold, Rows, Types, create, mapping_of
 
 MakeWarehouse = Callable[..., Warehouse]
 
@@ -35,6 +42,10 @@ _PASSWORD = os.environ.get("CLICKHOUSE_PASSWORD")
 
 PASSWORD = "a-password-of-tests"
 
+# Runs in this process are of four shards: Dagster keeps an event for each, which took a quarter of a small load. Read
+# when the assets are imported, which nothing above does.
+os.environ["FEATURE_SEED_SHARDS"] = SHARDS = "4"
+
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -42,19 +53,27 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FEATURE_SEED_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FEATURE_SEED_SHARDS", SHARDS)
 
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps and queries that are tried again are so at once, and as often."""
-    monkeypatch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.1))
+    """Steps are not tried again, and queries and connections at once."""
+    monkeypatch.setattr(retries, "DELAYS_SECONDS", ())
     monkeypatch.setattr(failures, "RETRY_DELAYS", (0.01, 0.02, 0.04, 0.08))
+    monkeypatch.setattr(online_store, "_CONNECT", Retry(NoBackoff(), 1, (redis.ConnectionError, redis.TimeoutError)))
+
+
+@pytest.fixture
+def second_attempts(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are tried again as often as in earnest, and at once."""
+    monkeypatch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.1))
 
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs leave the pictures out of their reports: they were a third of what a small run takes."""
-    monkeypatch.setattr(report, "available", lambda: False)
+    monkeypatch.setattr(report, "find_spec", lambda _: None)
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +96,22 @@ def chdb() -> Iterator[Client]:
     client = clickhouse_connect.get_client(interface="chdb")
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def sample(chdb: Client, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """The sample that is seeded where no gold is named: 200,000 transactions of 5,000 cards."""
+    return Warehouse(gold_parquet=str(sample_gold(chdb, tmp_path_factory.mktemp("sample"))))
+
+
+@pytest.fixture(scope="session")
+def sample_rows(chdb: Client, sample: Warehouse) -> Sequence[Row]:
+    return list(read_parquet(chdb, Path(str(sample.gold_parquet))))
+
+
+@pytest.fixture(scope="session")
+def sample_expected(sample_rows: Sequence[Row]) -> Expected:
+    return expect(sample_rows)
 
 
 @pytest.fixture(scope="session")
@@ -143,3 +178,42 @@ def make_parquet(chdb: Client, tmp_path: Path) -> MakeWarehouse:
 def make_warehouse(request: pytest.FixtureRequest) -> MakeWarehouse:
     """Gold of given rows, once for the embedded engine and once over HTTP."""
     return request.getfixturevalue({"embedded": "make_parquet", "server": "make_table"}[request.param])
+
+
+@pytest.fixture
+def make_table_of(server: Warehouse) -> Iterator[MakeGold]:
+    """Gold as a table in the server, of rows with columns of its own; gone after the test."""
+
+    def make(
+        types: Types, rows: Rows, declared: Sequence[Declared] = (), mapping: GoldMapping | None = None
+    ) -> Warehouse:
+        with server.client() as client:
+            create(client, "gold_of_a_shape", types, rows)
+        there = {name: getattr(server, name) for name in ("host", "port", "user", "password")}
+        return Warehouse(gold_table="gold_of_a_shape", mapping=mapping or mapping_of(declared), **there)
+
+    yield make
+    with server.client() as client:
+        client.command("DROP TABLE IF EXISTS gold_of_a_shape")
+
+
+@pytest.fixture
+def make_snapshot_of(chdb: Client, tmp_path: Path) -> MakeGold:
+    """The same as a Parquet snapshot."""
+
+    def make(
+        types: Types, rows: Rows, declared: Sequence[Declared] = (), mapping: GoldMapping | None = None
+    ) -> Warehouse:
+        create(chdb, "draft", types, rows)
+        path = tmp_path / "gold.parquet"
+        path.unlink(missing_ok=True)
+        chdb.command("INSERT INTO FUNCTION file({path:String}, 'Parquet') SELECT * FROM draft", {"path": str(path)})
+        return Warehouse(gold_parquet=str(path), mapping=mapping or mapping_of(declared))
+
+    return make
+
+
+@pytest.fixture(params=["embedded", "server"])
+def make_gold(request: pytest.FixtureRequest) -> MakeGold:
+    """The same, once for the embedded engine and once over HTTP."""
+    return request.getfixturevalue({"embedded": "make_snapshot_of", "server": "make_table_of"}[request.param])

@@ -22,12 +22,23 @@ from dagster._core.instance.config import dagster_instance_config_schema
 
 from feature_seed.contract import KEYS, Ready, Transaction, read_card, read_customer
 from feature_seed.definitions import defs
-from feature_seed.environment import VARIABLES
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.assets import gold_transactions
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 from feature_seed_tests.conftest import PASSWORD
-from feature_seed_tests.support.documents import DOCUMENTS, LISTED, README, ROOT, code, name, only, prose, rows, table
+from feature_seed_tests.support.documents import (
+    DOCUMENTS,
+    LISTED,
+    README,
+    ROOT,
+    VARIABLES,
+    code,
+    name,
+    only,
+    prose,
+    rows,
+    table,
+)
 
 EACH = pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 
@@ -59,21 +70,16 @@ def test_the_assets_keys_are_the_features() -> None:
     ]
 
 
-def test_the_variables_table_is_the_code() -> None:
-    cells = table("| variable | meaning | when unset |")
-    assert {variable.strip("`"): (meaning, unset) for variable, meaning, unset in cells} == VARIABLES
-
-
 def test_every_variable_that_the_code_reads_is_listed() -> None:
     read = set()
     for source in (ROOT / "feature_seed").rglob("*.py"):
         read |= set(re.findall(rf'"({_VARIABLE})"', source.read_text()))
-    assert read | S3_KEY == set(VARIABLES)
+    assert read | S3_KEY == VARIABLES
 
 
 @EACH
 def test_every_variable_that_a_document_names_exists(path: Path) -> None:
-    assert set(re.findall(_VARIABLE, DOCUMENTS[path])) <= set(VARIABLES) | OTHER_VARIABLES
+    assert set(re.findall(_VARIABLE, DOCUMENTS[path])) <= VARIABLES | OTHER_VARIABLES
 
 
 def test_the_gold_columns_are_the_code() -> None:

@@ -34,10 +34,12 @@ import json, os, sys
 import dagster as dg
 from feature_seed import defs
 from feature_seed.graph import retries
+from feature_seed.graph.report import report
 from feature_seed.warehouse import failures
 from feature_seed.graph.sensors import run_failed
 
 retries.DELAYS_SECONDS, failures.RETRY_DELAYS = (0.1,), (0.1,)  # tried again, since that is logged too
+report.available = lambda: False
 
 ways, whole = json.load(sys.stdin)
 with dg.DagsterInstance.get() as instance:
@@ -93,6 +95,7 @@ class _Refusing(BaseHTTPRequestHandler):
         """Nothing: the test's output is searched."""
 
 
+@pytest.mark.slow
 def test_a_run_that_succeeds(whole: dict[str, str]) -> None:
     """Neither its output, nor Dagster's storage, nor the arguments of its processes while it runs."""
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
@@ -134,6 +137,7 @@ def test_runs_that_fail(whole: dict[str, str]) -> None:
     assert not marks(run.output + seen + stored(Path(whole["DAGSTER_HOME"])))
 
 
+@pytest.mark.slow
 def test_runs_over_s3(chdb: Client, tmp_path: Path) -> None:
     """ClickHouse takes the key from the environment: neither a run that succeeds nor one that S3 refuses shows it."""
     home = tmp_path / "dagster"

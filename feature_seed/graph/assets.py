@@ -1,7 +1,7 @@
 """The assets: gold, one for each feature, and `warm_start`, which says that the store is ready."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,7 +64,11 @@ gold_transactions = dg.AssetSpec(
 
 def _page(feature: Feature) -> dict[str, Any]:
     """What a feature's page shows beside its runs: keys, columns with their lineage, and the SQL behind them."""
-    lineage = {name: [dg.TableColumnDep(gold_transactions.key, value.column)] for name, value in feature.values.items()}
+    lineage = {
+        name: [dg.TableColumnDep(gold_transactions.key, value.column)]
+        for name, value in feature.values.items()
+        if value.column
+    }
     return {
         "keys": dg.TableMetadataValue(
             [
@@ -98,9 +102,10 @@ def _out(feature: Feature) -> dg.AssetOut:
     )
 
 
-def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
+def feature_assets(
+    entity: Entity, features: Sequence[Feature], stream_of: Callable[..., FeatureStream] = FeatureStream
+) -> dg.AssetsDefinition:
     """The assets of an entity: whichever is selected, the entity is loaded whole, and once."""
-    features = [feature for feature in FEATURES if feature.entity is entity]
 
     @dg.multi_asset(
         name=entity.name,
@@ -116,7 +121,7 @@ def _feature_assets(entity: Entity) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[FeatureStream]]:
         with retried(context.retry_number):
             limits.require(warehouse)
-        one = FeatureStream(warehouse, layout, entity, _shards(context))
+        one = stream_of(warehouse, layout, entity, _shards(context))
         for feature in features:
             if dg.AssetKey(feature.name) in context.selected_asset_keys:
                 yield dg.Output(one, feature.name)
@@ -133,38 +138,48 @@ def _shards(context: dg.AssetExecutionContext) -> tuple[str, ...]:
     return tuple(context.partition_keys)
 
 
-cards = _feature_assets(CARDS)
-customers = _feature_assets(CUSTOMERS)
+cards = feature_assets(CARDS, [feature for feature in FEATURES if feature.entity is CARDS])
+customers = feature_assets(CUSTOMERS, [feature for feature in FEATURES if feature.entity is CUSTOMERS])
 
 
-@dg.asset(
-    deps=[cards, customers],
-    io_manager_key="redis_io_manager",
-    pool=POOL,
-    group_name=GROUP,
-    kinds={"redis"},
-    owners=["team:fraud"],
-    freshness_policy=_DAILY,
-    # Without partitions, and so without effect but one: the CLI then takes it into a range of the features' partitions.
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    metadata={"key": READY.pattern},
-)
-def warm_start(
-    context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
-) -> dg.MaterializeResult[Ready]:
-    """Tells the scorer that it may start: every shard of every feature is in the store, and was compared with gold.
+def warm_start_after(loaded: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+    """`warm_start` of a graph that loads these assets."""
+    names = [spec.key.to_user_string() for assets in loaded for spec in assets.specs]
 
-    Its metadata are of all loads together: the report, pictures of the store, and numbers to plot over the runs. Its
-    check store_kept says later on whether the store is still what the run left. See feature_seed/graph/README.md.
-    """
-    shards = shard_names(layout.shard_count)
-    loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
-    ready = ready_when_whole(loads, shards, context.run.run_id)
-    require_verified(context.instance, loads)
-    with retried(context.retry_number), store.client() as client:
-        require_kept(client, store.address, loads)
-        page = report(context, client, warehouse, layout, loads)
-    return dg.MaterializeResult(value=ready, metadata={**page, **_ready(ready)})
+    @dg.asset(
+        deps=loaded,
+        io_manager_key="redis_io_manager",
+        pool=POOL,
+        group_name=GROUP,
+        kinds={"redis"},
+        owners=["team:fraud"],
+        freshness_policy=_DAILY,
+        # Without partitions, and so without effect but one: the CLI then takes it into a range of the features' ones.
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata={"key": READY.pattern},
+    )
+    def warm_start(
+        context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout
+    ) -> dg.MaterializeResult[Ready]:
+        """Tells the scorer that it may start: every shard of every feature is in the store, and was compared with gold.
+
+        Its metadata are of all loads together: the report, pictures of the store, and numbers to plot over the runs.
+        Its check store_kept says later on whether the store is still what the run left. See
+        feature_seed/graph/README.md.
+        """
+        shards = shard_names(layout.shard_count)
+        loads = {name: latest_loads(context.instance, name, shards) for name in names}
+        ready = ready_when_whole(loads, shards, context.run.run_id)
+        require_verified(context.instance, loads)
+        with retried(context.retry_number), store.client() as client:
+            require_kept(client, store.address, loads)
+            page = report(context, client, warehouse, layout, loads)
+        return dg.MaterializeResult(value=ready, metadata={**page, **_ready(ready)})
+
+    return warm_start
+
+
+warm_start = warm_start_after([cards, customers])
 
 
 def _ready(ready: Ready) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""The checks by name: what each must hold, what blocks a run, and how an outcome is told."""
+"""The checks by name: what each must hold, what blocks a run and what to do then, and how an outcome is told."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
+from feature_seed.errors import CheckFailedError
 from feature_seed.features.feature import FEATURES
-from feature_seed.graph.dagster_private import check_evaluations
 
 GOLD, WARM_START = dg.AssetKey("gold_transactions"), dg.AssetKey("warm_start")
 
@@ -38,30 +38,50 @@ CHECKS: Mapping[dg.AssetKey, Mapping[str, str]] = {
     WARM_START: _OF_THE_STORE,
 }
 
-_WARNINGS = ("coordinates", "zeros", "duplicate_transactions", "shared_cards", "unknown_entities")
+# Those of a declared feature. Keys that gold does not know are left to expire.
+_OF_A_DECLARED_FEATURE = {name: text for name, text in _OF_A_FEATURE.items() if name != "unknown_entities"}
+
+_UNTOUCHED = "Nothing was written, and what the store holds stays as it was"
+_UNSET = "feature_seed:ready was not set. Run seed_all again, and find out who else writes these keys"
+
+# The checks that block, and what to do when one has failed. The text of `schema` says it already.
+ADVICE = {
+    "schema": _UNTOUCHED,
+    "not_empty": f"Find out what the ETL wrote. {_UNTOUCHED}",
+    "rejected_rows": f"Correct gold, or set FEATURE_SEED_MAX_REJECTED to the share that you accept. {_UNTOUCHED}",
+    "freshness": f"Build gold anew, or set FEATURE_SEED_MAX_AGE_HOURS to the age that you accept. {_UNTOUCHED}",
+    "entity_count": _UNSET,
+    "parity": _UNSET,
+    "store_kept": "Nothing was written",
+}
 
 
 def check_specs(asset: dg.AssetKey | str) -> list[dg.AssetCheckSpec]:
     """The checks of an asset. Each can be executed by itself."""
     key = dg.AssetKey.from_coercible(asset)
     return [
-        dg.AssetCheckSpec(name, asset=key, description=f"{text} {_effect(name)}", blocking=name not in _WARNINGS)
-        for name, text in CHECKS[key].items()
+        dg.AssetCheckSpec(name, asset=key, description=f"{text} {_effect(name)}", blocking=name in ADVICE)
+        for name, text in CHECKS.get(key, _OF_A_DECLARED_FEATURE).items()
     ]
 
 
 def _effect(name: str) -> str:
-    effect = "A failure is a warning" if name in _WARNINGS else "A failure ends the run"
+    effect = "A failure ends the run" if name in ADVICE else "A failure is a warning"
     return f"{effect}: see feature_seed/graph/README.md, under Checks."
 
 
 def check_result(
     check: str, passed: bool, text: str, metadata: Mapping[str, Any] | None = None, asset: dg.AssetKey | str = GOLD
 ) -> dg.AssetCheckResult:
-    severity = dg.AssetCheckSeverity.WARN if check in _WARNINGS else dg.AssetCheckSeverity.ERROR
+    severity = dg.AssetCheckSeverity.ERROR if check in ADVICE else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         passed=passed, asset_key=asset, check_name=check, description=text, metadata=metadata, severity=severity
     )
+
+
+def check_name(one: dg.AssetCheckResult | dg.AssetCheckEvaluation) -> str:
+    """As messages call it: `parity of card_history`."""
+    return f"{one.check_name} of {dg.AssetKey.from_coercible(one.asset_key or '').to_user_string()}"
 
 
 def asked(
@@ -72,7 +92,21 @@ def asked(
     return (one for one in results if one.check_name in names)
 
 
-def verdicts(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, bool | None]:
-    """Whether the checks of an asset have passed when each was run last; None for one that never was."""
-    latest = {name: check_evaluations(instance, dg.AssetCheckKey(asset, name), 1) for name in CHECKS[asset]}
-    return {name: evaluations[0].passed if evaluations else None for name, evaluations in latest.items()}
+def blocks(one: dg.AssetCheckResult) -> bool:
+    return not one.passed and one.severity == dg.AssetCheckSeverity.ERROR
+
+
+def blocking(results: Iterable[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckResult]:
+    """The same results, and then an error if one that blocks has failed: Dagster's own would only count them.
+
+    Raises:
+        CheckFailedError: with the text of each failed check, in their order, and what to do about the first.
+    """
+    failed: list[dg.AssetCheckResult] = []
+    for result in results:
+        yield result
+        if blocks(result):
+            failed.append(result)
+    if failed:
+        found = [f"The check {check_name(one)} failed: {one.description}." for one in failed]
+        raise CheckFailedError(" ".join([*found, ADVICE[str(failed[0].check_name)]]))

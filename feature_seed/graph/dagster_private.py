@@ -67,19 +67,14 @@ def run_error(event: DagsterEvent) -> ErrorInfo | None:
     return event.job_failure_data.error
 
 
-def event_of(record: logging.LogRecord) -> DagsterEvent | None:
-    """The event that a line of a run's log tells. Dagster's own loggers find it in the same place."""
-    return _logged(record).get("dagster_event")
+def told(record: logging.LogRecord) -> tuple[DagsterEvent | None, str, str]:
+    """What a line of a run's log tells, where Dagster's own loggers find it: its event, its text and its step.
 
-
-def message_of(record: logging.LogRecord) -> tuple[str, str]:
-    """A line of a run's log as it was written, and its step; `record.msg` has job, run and process before it."""
-    logged = _logged(record)
-    return logged.get("orig_message") or record.getMessage(), logged.get("step_key") or ""
-
-
-def _logged(record: logging.LogRecord) -> dict[str, Any]:
-    return getattr(record, "dagster_meta", {})
+    `record.msg` has job, run and process before the text.
+    """
+    logged: dict[str, Any] = getattr(record, "dagster_meta", {})
+    message = logged.get("orig_message") or record.getMessage()
+    return logged.get("dagster_event"), message, logged.get("step_key") or ""
 
 
 def log_runs_to(console: dg.LoggerDefinition) -> None:

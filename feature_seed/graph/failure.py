@@ -1,13 +1,23 @@
-"""What a failed run says to the people who have to act on it, in one line: the same in alerts and in the terminal."""
+"""A failed run: its cause in one line, the same in the terminal and in the alert, and the alert to a webhook."""
 
+import json
+import os
 import re
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import dagster as dg
 
+from feature_seed.errors import ConfigurationError, FeatureSeedError
 from feature_seed.graph.dagster_private import ErrorInfo, run_error
 
 # How our errors begin where Dagster writes them down: their text says it all.
 _OURS = re.compile(r"feature_seed\.errors\.\w+: ")
+
+_WEBHOOK_SECONDS = 10
 
 
 def cause(error: ErrorInfo) -> str:
@@ -27,8 +37,53 @@ def is_ours(error: ErrorInfo) -> bool:
 
 def run_cause(context: dg.RunFailureSensorContext) -> str:
     """What the first step that failed says; of a run that did not come to its steps, what kept it from them."""
-    for event in context.get_step_failure_events():
-        if error := event.step_failure_data.error:
-            return cause(error)
-    error = run_error(context.failure_event)
-    return cause(error) if error else (context.failure_event.message or "no message").partition("\n")[0]
+    errors = [event.step_failure_data.error for event in context.get_step_failure_events()]
+    first = next(filter(None, errors), None) or run_error(context.failure_event)
+    return cause(first) if first else (context.failure_event.message or "no message").partition("\n")[0]
+
+
+def run_page(run_id: str) -> str | None:
+    """The page of a run, where FEATURE_SEED_DAGSTER_URL says where the pages are."""
+    url = os.environ.get("FEATURE_SEED_DAGSTER_URL")
+    return f"{url.rstrip('/')}/runs/{run_id}" if url else None
+
+
+def send(alert: Mapping[str, Any], headline: str) -> bool:
+    """Post an alert with its `text`, as chat programs show it; whether there is a webhook to post it to."""
+    webhook = os.environ.get("FEATURE_SEED_ALERT_WEBHOOK")
+    if webhook:
+        page = f" {alert['url']}" if alert["url"] else ""
+        _post(webhook, {"text": f"{headline}: {alert['error']}{page}", **alert})
+    return bool(webhook)
+
+
+def send_test() -> None:
+    """An alert that has every field of a real one, and says that nothing failed.
+
+    Raises:
+        ConfigurationError: no webhook is named.
+    """
+    alert = {
+        "run_id": "alert-test",
+        "job": "seed_all",
+        "error": "nothing failed. Whoever reads this gets the alerts of feature_seed",
+        "gold_version": None,
+        "will_retry": False,
+        "url": os.environ.get("FEATURE_SEED_DAGSTER_URL") or None,
+    }
+    if not send(alert, "A test of the alert"):
+        raise ConfigurationError("FEATURE_SEED_ALERT_WEBHOOK is not set: name the URL that is to get alerts")
+
+
+def _post(url: str, body: Mapping[str, Any]) -> None:
+    """The URL is a secret, and the texts of urllib's errors may hold it: an error here names its kind alone."""
+    try:
+        request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urlopen(request, timeout=_WEBHOOK_SECONDS):
+            return
+    except HTTPError as e:
+        kind = f"HTTP status {e.code}"
+    except (OSError, HTTPException, ValueError) as e:
+        reason = getattr(e, "reason", None)
+        kind = type(reason if isinstance(reason, Exception) else e).__name__
+    raise FeatureSeedError(f"The alert could not be sent to FEATURE_SEED_ALERT_WEBHOOK: {kind}")

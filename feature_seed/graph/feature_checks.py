@@ -1,7 +1,7 @@
 """The checks of the features: they compare the store with gold before the store is called ready."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -9,8 +9,7 @@ import dagster as dg
 
 from feature_seed.errors import printable
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.blocking import blocking
-from feature_seed.graph.checks import asked, check_result, check_specs
+from feature_seed.graph.checks import asked, blocking, check_result, check_specs
 from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
 from feature_seed.loading.comparison.comparison import Comparison, Verdict, sample_share
@@ -95,7 +94,9 @@ def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[byt
     return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
 
 
-def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
+def feature_checks(
+    feature: Feature, comparison_of: Callable[[Comparison], Comparison] = lambda standard: standard
+) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name), can_subset=True)
     def compare(
         context: dg.AssetCheckExecutionContext,
@@ -109,8 +110,8 @@ def _feature_checks(feature: Feature) -> dg.AssetChecksDefinition:
         with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
             untils = untils_of(seeded, layout, warehouse)
             table = {**warehouse.table, "untils": untils}
-            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils))
-            results = compared(comparison, context.run.run_id, limits.sample_size, seeded)
+            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
+            results = compared(comparison_of(comparison), context.run.run_id, limits.sample_size, seeded)
             yield from blocking(asked(context, results))
 
     return compare
@@ -133,4 +134,4 @@ def _shards(context: dg.AssetCheckExecutionContext, layout: Layout) -> list[str]
     return [name for name in names if some.start <= name <= some.end]
 
 
-FEATURE_CHECKS = [_feature_checks(feature) for feature in FEATURES]
+FEATURE_CHECKS = [feature_checks(feature) for feature in FEATURES]

@@ -1,8 +1,9 @@
 """The checks of gold, which run before anything is written."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -10,8 +11,7 @@ import dagster as dg
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import GoldError
-from feature_seed.graph.blocking import blocking
-from feature_seed.graph.checks import GOLD, WARM_START, asked, check_result, check_specs
+from feature_seed.graph.checks import GOLD, WARM_START, asked, blocking, blocks, check_result, check_specs
 from feature_seed.graph.retries import retried
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold
@@ -20,57 +20,25 @@ from feature_seed.warehouse.limits import FUTURE, GoldLimits
 # Of more rows than this a part is searched for repeated ids: grouping them takes 27 bytes of memory a row.
 _SEARCHED_ROWS = 10_000_000
 
-Scan = dict[str, dict[str, Any]]
+Row = dict[str, Any]
 
-_NO_ROWS = {"rows": 0, "newest": None, "out_of_range": 0}
+# Answers a query of this folder, by its name and parameters.
+Ask = Callable[..., list[Row]]
+
+_NO_ROWS: Row = {"rows": 0, "newest": None, "out_of_range": 0}
 
 
 @dg.multi_asset_check(name="gold_checks", specs=check_specs(GOLD), can_subset=True)
 def gold_checks(
     context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
 ) -> Iterable[dg.AssetCheckResult]:
-    """Two scans of gold for all of them, before anything is written."""
-    yield from blocking(_untouched(context, asked(context, _evaluated(context, warehouse, limits))))
-
-
-def _evaluated(
-    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
-) -> Iterator[dg.AssetCheckResult]:
-    """The outcome of each check. A check that cannot be evaluated, because another has failed, has none."""
-    try:
-        with retried(context.retry_number):
-            scan, duplicates, shared = _scan(warehouse)
-    except GoldError as e:
-        yield check_result("schema", False, str(e))
-        return
-    unread, usable = scan.pop("unread", _NO_ROWS), scan.get("", _NO_ROWS)
-    newest = max(filter(None, (unread["newest"], usable["newest"])), default=None)
-    for warning in warehouse.warnings:
-        context.log.warning(warning)
-    yield check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings]))
-    yield _not_empty(usable["rows"], sum(found["rows"] for found in scan.values()), unread["rows"])
-    yield _rejected_rows(scan, limits.max_rejected)
-    if newest:
-        yield _freshness(newest, limits.max_age_hours)
-    yield _coordinates(usable["out_of_range"])
-    yield _zeros(scan, warehouse.zero_is_unknown)
-    yield _duplicates(duplicates)
-    yield _shared_cards(shared)
-
-
-def _untouched(
-    context: dg.AssetCheckExecutionContext, results: Iterable[dg.AssetCheckResult]
-) -> Iterator[dg.AssetCheckResult]:
-    """The same outcomes. One that blocks says what the store holds, since the graph is red after it."""
-    said = ""
-    for one in results:
-        if one.passed or one.severity == dg.AssetCheckSeverity.WARN:
-            yield one
-            continue
-        said = said or _left_alone(context.instance)
-        yield one._replace(metadata={**one.metadata, "store": said})
-    if said:
+    """Two scans of gold for all of them. One that blocks says what the store holds, since the graph is red after it."""
+    results = list(asked(context, _evaluated(context, warehouse, limits)))
+    if any(map(blocks, results)):
+        said = _left_alone(context.instance)
         context.log.warning(said)
+        results = [one._replace(metadata={**one.metadata, "store": said}) if blocks(one) else one for one in results]
+    yield from blocking(results)
 
 
 def _left_alone(instance: dg.DagsterInstance) -> str:
@@ -86,34 +54,45 @@ def _left_alone(instance: dg.DagsterInstance) -> str:
     )
 
 
-def _scan(warehouse: Warehouse) -> tuple[Scan, Mapping[str, Any], Mapping[str, Any]]:
-    """What is known of gold's rows, by the reason that they are rejected for; '' for those that can be used.
+def _evaluated(
+    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, limits: GoldLimits
+) -> list[dg.AssetCheckResult]:
+    """The outcome of each check. A check that cannot be evaluated, because another has failed, has none."""
+    try:
+        with retried(context.retry_number), warehouse.client() as client, warehouse.errors():
+            warehouse.require_columns(client)
+            ask = partial(_ask, client, warehouse)
+            # By the reason that rows are rejected for; '' for those that can be used.
+            scan: dict[str, Row] = {row.pop("reason"): row for row in ask("gold_rows")}
+            unread, usable = scan.pop("unread", _NO_ROWS), scan.get("", _NO_ROWS)
+            rows = sum(found["rows"] for found in scan.values())
+            duplicates = _duplicates(ask, rows + unread["rows"], _read(client, warehouse))
+            shared_cards = _shared_cards(ask, warehouse, bool(usable["rows"]))
+    except GoldError as e:
+        return [check_result("schema", False, str(e))]
+    for warning in warehouse.warnings:
+        context.log.warning(warning)
+    newest = max(filter(None, (unread["newest"], usable["newest"])), default=None)
+    return [
+        check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings])),
+        _not_empty(usable["rows"], rows, unread["rows"]),
+        _rejected_rows({reason: found for reason, found in scan.items() if reason}, rows, limits.max_rejected),
+        *([_freshness(newest, limits.max_age_hours)] if newest else []),
+        _coordinates(usable["out_of_range"]),
+        _zeros(scan, warehouse.zero_is_unknown),
+        duplicates,
+        shared_cards,
+    ]
 
-    Usable rows after the watermark are `unread`.
 
-    And what is known of transactions that are there more than once, and of cards with several customers.
-
-    Raises:
-        GoldError: there is no such table, or a column is missing or mistyped.
-    """
-    with warehouse.client() as client, warehouse.errors():
-        warehouse.require_columns(client)
-        scan = {row.pop("reason"): row for row in _rows(client, warehouse, "gold_rows")}
-        slices = max(1, ceil(sum(found["rows"] for found in scan.values()) / _SEARCHED_ROWS))
-        search = {"slices": slices, "slice": random.randrange(slices)}
-        duplicates = {
-            **search,
-            "read": _read(client, warehouse),
-            **next(_rows(client, warehouse, "duplicates", **search)),
-        }
-        if duplicates["duplicates"]:
-            duplicates |= next(_rows(client, warehouse, "duplicate", hash=duplicates["hash"]))
-        shared: dict[str, Any] = {"cards": 0}
-        # The profile is what the loads go by: one look at gold for all of them.
-        if "" in scan and warehouse.profile().pairs > warehouse.profile().cards:
-            shared = next(_rows(client, warehouse, "shared_cards"))
-            shared |= next(_rows(client, warehouse, "shared_card", hash=shared["hash"]))
-    return scan, duplicates, shared
+def _ask(client: Client, warehouse: Warehouse, check: str, **parameters: Any) -> list[Row]:
+    found = client.query(
+        warehouse.mapping.over(over_gold(f"graph/{check}")),
+        parameters={**warehouse.table, "latest": warehouse.latest, **parameters},
+        query_tz="UTC",
+        tz_mode="aware",
+    )
+    return list(found.named_results())
 
 
 def _read(client: Client, warehouse: Warehouse) -> str:
@@ -129,16 +108,6 @@ def _read(client: Client, warehouse: Warehouse) -> str:
     )
 
 
-def _rows(client: Client, warehouse: Warehouse, check: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-    rows = client.query(
-        over_gold(f"graph/{check}"),
-        parameters={**warehouse.table, "latest": warehouse.latest, **parameters},
-        query_tz="UTC",
-        tz_mode="aware",
-    )
-    return iter(rows.named_results())
-
-
 def _not_empty(usable: int, rows: int, unread: int) -> dg.AssetCheckResult:
     text = f"{usable:,} of {rows:,} rows can be used"
     if unread:
@@ -146,15 +115,13 @@ def _not_empty(usable: int, rows: int, unread: int) -> dg.AssetCheckResult:
     return check_result("not_empty", usable > 0, text, {"unread_rows": unread})
 
 
-def _rejected_rows(scan: Scan, limit: float) -> dg.AssetCheckResult:
-    rows = sum(found["rows"] for found in scan.values())
-    reasons = {reason: found for reason, found in scan.items() if reason}
-    rejected = sum(found["rows"] for found in reasons.values())
+def _rejected_rows(reasons: Mapping[str, Row], rows: int, limit: float) -> dg.AssetCheckResult:
+    counts = {reason: found["rows"] for reason, found in reasons.items()}
+    rejected = sum(counts.values())
     share = rejected / max(rows, 1)
     text = f"{rejected:,} of {rows:,} rows ({share:.2%}) are rejected, and {limit:.2%} may be"
     for reason, found in reasons.items():
         text += f"; {reason}: {found['rows']:,}, for example {found['example']}"
-    counts = {reason: found["rows"] for reason, found in reasons.items()}
     return check_result("rejected_rows", share <= limit, text, {"rejected": rejected, "share": share, **counts})
 
 
@@ -174,7 +141,7 @@ def _coordinates(out_of_range: int) -> dg.AssetCheckResult:
     return check_result("coordinates", not out_of_range, text, {"out_of_range": out_of_range})
 
 
-def _zeros(scan: Scan, unknown: bool) -> dg.AssetCheckResult:
+def _zeros(scan: Mapping[str, Row], unknown: bool) -> dg.AssetCheckResult:
     places, times = (sum(found[zeros] for found in scan.values()) for zeros in ("zero_places", "zero_times"))
     text = (
         f"{places:,} rows are at (0, 0) and {times:,} of 1970-01-01 00:00:00, as a join leaves them that finds nothing"
@@ -186,25 +153,29 @@ def _zeros(scan: Scan, unknown: bool) -> dg.AssetCheckResult:
     return check_result("zeros", unknown or not places + times, text, {"zero_places": places, "zero_times": times})
 
 
-def _shared_cards(found: Mapping[str, Any]) -> dg.AssetCheckResult:
-    text = f"{found['cards']:,} cards have several customers"
-    if found["cards"]:
-        customers = ", ".join(map(repr, found["customers"]))
-        text += (
-            f", for example {found['example']!r} of {customers}: their transactions are loaded as those of one card. "
-            "Where card numbers repeat between customers, put the customer's id into card_id"
-        )
-    return check_result("shared_cards", not found["cards"], text, {"cards": found["cards"]})
-
-
-def _duplicates(found: Mapping[str, Any]) -> dg.AssetCheckResult:
+def _duplicates(ask: Ask, rows: int, read: str) -> dg.AssetCheckResult:
+    """Transactions that are there more than once, in one of so many slices of their ids as memory is given for."""
+    slices = max(1, ceil(rows / _SEARCHED_ROWS))
+    (found,) = ask("duplicates", slices=slices, slice=random.randrange(slices))
     duplicates, looked_at = found["duplicates"], found["looked_at"]
     text = f"{duplicates:,} duplicate rows"
-    if found["slices"] > 1:
-        text += f" among the {looked_at:,} rows that this run looked at, one in {found['slices']} ids"
+    if slices > 1:
+        text += f" among the {looked_at:,} rows that this run looked at, one in {slices} ids"
     if duplicates:
-        text += ", for example {example!r}, {times} times".format(**found)
-    text += found["read"]
-    return check_result(
-        "duplicate_transactions", not duplicates, text, {"duplicates": duplicates, "looked_at": looked_at}
+        text += ", for example {example!r}, {times} times".format(**ask("duplicate", hash=found["hash"])[0])
+    metadata = {"duplicates": duplicates, "looked_at": looked_at}
+    return check_result("duplicate_transactions", not duplicates, text + read, metadata)
+
+
+def _shared_cards(ask: Ask, warehouse: Warehouse, usable: bool) -> dg.AssetCheckResult:
+    """By the profile, which the loads go by as well: one look at gold for all of them."""
+    if not usable or warehouse.profile().pairs <= warehouse.profile().cards:
+        return check_result("shared_cards", True, "0 cards have several customers", {"cards": 0})
+    (found,) = ask("shared_cards")
+    (one,) = ask("shared_card", hash=found["hash"])
+    text = (
+        f"{found['cards']:,} cards have several customers, for example {one['example']!r} of "
+        f"{', '.join(map(repr, one['customers']))}: their transactions are loaded as those of one card. Where card "
+        "numbers repeat between customers, put the customer's id into card_id"
     )
+    return check_result("shared_cards", False, text, {"cards": found["cards"]})

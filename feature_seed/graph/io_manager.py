@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import dagster as dg
 import redis
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from feature_seed.contract import READY, Ready
+from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import StoreError, StoreUnavailableError
-from feature_seed.features.entity import Entity
+from feature_seed.features.entity import CARDS, Entity
 from feature_seed.features.feature import FEATURES
 from feature_seed.features.outcome import Outcome
 from feature_seed.graph.dagster_private import (
@@ -22,10 +22,11 @@ from feature_seed.graph.dagster_private import (
     selected_assets,
     steps_have_processes,
 )
-from feature_seed.graph.progress import Progress
+from feature_seed.graph.progress import progress
 from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.memory import estimate_memory
+from feature_seed.loading.order import require_order
 from feature_seed.loading.preflight import Server, examine
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.loading.throttle import Throttle
@@ -52,6 +53,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     Given a Ready, it says so in the store. One object lives as long as the run, or in executors that give every step
     a process of its own, as the step. `max_rate` (entities per second) and `max_latency_ms` spare those who read.
+    `declared_keys` are the patterns of declared features' keys.
 
     See feature_seed/loading/README.md.
     """
@@ -60,10 +62,11 @@ class RedisIOManager(dg.ConfigurableIOManager):
     memory_check: MemoryCheck = "refuse"
     max_rate: float | None = None
     max_latency_ms: float | None = None
+    declared_keys: list[str] = Field(default_factory=list)
 
     _lock: StoreLock | None = PrivateAttr(default=None)
     _server: Server | None = PrivateAttr(default=None)
-    _load: tuple[FeatureStream, Record] | None = PrivateAttr(default=None)
+    _load: tuple[FeatureStream, Loading, Mapping[str, Any]] | None = PrivateAttr(default=None)
     _written: bool = PrivateAttr(default=False)
 
     def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready) -> None:
@@ -78,13 +81,17 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
         """What is said of a load: the features of an entity come one after the other, with one stream for all."""
         if not self._load or self._load[0] is not stream:
-            self._load = stream, self._seed(context, stream)
-        return self._load[1]
+            self._load = stream, *self._seed(context, stream)
+        _, redis, load = self._load
+        counter = stream.counter(context.asset_key.to_user_string())
+        return {shard: {**_shard(shard, redis, counter), **load} for shard in stream.shards}
 
-    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
+    def _seed(self, context: dg.OutputContext, stream: FeatureStream) -> tuple[Loading, Mapping[str, Any]]:
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         stream.rehearse()
         with self._writing(context, stream) as (client, lock):
+            if stream.entity is CARDS and stream.layout.on_conflict == "keep_newer":
+                require_order(client, self.store.address, stream.layout, read_ready(client))
             mark = mark_loading(client, profile.version, profile.watermark)
             _warn_of_going_back(context, mark, profile)
             started = time.perf_counter()
@@ -102,12 +109,11 @@ class RedisIOManager(dg.ConfigurableIOManager):
             **({"replication": dict(redis.replication_offsets)} if redis.replication_offsets else {}),
             LOAD: {**_figures(redis, seconds), **throttle.metadata, "shards": len(stream.shards), **_rows(profile)},
         }
-        return {shard: {**_shard(shard, redis), **load} for shard in stream.shards}
+        return redis, load
 
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
-        asset = _selected_assets(context, stream.entity)[0]
         with (
-            Progress(context, stream.entity.name, asset, stream.expected) as progress,
+            progress(context, stream.entity.name, context.asset_key, stream.expected) as done,
             self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
@@ -115,7 +121,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
             for block in throttled:
                 lock.require_held()
                 redis.write(block)
-                progress.done(redis.entities)
+                done(redis.entities)
             redis.drain()
         return redis
 
@@ -126,7 +132,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         """A store that is fit for what comes, while this run alone writes to it."""
         with self.store.client() as client:
             self._examine(context, client, stream)
-            lock = self._lock = self._lock or self._new_lock(context)
+            owner = Owner.of(run_of(context), processes=steps_have_processes(context))
+            lock = self._lock = self._lock or StoreLock(self.store, owner)
             try:
                 if lock.acquire(context.log) and self._written:
                     raise StoreError(f"Another run may have written to Redis at {self.store.address}: run again")
@@ -137,11 +144,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 raise
         self._written = True
 
-    def _new_lock(self, context: dg.OutputContext) -> StoreLock:
-        return StoreLock(self.store, Owner.of(run_of(context), processes=steps_have_processes(context)))
-
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
-        server = examine(client, self.store)
+        server = examine(client, self.store, self.declared_keys)
         before = self._server
         if before and self._written and before.run_id != server.run_id:
             raise StoreError(
@@ -203,8 +207,8 @@ def _rows(profile: Profile) -> dict[str, int]:
     return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
 
 
-def _shard(shard: str, redis: Loading) -> dict[str, Any]:
-    entities = redis.shards[int(shard, 16)]
+def _shard(shard: str, redis: Loading, counter: int) -> dict[str, Any]:
+    entities = redis.shards[counter + int(shard, 16)]
     outcome = redis.outcomes.get(int(shard, 16), Outcome())
     return {
         "dagster/row_count": entities,

@@ -1,10 +1,14 @@
-"""The progress of a load: a log line and an observation every few seconds."""
+"""The screen, which is standard error; and the progress of a load, on the screen, in the log and on an asset's page."""
 
+import os
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import dagster as dg
-
-from feature_seed.graph.screen import SCREEN
+from rich.console import Console
+from rich.progress import Progress
 
 # Often enough to see it move, rarely enough that a day's load leaves no more events than shards do.
 _INTERVAL_SECONDS = 5.0
@@ -13,37 +17,62 @@ _INTERVAL_SECONDS = 5.0
 IS_PROGRESS = "is_progress"
 
 
-class Progress:
-    """Reports how much of an entity's load is done, at most every few seconds, and on one of its assets alone."""
+class Screen:
+    """Prints lines above the bar of the load that is under way. A bar is only where a person looks: not in CI.
 
-    def __init__(self, context: dg.OutputContext, name: str, asset: dg.AssetKey, expected: int) -> None:
-        self._context = context
-        self._name = name
-        self._asset = asset
-        self._expected = max(expected, 1)
-        self._started = self._reported = time.monotonic()
+    While a step runs, Dagster sends standard error to a file, and the file to standard error: later, and without the
+    last lines at times. So this has a copy of standard error from before that.
+    """
 
-    def __enter__(self) -> "Progress":
-        return self
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, quiet=True)
+        self.has_bars = False
 
-    def __exit__(self, *_: object) -> None:
-        SCREEN.finish(self._name)
+    def open(self) -> None:
+        """Print to what is standard error now."""
+        try:
+            out = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+        except OSError:  # a notebook's has no descriptor
+            out = sys.stderr
+        self.console = Console(file=out, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.has_bars = out.isatty() and not os.environ.get("CI")
 
-    def done(self, entities: int) -> None:
-        SCREEN.advance(self._name, entities, self._expected)
-        now = time.monotonic()
-        if now - self._reported < _INTERVAL_SECONDS:
-            return
-        self._reported = now
-        rate = entities / (now - self._started)
-        share = min(entities / self._expected, 1.0)
-        left = max(self._expected - entities, 0) / rate if rate else float("inf")
-        done = f"{entities:,} entities, {share:.0%}, {rate:,.0f} per second, {left:.0f} s left"
-        self._context.log.info(f"{self._name}: {done}", extra={IS_PROGRESS: True})
-        metadata = {
-            "entities_done": entities,
-            "share_done": round(share, 3),
-            "entities_per_second": round(rate, 1),
-            "seconds_left": round(left, 1),
-        }
-        self._context.log_event(dg.AssetObservation(self._asset, metadata=metadata))
+    def line(self, text: str) -> None:
+        self.console.print(text)
+        self.console.file.flush()
+
+
+SCREEN = Screen()
+
+
+@contextmanager
+def progress(
+    context: dg.OutputContext, name: str, asset: dg.AssetKey, expected: int
+) -> Iterator[Callable[[int], None]]:
+    """A function that takes how many entities of a load are done, and reports it every few seconds at most."""
+    expected = max(expected, 1)
+    started = reported = time.monotonic()
+    with Progress(console=SCREEN.console, transient=True, disable=not SCREEN.has_bars) as bars:
+        bar = bars.add_task(name, total=expected)
+
+        def done(entities: int) -> None:
+            nonlocal reported
+            bars.update(bar, completed=entities)
+            now = time.monotonic()
+            if now - reported < _INTERVAL_SECONDS:
+                return
+            reported = now
+            rate = entities / (now - started)
+            share = min(entities / expected, 1.0)
+            left = max(expected - entities, 0) / rate if rate else float("inf")
+            text = f"{entities:,} entities, {share:.0%}, {rate:,.0f} per second, {left:.0f} s left"
+            context.log.info(f"{name}: {text}", extra={IS_PROGRESS: True})
+            metadata = {
+                "entities_done": entities,
+                "share_done": round(share, 3),
+                "entities_per_second": round(rate, 1),
+                "seconds_left": round(left, 1),
+            }
+            context.log_event(dg.AssetObservation(asset, metadata=metadata))
+
+        yield done

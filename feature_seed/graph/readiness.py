@@ -11,7 +11,7 @@ import redis
 
 from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import ReadinessError
-from feature_seed.features.feature import FEATURES, STATS
+from feature_seed.features.feature import FEATURES, HISTORY, STATS
 from feature_seed.graph.dagster_private import check_evaluations
 from feature_seed.store.cluster import primaries
 from feature_seed.store.replication import ReplicationState
@@ -102,6 +102,11 @@ def _require_replicated(nodes: Sequence[redis.Redis], address: str, seeded: Sequ
         )
 
 
+def all_loads(instance: dg.DagsterInstance, shards: Sequence[str]) -> Loads:
+    """The latest load of every shard of every feature."""
+    return {feature.name: latest_loads(instance, feature.name, shards) for feature in FEATURES}
+
+
 def latest_loads(instance: dg.DagsterInstance, feature: str, shards: Sequence[str]) -> dict[str, ShardLoad]:
     """The latest load of every shard that was ever seeded, newest materialisations first."""
     found: dict[str, ShardLoad] = {}
@@ -130,35 +135,33 @@ def require_verified(instance: dg.DagsterInstance, loads: Loads) -> None:
     """
     for feature, seeded in loads.items():
         for check in VERIFYING:
-            verdicts = _verdicts(instance, dg.AssetCheckKey(dg.AssetKey(feature), check), len(seeded))
+            outcomes = _outcomes(instance, dg.AssetCheckKey(dg.AssetKey(feature), check), len(seeded))
             for shard, one in sorted(seeded.items()):
-                verdict = verdicts.get((shard, one.run_id))
-                if not verdict or not verdict.passed:
-                    said = f"failed: {verdict.description}" if verdict else "has not been run since"
+                outcome = outcomes.get((shard, one.run_id))
+                if not outcome or not outcome.passed:
+                    said = f"failed: {outcome.description}" if outcome else "has not been run since"
                     raise ReadinessError(
                         f"{feature} was seeded in shard {shard} by run {one.run_id}, and its check {check} {said}. "
                         "Run seed_all, or the check once its cause is gone"
                     )
 
 
-def _verdicts(
+def _outcomes(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey, shards: int
 ) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
     """The latest outcome of a check for each load it looked at, by shard and run.
 
     A run seeds one shard or more, and is followed by one evaluation: twice as many as shards leave room for repeats.
     """
-    verdicts: dict[tuple[str, str], dg.AssetCheckEvaluation] = {}
-    for evaluation in check_evaluations(instance, check, 2 * shards):
-        if LOADS in evaluation.metadata:
-            looked_at: Any = evaluation.metadata[LOADS].value
-            for load in looked_at.items():
-                verdicts.setdefault(load, evaluation)
-    return verdicts
+    outcomes: dict[tuple[str, str], dg.AssetCheckEvaluation] = {}
+    for evaluation in reversed(check_evaluations(instance, check, 2 * shards)):
+        looked_at: Any = evaluation.metadata[LOADS].value if LOADS in evaluation.metadata else {}
+        outcomes |= dict.fromkeys(looked_at.items(), evaluation)
+    return outcomes
 
 
-def require_whole(loads: Loads, shards: Sequence[str]) -> tuple[str, datetime]:
-    """The gold version that every shard of every feature was seeded from, and the least of the loads' watermarks.
+def ready_when_whole(loads: Loads, shards: Sequence[str], run_id: str) -> Ready:
+    """What the ready key says once everything is seeded; its watermark is the least of the loads'.
 
     Raises:
         ReadinessError: a shard is missing, or shards come from different versions of gold.
@@ -169,21 +172,16 @@ def require_whole(loads: Loads, shards: Sequence[str]) -> tuple[str, datetime]:
                 f"{feature} has not been seeded in shards {', '.join(missing)}: materialise them first"
             )
     done = [one.metadata for seeded in loads.values() for one in seeded.values()]
-    versions = sorted({one["gold_version"] for one in done})
-    if len(versions) > 1:
-        raise ReadinessError(f"Shards were seeded from different versions of gold, {', '.join(versions)}: run seed_all")
-    return versions[0], datetime.fromtimestamp(min(one["watermark"] for one in done), timezone.utc)
-
-
-def ready_when_whole(loads: Loads, shards: Sequence[str], run_id: str) -> Ready:
-    """What the ready key says once everything is seeded."""
-    version, watermark = require_whole(loads, shards)
+    version, *others = sorted({one["gold_version"] for one in done})
+    if others:
+        versions = ", ".join([version, *others])
+        raise ReadinessError(f"Shards were seeded from different versions of gold, {versions}: run seed_all")
     entities = {feature: sum(one.entities for one in seeded.values()) for feature, seeded in loads.items()}
     return Ready(
         state="ready",
         gold_version=version,
-        watermark=_iso(watermark),
-        cards=entities[FEATURES[0].name],
+        watermark=_iso(datetime.fromtimestamp(min(one["watermark"] for one in done), timezone.utc)),
+        cards=entities[HISTORY.name],
         customers=entities[STATS.name],
         finished_at=_iso(datetime.now(timezone.utc)),
         run_id=run_id,

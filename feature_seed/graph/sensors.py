@@ -1,19 +1,21 @@
-"""The sensors: they seed the store when the ETL is done, notice that gold was rebuilt, and tell of failed runs.
+"""The sensors and schedules: they seed the store when the ETL is done or by the clock, and tell of failed runs.
 
 `etl_completed` reacts to reports of gold's materialisation. The ETL makes them, or `gold_watcher` does for an ETL that
 cannot. It does not matter how often a rebuild is reported: what counts is the version of gold in the warehouse.
 """
 
 import json
+import os
 from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
-from feature_seed.graph.alert import run_page, send
-from feature_seed.graph.assets import POOL, gold_transactions, warm_start
+from feature_seed.errors import ConfigurationError
+from feature_seed.graph.assets import POOL
+from feature_seed.graph.checks import GOLD, WARM_START
 from feature_seed.graph.dagster_private import pool_tag, waits_for_retry
-from feature_seed.graph.failure import run_cause
-from feature_seed.graph.jobs import seed_all
+from feature_seed.graph.failure import run_cause, run_page, send
+from feature_seed.graph.jobs import check_store, seed_all
 from feature_seed.warehouse.clickhouse import Warehouse
 
 VERSION_TAG = "feature_seed/gold_version"
@@ -27,6 +29,9 @@ RETRIES = {
     "dagster/retry_on_asset_or_op_failure": "true",
     "dagster/retry_strategy": "ALL_STEPS",
 }
+
+# Shown on the page of the schedule when it is off.
+_EXAMPLE = "0 5 * * *"
 
 # How Dagster marks the runs that need the pool, and so write to the store: of our jobs, asset pages and backfills.
 _SEEDING = {pool_tag(POOL): "true"}
@@ -51,34 +56,25 @@ def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> 
     An asset sensor moves its cursor past each report that it sees. This one leaves reports to a later tick while a run
     seeds the store, and after an error.
     """
-    if run := seeding_run(context.instance):
+    if run := _seeding_run(context.instance):
         return dg.SkipReason(
             f"Run {run.run_id} is seeding the store: this sensor looks at reports of gold when it has ended"
         )
     handled = int(context.cursor) if context.cursor else None
-    reports = dg.AssetRecordsFilter(asset_key=gold_transactions.key, after_storage_id=handled)
-    newest = context.instance.fetch_materializations(reports, limit=1).records
-    if not newest:
+    reports = dg.AssetRecordsFilter(GOLD, after_storage_id=handled)
+    if not (newest := context.instance.fetch_materializations(reports, limit=1).records):
         return dg.SkipReason("Gold has not been reported since")
-    outcome = _seed_gold(context, newest[0].event_log_entry, warehouse)
-    cursor = str(newest[0].storage_id)
-    if isinstance(outcome, str):
-        return dg.SensorResult(skip_reason=outcome, cursor=cursor)
-    return dg.SensorResult([outcome], cursor=cursor)
-
-
-def _seed_gold(
-    context: dg.SensorEvaluationContext, report: dg.EventLogEntry, warehouse: Warehouse
-) -> dg.RunRequest | str:
-    """The run that a report asks for, or why it asks for none."""
+    report, cursor = newest[0].event_log_entry, str(newest[0].storage_id)
     # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
     if context.cursor is None and _already_handled(context.instance, report):
-        return "The latest report of gold is older than the run that seeded the store last"
+        reason = "The latest report of gold is older than the run that seeded the store last"
+        return dg.SensorResult(skip_reason=reason, cursor=cursor)
     version = _gold_version(warehouse)
     if version == _stored_version(context.instance):
-        return f"The store holds gold {version} already"
+        return dg.SensorResult(skip_reason=f"The store holds gold {version} already", cursor=cursor)
     # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
-    return dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **RETRIES})
+    request = dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **RETRIES})
+    return dg.SensorResult([request], cursor=cursor)
 
 
 @dg.sensor(
@@ -92,14 +88,16 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
     Without a cursor, a version that no report names is new: a fresh deployment seeds the gold that it finds.
     """
     version = _gold_version(warehouse)
-    cursor = _reported_version(context.instance) if context.cursor is None else context.cursor
+    cursor = context.cursor
+    if cursor is None:  # the ETL's own reports need not name any
+        cursor = _named_version(context.instance.get_latest_materialization_event(GOLD))
     reported, _, seen = cursor.partition(" ")
     if version == reported:
         return dg.SensorResult(skip_reason=f"Gold is still {version}", cursor=version)
     if version != seen:  # an ETL that inserts in steps is not done at the first of them
         reason = f"Gold has changed to {version}: it is reported if the next look finds the same version"
         return dg.SensorResult(skip_reason=reason, cursor=f"{reported} {version}")
-    report = dg.AssetMaterialization(gold_transactions.key, metadata={"gold_version": version})
+    report = dg.AssetMaterialization(GOLD, metadata={"gold_version": version})
     return dg.SensorResult(asset_events=[report], skip_reason=f"Reported gold {version}", cursor=version)
 
 
@@ -128,14 +126,46 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
 SENSORS = [etl_completed, gold_watcher, run_failed]
 
 
+def seed_on_schedule() -> dg.ScheduleDefinition:
+    """Runs by itself where FEATURE_SEED_SCHEDULE has its cron line; elsewhere it is off, and there to be looked at.
+
+    Raises:
+        ConfigurationError: the variable is no cron line.
+    """
+    set_line = os.environ.get("FEATURE_SEED_SCHEDULE")
+    try:
+        return dg.schedule(
+            name="seed_on_schedule",
+            job=seed_all,
+            cron_schedule=set_line or _EXAMPLE,
+            default_status=dg.DefaultScheduleStatus.RUNNING if set_line else dg.DefaultScheduleStatus.STOPPED,
+            description="Launches seed_all by the clock, for an ETL that gives no signal. Off unless "
+            "FEATURE_SEED_SCHEDULE has a cron line, in UTC. See feature_seed/graph/README.md.",
+        )(_tick)
+    except dg.DagsterInvalidDefinitionError as e:
+        raise ConfigurationError(
+            f"FEATURE_SEED_SCHEDULE is {set_line!r}: give a cron line of five fields, such as {_EXAMPLE}"
+        ) from e
+
+
+def _tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    if run := _seeding_run(context.instance):
+        return dg.SkipReason(f"Run {run.run_id} is seeding the store")
+    return dg.RunRequest(tags=RETRIES)
+
+
+check_on_schedule = dg.ScheduleDefinition(
+    name="check_on_schedule",
+    job=check_store,
+    cron_schedule="0 * * * *",
+    description="Launches check_store every hour: a store that was emptied, restarted or changed fails a run, and "
+    "run_failed tells of it. Off until you start it. See feature_seed/graph/README.md.",
+)
+
+
 def _gold_version(warehouse: Warehouse) -> str:
     with warehouse.client(view=False) as client, warehouse.errors():
         return warehouse.version(client)
-
-
-def _reported_version(instance: dg.DagsterInstance) -> str:
-    """The version that the latest report of gold names; the ETL's own reports need not name any."""
-    return _named_version(instance.get_latest_materialization_event(gold_transactions.key))
 
 
 def _named_version(event: dg.EventLogEntry | None) -> str:
@@ -144,7 +174,7 @@ def _named_version(event: dg.EventLogEntry | None) -> str:
     return str(version.value) if version else ""
 
 
-def seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
     """A run that writes to the store, or is about to: whoever launched it, and a retry that is yet to come as well."""
     changed = datetime.now(timezone.utc) - _LONGEST_WAIT
     statuses = [*_ACTIVE, dg.DagsterRunStatus.FAILURE]
@@ -154,14 +184,14 @@ def seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
 
 def _stored_version(instance: dg.DagsterInstance) -> str | None:
     """The version of all that is in the store: none when a later run, failed or of a shard, may have left another's."""
-    seeded = instance.get_latest_materialization_event(warm_start.key)
+    seeded = instance.get_latest_materialization_event(WARM_START)
     newest = instance.get_runs(dg.RunsFilter(tags=_SEEDING), limit=1)
     return _named_version(seeded) if seeded and [run.run_id for run in newest] == [seeded.run_id] else None
 
 
 def _already_handled(instance: dg.DagsterInstance, report: dg.EventLogEntry) -> bool:
     """Whether the store was seeded by a run that started after the report."""
-    seeded = instance.get_latest_materialization_event(warm_start.key)
+    seeded = instance.get_latest_materialization_event(WARM_START)
     if seeded is None:
         return False
     run = instance.get_run_record_by_id(seeded.run_id)

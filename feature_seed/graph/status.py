@@ -1,9 +1,10 @@
 """The status: what the store says of itself, who writes to it, and what Dagster last heard of gold."""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from json import dumps
 from typing import Any
 
 import dagster as dg
@@ -11,17 +12,15 @@ import redis
 
 from feature_seed.contract import CARD_SEED, CARD_SEQ, Ready, read_ready
 from feature_seed.errors import StoreError
-from feature_seed.graph.alert import run_page
-from feature_seed.graph.assets import gold_transactions
+from feature_seed.graph.checks import GOLD
+from feature_seed.graph.failure import run_page
 from feature_seed.store.cluster import primaries
 from feature_seed.store.commands import spared
 from feature_seed.store.lock import KEY as LOCK
 from feature_seed.store.online_store import OnlineStore
 
-# Keys of the store that are looked at for live events: a large store is sampled, within some 0.1 s.
+# Keys of each node that are looked at for live events: a large store is sampled, within some 0.1 s.
 _SCAN_CALLS, _SCAN_COUNT = 30, 1000
-
-_NO_HOME = "unknown: set DAGSTER_HOME to that of the daemon"
 
 
 @dataclass(frozen=True)
@@ -29,76 +28,53 @@ class Status:
     """Everything that `status` tells.
 
     Attributes:
-        state: `ready`, `seeding`, `empty` or `unreachable`.
-        since: when the store became ready.
-        live_events: of cards, since gold; estimated where `sampled`.
-        loading: the gold and the watermark of a load that is under way, or was broken off.
+        ready: what the store says; its state is `empty` or `unreachable` where it says nothing.
+        live_events: of cards, since gold; estimated where `sampled`, None in a store that runs no SCAN.
         lock: who writes to the store, None if nobody does.
         last_report: when gold was reported last to the Dagster of DAGSTER_HOME.
         error: why nothing is known.
     """
 
     store: str
-    state: str
-    since: str | None = None
-    gold_version: str | None = None
-    watermark: str | None = None
-    cards: int = 0
-    customers: int = 0
-    run_id: str | None = None
+    ready: Ready
+    last_report: str
     live_events: int | None = None
     sampled: bool = False
-    loading: str | None = None
     lock: str | None = None
-    last_report: str | None = None
     error: str | None = None
 
     @property
     def is_ready(self) -> bool:
-        return self.state == "ready"
+        return self.ready.state == "ready"
 
 
 def status_of(store: OnlineStore, *, tags: bool) -> Status:
     """Some HGETALL, GET and SCAN; nothing is written."""
-    report = last_report()
+    unknown = Status(store.address, Ready("unreachable"), last_report())
     try:
         with store.client() as client:
-            ready = read_ready(client)
+            ready: Ready = read_ready(client) or Ready("empty")
             holder: Any = client.get(LOCK)
-            status = Status(
-                store.address, "empty", lock=holder.decode(errors="replace") if holder else None, last_report=report
-            )
-            return _of_ready(status, ready, client, tags=tags) if ready else status
+            live, sampled = live_events(client, ready.cards, tags=tags)
     except StoreError as e:
-        return Status(store.address, "unreachable", last_report=report, error=str(e))
-
-
-def _of_ready(status: Status, ready: Ready, client: redis.Redis, *, tags: bool) -> Status:
-    live, sampled = live_events(client, ready.cards, tags=tags)
-    told = {name: value or None for name, value in asdict(ready).items() if name in Status.__dataclass_fields__}
-    since = ready.finished_at or None
-    counts = {"cards": ready.cards, "customers": ready.customers, "live_events": live, "sampled": sampled}
-    known = {field.name: getattr(status, field.name) for field in fields(status)}
-    return Status(**{**known, **told, **counts, "since": since})
+        return replace(unknown, error=str(e))
+    lock = holder.decode(errors="replace") if holder else None
+    return replace(unknown, ready=ready, live_events=live, sampled=sampled, lock=lock)
 
 
 def live_events(client: redis.Redis, cards: int, *, tags: bool) -> tuple[int | None, bool]:
-    """How many transactions of cards the scorer has added since they were loaded, and whether that is an estimate.
-
-    None where a store runs no SCAN.
-    """
-    found = spared(lambda: _some_cards(client), None)
-    if found is None:
+    """How many transactions of cards the scorer has added since they were loaded, and whether that is an estimate."""
+    if not (found := spared(lambda: _some_cards(client), None)):
         return None, False
-    names, whole = found
+    ids, whole = found
     with client.pipeline(transaction=False) as pipeline:
-        for card_id in names:
+        for card_id in ids:
             pipeline.get(CARD_SEQ.of(card_id, tags=tags))
             pipeline.hmget(CARD_SEED.of(card_id, tags=tags), "count")
         replies = pipeline.execute()
     counts = zip(replies[::2], replies[1::2], strict=True)
     live = sum(max(int(seq or 0) - int(loaded or 0), 0) for seq, (loaded,) in counts)
-    return (live, False) if whole or not names else (round(live * cards / len(names)), True)
+    return (live, False) if whole or not ids else (round(live * cards / len(ids)), True)
 
 
 def _some_cards(client: redis.Redis) -> tuple[set[bytes], bool]:
@@ -118,19 +94,20 @@ def _some_cards(client: redis.Redis) -> tuple[set[bytes], bool]:
     return found, whole
 
 
-def last_report() -> str | None:
+def last_report() -> str:
     """When gold was last reported to the instance of DAGSTER_HOME, and of which version if the report names it."""
     if not os.environ.get("DAGSTER_HOME"):
-        return _NO_HOME
+        return "unknown: set DAGSTER_HOME to that of the daemon"
     try:
         with dg.DagsterInstance.get() as instance:
-            event = instance.get_latest_materialization_event(gold_transactions.key)
+            event = instance.get_latest_materialization_event(GOLD)
     except dg.DagsterError as e:  # a home that is none, or storage that does not answer
         return f"unknown: {e}"
     if event is None or event.asset_materialization is None:
-        return None
+        return "none: no report has come to this Dagster"
     version = event.asset_materialization.metadata.get("gold_version")
-    return f"{_when(event.timestamp)}{f', version {version.value}' if version else ''}"
+    time = datetime.fromtimestamp(event.timestamp, timezone.utc).isoformat()
+    return f"{_utc(time)}{f', version {version.value}' if version else ''}"
 
 
 def in_words(ready: Ready) -> str:
@@ -139,20 +116,27 @@ def in_words(ready: Ready) -> str:
     return f"ready: {counts} of gold {ready.gold_version} up to {_utc(ready.watermark)}"
 
 
+def as_json(status: Status) -> Iterator[str]:
+    """One object of all of it."""
+    fields = asdict(status)
+    yield dumps({"store": fields.pop("store"), **fields.pop("ready"), **fields}, indent=2)
+
+
 def as_text(status: Status) -> Iterator[str]:
     """A line for each thing that is known."""
+    ready = status.ready
     about = "about " if status.sampled else ""
-    lines: Mapping[str, str | None] = {
+    lines = {
         "store": status.store,
-        "state": status.state + (f" since {_utc(status.since)}" if status.since else ""),
+        "state": ready.state + (f" since {_utc(ready.finished_at)}" if ready.finished_at else ""),
         "error": status.error,
-        "gold": f"{status.gold_version}, up to {_utc(status.watermark)}" if status.watermark else None,
-        "cards": f"{status.cards:,}" if status.is_ready else None,
-        "customers": f"{status.customers:,}" if status.is_ready else None,
+        "gold": f"{ready.gold_version}, up to {_utc(ready.watermark)}" if ready.watermark else None,
+        "cards": f"{ready.cards:,}" if status.is_ready else None,
+        "customers": f"{ready.customers:,}" if status.is_ready else None,
         "live events": None if status.live_events is None else f"{about}{status.live_events:,} of cards",
-        "run": status.run_id and (run_page(status.run_id) or status.run_id),
-        "lock": (status.error and "unknown") or status.lock or "free",
-        "last report of gold": status.last_report or "none: no report has come to this Dagster",
+        "run": ready.run_id and (run_page(ready.run_id) or ready.run_id),
+        "lock": "unknown" if status.error else status.lock or "free",
+        "last report of gold": status.last_report,
     }
     width = max(map(len, lines))
     yield from (f"{name:{width}}  {text}" for name, text in lines.items() if text)
@@ -160,29 +144,27 @@ def as_text(status: Status) -> Iterator[str]:
 
 def as_prometheus(status: Status) -> Iterator[str]:
     """Gauges in Prometheus' text format, for a textfile collector."""
-    times = {"since": status.since, "watermark": status.watermark}
-    gauges: dict[str, tuple[str, float | None]] = {
-        "up": ("1 if the store answers", float(status.error is None)),
-        "ready": ("1 if the store is ready for a scorer", float(status.is_ready)),
-        "locked": ("1 if a run is writing to the store", float(status.lock is not None)),
-        "cards": ("cards of the last run", status.cards),
-        "customers": ("customers of the last run", status.customers),
-        "live_events": ("transactions of cards since the last run", status.live_events),
-        **{
-            f"{name}_seconds": (f"{name}, in Unix seconds", datetime.fromisoformat(time).timestamp() if time else None)
-            for name, time in times.items()
-        },
-    }
-    for name, (meaning, value) in gauges.items():
+    ready = status.ready
+    gauges = (
+        ("up", "1 if the store answers", status.error is None),
+        ("ready", "1 if the store is ready for a scorer", status.is_ready),
+        ("locked", "1 if a run is writing to the store", status.lock is not None),
+        ("cards", "cards of the last run", ready.cards),
+        ("customers", "customers of the last run", ready.customers),
+        ("live_events", "transactions of cards since the last run", status.live_events),
+        ("since_seconds", "when the store became ready, in Unix seconds", _unix(ready.finished_at)),
+        ("watermark_seconds", "the time up to which gold is in the store, in Unix seconds", _unix(ready.watermark)),
+    )
+    for name, meaning, value in gauges:
         if value is not None:
             yield f"# HELP feature_seed_{name} {meaning}"
             yield f"# TYPE feature_seed_{name} gauge"
-            yield f"feature_seed_{name} {value:.15g}"
+            yield f"feature_seed_{name} {float(value):.15g}"
 
 
-def _utc(time: str | None) -> str:
+def _unix(time: str) -> float | None:
+    return datetime.fromisoformat(time).timestamp() if time else None
+
+
+def _utc(time: str) -> str:
     return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M:%S} UTC" if time else "unknown"
-
-
-def _when(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,7 +1,12 @@
-"""The check of the store: whether it still is what the last run left. It reads a few keys and writes nothing."""
+"""Whether the store still is what the last run left: the check `store_kept`, and the command `check`, which asks more.
 
-from collections.abc import Iterator, Mapping
+Both read and write nothing.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import redis
@@ -9,13 +14,15 @@ import redis
 from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.features.feature import FEATURES
-from feature_seed.graph.blocking import blocking
-from feature_seed.graph.checks import WARM_START, check_result, check_specs
-from feature_seed.graph.readiness import latest_loads, require_kept
+from feature_seed.graph.checks import WARM_START, blocking, check_name, check_result, check_specs
+from feature_seed.graph.feature_checks import compared, untils_of
+from feature_seed.graph.readiness import Loads, all_loads, require_kept
 from feature_seed.graph.retries import retried
+from feature_seed.loading.comparison.comparison import Comparison
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
+from feature_seed.warehouse.clickhouse import Warehouse
 
 # What warm_start records of the ready key, as it is in the key.
 _RECORDED = ("gold_version", "cards", "customers")
@@ -26,50 +33,84 @@ def store_check(
     context: dg.AssetCheckExecutionContext, store: OnlineStore, layout: Layout
 ) -> Iterator[dg.AssetCheckResult]:
     """Blocking, so that a run by a schedule fails, and is told of as any failed run."""
-    yield from blocking([_evaluated(context, store, layout)])
+    loads = all_loads(context.instance, shard_names(layout.shard_count))
+    with retried(context.retry_number), store.client() as client:
+        yield from blocking([_kept(context.instance, client, store.address, loads)])
 
 
-def _evaluated(context: dg.AssetCheckExecutionContext, store: OnlineStore, layout: Layout) -> dg.AssetCheckResult:
-    seeded = context.instance.get_latest_materialization_event(WARM_START)
+def _kept(instance: dg.DagsterInstance, client: redis.Redis, address: str, loads: Loads) -> dg.AssetCheckResult:
+    """A few keys of the store, beside what `warm_start` and the loads have recorded."""
+    seeded = instance.get_latest_materialization_event(WARM_START)
     if not seeded or not seeded.asset_materialization:
         return _result(False, "No run has made the store ready so far: run seed_all")
-    recorded = {name: value.value for name, value in seeded.asset_materialization.metadata.items()}
-    shards = shard_names(layout.shard_count)
-    loads = {feature.name: latest_loads(context.instance, feature.name, shards) for feature in FEATURES}
-    with retried(context.retry_number), store.client() as client:
-        try:
-            require_kept(client, store.address, loads)
-        except ReadinessError as e:
-            return _result(False, str(e))
-        return _compared(client, store.address, recorded, seeded.run_id)
-
-
-def _compared(client: redis.Redis, address: str, recorded: Mapping[str, Any], run_id: str) -> dg.AssetCheckResult:
-    ready: Ready | None = read_ready(client)
-    keys, then = Size.of(client).keys, recorded.get("store_keys", 0)
-    metadata = {} if keys is None else {"keys": keys, "keys_then": then}
-    expected = {"state": "ready", "run_id": run_id, **{name: recorded[name] for name in _RECORDED}}
+    try:
+        require_kept(client, address, loads)
+    except ReadinessError as e:
+        return _result(False, str(e))
+    recorded: dict[str, Any] = {name: one.value for name, one in seeded.asset_materialization.metadata.items()}
+    expected = {"state": "ready", "run_id": seeded.run_id, **{name: recorded[name] for name in _RECORDED}}
+    ready: Ready = read_ready(client) or Ready("empty")
     wrong = [
         f"{name} is {found!r} and not {value!r}"
         for name, value in expected.items()
-        if (found := getattr(ready, name, None)) != value
+        if (found := getattr(ready, name)) != value
     ]
-    if not ready or wrong:
-        text = (
-            f"feature_seed:ready in Redis at {address} is not as run {run_id} set it: {', '.join(wrong)}. Run seed_all"
-        )
-        return _result(False, text, metadata)
+    run = f"run {seeded.run_id}"
+    if wrong:
+        text = f"feature_seed:ready in Redis at {address} is not as {run} set it: {', '.join(wrong)}. Run seed_all"
+        return _result(False, text)
+    keys, then = Size.of(client).keys, recorded.get("store_keys", 0)
     if keys is not None and keys < then:  # maybe another program's, of a database that is shared
         text = (
-            f"Redis at {address} has {keys:,} keys, {then - keys:,} fewer than after run {run_id}. Find out whether "
-            "Redis evicts keys or somebody deletes them, and run seed_all"
+            f"Redis at {address} has {keys:,} keys, {then - keys:,} fewer than after {run}. Find out whether Redis "
+            "evicts keys or somebody deletes them, and run seed_all"
         )
-        return _result(False, text, metadata)._replace(severity=dg.AssetCheckSeverity.WARN)
+        return _result(False, text, keys=keys, keys_then=then)._replace(severity=dg.AssetCheckSeverity.WARN)
     loading = f". A load of gold {ready.loading} over it is under way, or has failed" if ready.loading else ""
-    count = "" if keys is None else f", and {keys:,} keys"
-    text = f"Redis at {address} has gold {ready.gold_version} up to {ready.watermark}, of run {run_id}{count}{loading}"
-    return _result(True, text, metadata)
+    text = f"Redis at {address} has gold {ready.gold_version} up to {ready.watermark}, of {run}{loading}"
+    return _result(True, text, **({} if keys is None else {"keys": keys, "keys_then": then}))
 
 
-def _result(passed: bool, text: str, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+def _result(passed: bool, text: str, **metadata: int) -> dg.AssetCheckResult:
     return check_result("store_kept", passed, text, metadata, WARM_START)
+
+
+def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, size: int | None) -> Iterator[str]:
+    """A line for each thing that holds, also of gold, and of `size` entities of each feature.
+
+    Raises:
+        ReadinessError, CheckFailedError: with the first thing that does not.
+    """
+    shards = shard_names(layout.shard_count)
+    known = dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()
+    with known as instance, store.client() as client, warehouse.client() as gold, warehouse.errors():
+        ready = read_ready(client)
+        if ready is None or ready.state != "ready":
+            state = (
+                f"{store.address} is in state {ready.state!r}" if ready else "Nothing has been seeded into the store"
+            )
+            raise ReadinessError(f"{state}: run seed_all")
+        yield f"{store.address} is ready, by run {ready.run_id}"
+        loads = all_loads(instance, shards)
+        if any(loads.values()):
+            yield from _told([_kept(instance, client, store.address, loads)])
+        else:
+            yield "Whether Redis was restarted since is unknown: set DAGSTER_HOME to the one that has the run"
+        if (version := warehouse.version(gold)) != ready.gold_version:
+            raise ReadinessError(
+                f"Gold was rebuilt since: the store holds version {ready.gold_version}, and gold is {version}. "
+                "Run seed_all"
+            )
+        for feature in FEATURES:
+            seeded = loads[feature.name]
+            untils = untils_of(seeded, layout, warehouse)
+            table = {**warehouse.table, "untils": untils}
+            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
+            results = compared(comparison, uuid4().hex, size, seeded)
+            # Counts are compared with what the loads recorded, where that is known.
+            yield from _told(one for one in results if seeded or one.check_name != "entity_count")
+
+
+def _told(results: Iterable[dg.AssetCheckResult]) -> Iterator[str]:
+    for one in blocking(results):
+        yield f"{check_name(one)}: {one.description}"

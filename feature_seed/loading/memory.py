@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any
 
 import redis
-from clickhouse_connect.driver.client import Client
 
-from feature_seed.contract import CARD_SEED, CUSTOMER_SEED, Key, Transaction
+from feature_seed.contract import CARD_SEED, CUSTOMER_SEED, Transaction
 from feature_seed.features.entity import CARDS
 from feature_seed.features.feature import HISTORY, LOCATION, STATS, Feature
 from feature_seed.loading.stream import FeatureStream
@@ -37,50 +36,20 @@ _ELEMENT_BYTES = len(Transaction("", "", 0.0, "2026-01-01T00:00:00.000+00:00", 0
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What some features need.
+    """What some features need."""
 
-    Attributes:
-        needed: bytes, for what is not in the store yet.
-        entities: how many of each feature that is, by its name.
-    """
-
-    needed: int
-    entities: dict[str, int]
+    needed: int  # bytes, for what is not in the store yet
+    entities: dict[str, int]  # how many of each feature that is, by its name
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some entities of gold.
+    """Some entities of gold."""
 
-    Attributes:
-        cards, customers: ids.
-        depth: mean length of a history.
-        element: mean bytes of one of its elements.
-        record: mean bytes of a live event in both of its seeds.
-    """
-
-    cards: Sequence[str]
-    customers: Sequence[str]
-    depth: float
-    element: float
-    record: float
-
-    def ids(self, feature: Feature) -> Sequence[str]:
-        return self.cards if feature.entity is CARDS else self.customers
-
-    def bytes(self, feature: Feature, tags: bool) -> float:
-        """Mean bytes per entity, without its seed."""
-        keys = [key for key in feature.keys if key not in _SEEDS]
-        elements = self.depth * self.element * _ROUNDED if feature == HISTORY else 0
-        return sum(self.key_bytes(feature, key, tags) for key in keys) + _VALUE_BYTES[feature.name] + elements
-
-    def key_bytes(self, feature: Feature, key: Key, tags: bool) -> float:
-        """Mean bytes of a key beside its value."""
-        names = self.names(feature, key, tags)
-        return _KEY_BYTES + sum(len(name.encode()) for name in names) / max(len(names), 1)
-
-    def names(self, feature: Feature, key: Key, tags: bool) -> list[str]:
-        return [key.of(entity_id, tags=tags) for entity_id in self.ids(feature)]
+    cards: Sequence[str]  # ids
+    customers: Sequence[str]  # likewise
+    history: float  # mean bytes of the elements of a history
+    record: float  # mean bytes of a live event in both of its seeds
 
 
 def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequence[Feature]) -> MemoryEstimate:
@@ -88,45 +57,40 @@ def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequen
 
     With the records of a day of live events, as many as gold has a day: the next load forgets them.
     """
-    tags, profile = stream.layout.key_tags, stream.warehouse.profile()
-    sample = _sample(stream)
-    share = len(stream.shards) / stream.layout.shard_count
+    layout, profile, sample = stream.layout, stream.warehouse.profile(), _sample(stream)
     needed, new = 0.0, {}
     for feature in features:
-        entities = profile.entities(feature.entity.id) * share
-        new[feature.name] = round(entities * _missing(client, sample.names(feature, feature.keys[0], tags)))
-        needed += new[feature.name] * sample.bytes(feature, tags)
-        for seed in _SEEDS.intersection(feature.keys):
-            unseeded = _missing(client, sample.names(feature, seed, tags))
-            needed += entities * unseeded * (sample.key_bytes(feature, seed, tags) + _SEED_BYTES)
-            needed += profile.daily * share * unseeded * sample.record / len(_SEEDS)
+        ids = sample.cards if feature.entity is CARDS else sample.customers
+        entities = profile.entities(feature.entity.id) * len(stream.shards) / layout.shard_count
+        events = profile.daily / profile.entities(feature.entity.id) * sample.record / len(_SEEDS)
+        history = sample.history if feature == HISTORY else 0
+        seeds = [key for key in feature.keys if key in _SEEDS]
+        values = [key for key in feature.keys if key not in _SEEDS]
+        for keys, bytes_ in (seeds, _SEED_BYTES + events), (values, _VALUE_BYTES[feature.name] + history):
+            names = [key.of(entity_id, tags=layout.key_tags) for key in keys for entity_id in ids]
+            missing = entities * _missing(client, names[: len(ids)])
+            of_keys = _KEY_BYTES * len(keys) + sum(len(name.encode()) for name in names) / max(len(ids), 1)
+            needed += missing * (of_keys + bytes_) if keys else 0
+        new[feature.name] = round(missing)
     return MemoryEstimate(round(needed), new)
 
 
 def _sample(stream: FeatureStream) -> Sample:
     layout, profile = stream.layout, stream.warehouse.profile()
-    cards = profile.cards * len(stream.shards) // layout.shard_count
     parameters = {
         **stream.warehouse.table,
         "shard_count": layout.shard_count,
         "history_length": layout.history_length,
         "shards": [int(shard, 16) for shard in stream.shards],
-        "one_in": max(cards // _SAMPLE, 1),
+        "one_in": max(profile.cards * len(stream.shards) // layout.shard_count // _SAMPLE, 1),
     }
     with stream.warehouse.client() as client, stream.warehouse.errors():
-        counts = _rows(client, sql("loading/memory_cards"), parameters)
-        (values,) = _rows(client, over_gold("loading/memory_rows"), parameters)
-    return Sample(
-        [row["id"] for row in counts],
-        values["customers"],
-        sum(row["transactions"] for row in counts) / max(len(counts), 1),
-        _ELEMENT_BYTES + values["values_bytes"],
-        _RECORD_BYTES + 2 * values["id_bytes"],
-    )
-
-
-def _rows(client: Client, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(client.query(query, parameters=parameters).named_results())
+        mapped = stream.warehouse.mapping.over
+        cards = client.query(mapped(sql("loading/memory_cards")), parameters).result_rows
+        values = stream.warehouse.only_row(client.query(mapped(over_gold("loading/memory_rows")), parameters))
+    depth = sum(transactions for _, transactions in cards) / max(len(cards), 1)
+    history = depth * (_ELEMENT_BYTES + values["values_bytes"]) * _ROUNDED
+    return Sample([card for card, _ in cards], values["customers"], history, _RECORD_BYTES + 2 * values["id_bytes"])
 
 
 def _missing(client: redis.Redis, keys: Sequence[str]) -> float:

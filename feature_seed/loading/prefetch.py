@@ -5,44 +5,41 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from threading import Condition, Thread
-from typing import Generic, TypeVar
 
-T = TypeVar("T")
+from feature_seed.store.block import Block
 
-
-# However large an item is, it waits for less than a source bears.
+# However large a block is, it waits for less than a source bears.
 _MAX_WAIT_SECONDS = 10.0
 
 # How long a consumer that waits does nothing else. Redis takes a connection for idle after a second at the soonest.
 _IDLE_SECONDS = 0.4
 
 
-class _Queue(Generic[T]):
-    """Items in between two threads, their sizes adding up to `capacity`, or one larger item; an error ends them.
+class _Queue:
+    """Blocks in between two threads, of `capacity` bytes, or one larger one; an error ends them.
 
-    With `min_rate`, none waits for room longer than its size takes at so much a second.
+    With `min_rate`, none waits for room longer than it takes at so many bytes a second.
     """
 
-    def __init__(self, size: Callable[[T], int], capacity: int, min_rate: int | None) -> None:
-        self._size = size
+    def __init__(self, capacity: int, min_rate: int | None) -> None:
         self._capacity = capacity
         self._min_rate = min_rate
-        self._items: deque[T] = deque()
+        self._blocks: deque[Block] = deque()
         self._held = 0
         self._ended = False
         self._error: BaseException | None = None
         self._changed = Condition()
 
-    def put(self, item: T | None) -> bool:
-        """Wait until there is room, for None as long as it takes; False when nobody takes items any more."""
-        size = 0 if item is None else self._size(item)
+    def put(self, block: Block | None) -> bool:
+        """Wait until there is room, for None as long as it takes; False when nobody takes blocks any more."""
+        size = len(block.payload) if block else 0
         with self._changed:
             self._changed.wait_for(
                 lambda: self._ended or not self._held or self._held + size <= self._capacity,
                 min(size / self._min_rate, _MAX_WAIT_SECONDS) if size and self._min_rate else None,
             )
-            if item is not None and not self._ended:
-                self._items.append(item)
+            if block and not self._ended:
+                self._blocks.append(block)
                 self._held += size
                 self._changed.notify()
             return not self._ended
@@ -52,52 +49,51 @@ class _Queue(Generic[T]):
             self._ended, self._error = True, self._error or error
             self._changed.notify()
 
-    def take(self, meanwhile: Callable[[], None]) -> Iterator[T]:
-        """All items until the end; `meanwhile` is called now and then while there is none.
+    def take(self, meanwhile: Callable[[], None]) -> Iterator[Block]:
+        """All blocks until the end; `meanwhile` is called now and then while there is none.
 
         Raises the error that it ended with.
         """
         while True:
             with self._changed:
-                item = None
-                if self._changed.wait_for(lambda: self._items or self._ended, _IDLE_SECONDS):
-                    if not self._items:
-                        break
-                    item = self._items.popleft()
-                    self._held -= self._size(item)
+                self._changed.wait_for(lambda: self._blocks or self._ended, _IDLE_SECONDS)
+                block = self._blocks.popleft() if self._blocks else None
+                if block:
+                    self._held -= len(block.payload)
                     self._changed.notify()
-            if item is None:
-                meanwhile()
+                elif self._ended:
+                    break
+            if block:
+                yield block
             else:
-                yield item
+                meanwhile()
         if self._error:
             raise self._error
 
 
 @contextmanager
 def prefetch(
-    items: Generator[T | None, None, None],
-    size: Callable[[T], int],
+    blocks: Generator[Block | None, None, None],
     capacity: int,
     interrupt: Callable[[], None],
     min_rate: int | None,
     meanwhile: Callable[[], None],
-) -> Iterator[Iterator[T]]:
-    """Run `items` in a thread of its own, so far ahead that the sizes of those not yet taken add up to `capacity`.
+) -> Iterator[Iterator[Block]]:
+    """Run `blocks` in a thread of its own, so far ahead that those not yet taken add up to `capacity` bytes.
 
-    A source that bears no long pause is read at `min_rate` sizes per second at least. It may then go beyond `capacity`
-    up to its next None, where it may pause. An error of `items` ends the consumer's loop with that error. While the
-    consumer waits for an item, `meanwhile` is called in its thread. Leaving the block closes `items` and ends the
-    thread; `interrupt` ends whatever `items` may be waiting for then.
+    A source that bears no long pause is read at `min_rate` bytes per second at least. It may then go beyond `capacity`
+    up to its next None, where it may pause. An error of `blocks` ends the consumer's loop with that error. While the
+    consumer waits for a block, `meanwhile` is called in its thread. Leaving the context closes `blocks` and ends the
+    thread; `interrupt` ends whatever `blocks` may be waiting for then.
     """
-    queue: _Queue[T] = _Queue(size, capacity, min_rate)
+    queue = _Queue(capacity, min_rate)
 
     def produce() -> None:
         error = None
         try:
-            with closing(items):
-                for item in items:
-                    if not queue.put(item):
+            with closing(blocks):
+                for block in blocks:
+                    if not queue.put(block):
                         break
         except BaseException as e:  # noqa: BLE001 - handed over whole: the consumer raises it
             error = e
@@ -115,7 +111,7 @@ def prefetch(
 
 
 def _trim_heap() -> None:
-    """Return what the thread's items took to the machine, some 40 MB of it, where the C library is glibc.
+    """Return what the thread's blocks took to the machine, some 40 MB of it, where the C library is glibc.
 
     It has a heap for each thread, and by itself returns the end of one. There the last of what crossed over may be
     kept, some hundred bytes that the other thread has freed into a cache of its own.

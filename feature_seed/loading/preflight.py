@@ -1,86 +1,74 @@
-"""Preflight: whether the store is fit to be seeded, and whether its user has the rights. Nothing is written here."""
+"""Preflight: whether the store is fit to be seeded, and whether its user has the rights. Nothing is written here.
+
+Which commands the store has, and its user may run, is looked for without running one.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
+from redis.exceptions import AskError, ClusterDownError
 
+from feature_seed.contract import KEYS
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.loading.memory import MemoryEstimate
-from feature_seed.loading.rights import require_rights
 from feature_seed.store.bulk import NEEDS_CLUSTER
 from feature_seed.store.cluster import ClusterStore, primaries
 from feature_seed.store.commands import (
+    DONE_WITHOUT,
     FIELDS,
     NEEDED,
+    NEEDED_BY_DECLARED,
     NEEDED_IN_CLUSTERS,
     NEEDED_IN_FAILOVERS,
     NEEDED_TO_WAIT,
-    Commands,
+    SPARED,
+    Calls,
     spared,
 )
+from feature_seed.store.lock import KEY as LOCK
 from feature_seed.store.online_store import OnlineStore
 
 # The oldest with every command and every rule of the README's ACL; Valkey says 7.2.4 for this.
 OLDEST = (6, 2)
 
+# A command with a key of every kind, by the rule that allows the kind.
+_KEYS = {f"~{key.split(':')[0]}:*": f"EVALSHA script 1 {key}" for key in (LOCK, *(key.of("") for key in KEYS))}
+
+Refusals = Mapping[str, redis.ResponseError]
+
 
 @dataclass(frozen=True)
 class Server:
-    """What a Redis says of itself.
+    """What a Redis says of itself; what it does not say is empty or 0."""
 
-    Attributes:
-        version: as far as Redis counts, which Valkey goes on telling.
-        replica_of: host and port of its primary, '' when it is one.
-        cluster: whether it is a node of a Redis Cluster.
-        policy: maxmemory-policy.
-        used, limit: bytes; a limit of 0 is none.
-        run_id: another after every start.
-        losses: what is less good since the store lacks a command or says too little, in a text each.
-
-    What the store does not say is empty or 0.
-    """
-
-    version: tuple[int, ...]
-    replica_of: str
-    cluster: bool
-    policy: str
-    used: int
-    limit: int
-    run_id: str
-    losses: tuple[str, ...] = ()
+    policy: str  # maxmemory-policy
+    used: int  # bytes
+    limit: int  # likewise; 0 is none
+    run_id: str  # another after every start
+    losses: tuple[str, ...] = ()  # what is less good since the store lacks a command or says too little, in a text each
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> "Server":
+    def of(cls, info: Mapping[str, Any], losses: Iterable[str] = ()) -> "Server":
         """From the fields of INFO; managed ones forbid CONFIG, and some leave fields out."""
-        replica = info.get("role", "master") != "master"
         return cls(
-            version=tuple(int(part) for part in str(info.get("redis_version", "")).split(".")[:2] if part),
-            replica_of=f"{info.get('master_host')}:{info.get('master_port')}" if replica else "",
-            cluster=bool(info.get("cluster_enabled")),
             policy=str(info.get("maxmemory_policy", "noeviction")),
             used=int(info.get("used_memory", 0)),
             limit=int(info.get("maxmemory", 0)),
             run_id=str(info.get("run_id", "")),
+            losses=tuple(losses),
         )
 
     @classmethod
     def together(cls, servers: Sequence["Server"]) -> "Server":
-        """As one: slots are spread evenly, so the first node to be full ends the load.
-
-        There is no id of a start: that a failover has lost nothing is looked into where the store is called ready.
-        """
-        if len(servers) == 1 and not servers[0].cluster:
-            return servers[0]
+        """As one: slots are spread evenly, so the first node to be full ends the load."""
         count = len(servers)
         fullest = min(servers, key=lambda one: one.limit - one.used if one.limit else math.inf)
         losses = tuple(dict.fromkeys(loss for one in servers for loss in one.losses))
         policy = next((one.policy for one in servers if one.evicts), fullest.policy)
-        return replace(
-            fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, run_id="", losses=losses
-        )
+        return replace(fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, losses=losses)
 
     @property
     def evicts(self) -> bool:
@@ -105,56 +93,131 @@ class Server:
         return ""
 
 
-def examine(client: redis.Redis, store: OnlineStore) -> Server:
-    """What the store is, all its primaries together.
+def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = ()) -> Server:
+    """What the store is, all its primaries together. A StoreError says why it cannot be seeded, and what to do.
 
-    Raises:
-        StoreError: a replica, a node of a cluster, too old, or without a command or right that is needed; with what
-            to do.
-        StoreUnavailableError: sentinels still name a primary that is none any more.
+    Of one that may be replaced there is no id of a start: what a failover has lost is looked into where it is called
+    ready. While sentinels name a primary that is none any more, the error is a StoreUnavailableError.
     """
     needed = {
         **NEEDED,
+        **(NEEDED_BY_DECLARED if declared else {}),
         **(NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
         **(NEEDED_IN_FAILOVERS if store.fails_over else {}),
         **(NEEDED_TO_WAIT if store.wait_replicas else {}),
     }
-    server = Server.together([_examine(primary, store, needed) for primary in primaries(client)])
+    server = Server.together([_examine(primary, store, needed, declared) for primary in primaries(client)])
     return replace(server, run_id="") if store.fails_over else server
 
 
-def _examine(client: redis.Redis, store: OnlineStore, needed: Commands) -> Server:
+def _examine(client: redis.Redis, store: OnlineStore, needed: Calls, declared: Sequence[str]) -> Server:
     info: Any = spared(client.info, {})
-    server = Server.of(info)
-    if server.replica_of:
-        _refuse_replica(store, server)
-    if server.version and server.version < OLDEST:
+    if info.get("role", "master") != "master":
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        if store.fails_over:
+            raise StoreUnavailableError(
+                f"Redis at {store.address} names a replica of {primary} as a primary: a failover is under way"
+            )
+        raise StoreError(f"Redis at {store.address} is a replica of {primary}: point REDIS_URL at the primary")
+    version = str(info.get("redis_version", ""))
+    if version and tuple(map(int, version.split(".")[:2])) < OLDEST:
         raise StoreError(
-            f"Redis at {store.address} is {info['redis_version']}, which lacks commands and rights that are needed: "
+            f"Redis at {store.address} is {version}, which lacks commands and rights that are needed: "
             f"use {'.'.join(map(str, OLDEST))} or newer"
         )
-    if server.cluster and not isinstance(store, ClusterStore):
+    if info.get("cluster_enabled") and not isinstance(store, ClusterStore):
         raise StoreError(f"Redis at {store.address} refuses: {NEEDS_CLUSTER}")
-    losses = require_rights(client, store, needed)
+    losses = _require_rights(client, store, needed, declared)
     if store.fails_over and not info.get("master_replid"):
         raise StoreError(
             f"Redis at {store.address} leaves master_replid out of INFO, without which a failover cannot be seen"
         )
-    return replace(server, losses=(*losses, *unsaid(store, info)))
-
-
-def _refuse_replica(store: OnlineStore, server: Server) -> None:
-    if store.fails_over:
-        raise StoreUnavailableError(
-            f"Redis at {store.address} names a replica of {server.replica_of} as a primary: a failover is under way"
-        )
-    raise StoreError(f"Redis at {store.address} is a replica of {server.replica_of}: point REDIS_URL at the primary")
+    return Server.of(info, (*losses, *unsaid(store, info)))
 
 
 def unsaid(store: OnlineStore, info: Mapping[str, Any]) -> list[str]:
     """What the fields cost that INFO leaves out; where there is none, that is known already."""
     missing = [field for field in FIELDS if info and field not in info]
     return [f"Redis at {store.address} leaves {field} out of INFO, so {FIELDS[field]}" for field in missing]
+
+
+def _require_rights(client: redis.Redis, store: OnlineStore, needed: Calls, declared: Sequence[str]) -> list[str]:
+    """What is done without, and what is lost by that, in a text for each loss.
+
+    A StoreError has all commands that are needed and that the store lacks, or all rights that its user lacks.
+    """
+    connection = client.connection_pool.get_connection()
+    try:
+        starts = (key.partition("{")[0] for key in declared)
+        ours = {**_KEYS, **{f"~{start}*": f"EVALSHA script 1 {start}0" for start in starts}}
+        refusals = _refusals(connection, {**SPARED, **needed, **ours})
+    finally:
+        connection.disconnect()  # and with it Redis forgets what is queued
+        client.connection_pool.release(connection)
+    lost = {name: error for name, error in refusals.items() if name in DONE_WITHOUT and name not in needed}
+    _require(store, {name: error for name, error in refusals.items() if name not in lost})
+    return [_loss(store, loss, lost) for loss in dict.fromkeys(DONE_WITHOUT[command] for command in lost)]
+
+
+def _refusals(connection: Any, calls: Calls) -> Refusals:
+    """Redis looks at a command when MULTI queues it. ACL DRYRUN would need a right of its own, and Redis 7."""
+    if error := _refusal(connection, "MULTI"):
+        return {"MULTI": error}  # what follows would be run
+    asked = {"EXEC": _refusal(connection, "EXEC")}
+    _refusal(connection, "MULTI")  # EXEC has ended the first, even where it was refused
+    asked |= {name: _refusal(connection, call) for name, call in calls.items()}
+    return {name: error for name, error in asked.items() if error and _of_a_key(error) == name.startswith("~")}
+
+
+def _refusal(connection: Any, call: str) -> redis.ResponseError | None:
+    """Why this command cannot be queued, None when it can."""
+    connection.send_command(*call.split(), check_health=False)
+    try:
+        connection.read_response()
+    except (AskError, ClusterDownError):  # rights come first: another node's key is no lack of one
+        return None
+    except redis.ResponseError as e:
+        return e
+    return None
+
+
+def _of_a_key(error: redis.ResponseError) -> bool:
+    return _forbidden(error) and "run the" not in str(error)
+
+
+def _forbidden(error: redis.ResponseError) -> bool:
+    # By its text, which Redis 8 begins with a capital: where EXEC is forbidden, the error is of another class.
+    return "no permissions" in str(error).lower()
+
+
+def _require(store: OnlineStore, refusals: Refusals) -> None:
+    if missing := [command for command, error in refusals.items() if "unknown" in str(error)]:
+        raise StoreError(
+            f"Redis at {store.address} has no {', '.join(missing)}, without which features cannot be seeded, and "
+            "nothing was written: use a store that has them all"
+        )
+    if rules := _rules(refusals):
+        user = store.target.user
+        raise StoreError(
+            f"User {user!r} of Redis at {store.address} lacks rights, and nothing was written: "
+            f"ACL SETUSER {user} {rules}"
+        )
+    for error in refusals.values():  # the store takes no write at all, and says why
+        raise error
+
+
+def _loss(store: OnlineStore, loss: str, refusals: Refusals) -> str:
+    of_it = {command: error for command, error in refusals.items() if DONE_WITHOUT[command] == loss}
+    names, user = ", ".join(of_it), store.target.user
+    if rules := _rules(of_it):
+        return f"User {user!r} of Redis at {store.address} may not run {names}, so {loss}: ACL SETUSER {user} {rules}"
+    return f"Redis at {store.address} does not run {names}, so {loss}"
+
+
+def _rules(refusals: Refusals) -> str:
+    """The rules that give the rights."""
+    lacking = [name for name, error in refusals.items() if _forbidden(error)]
+    return " ".join(name if name.startswith("~") else f"+{name.replace(' ', '|').lower()}" for name in lacking)
 
 
 def _mb(size: int) -> str:

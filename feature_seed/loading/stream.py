@@ -1,6 +1,6 @@
 """The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +56,15 @@ class FeatureStream:
         entities = self.warehouse.profile().entities(self.entity.id)
         return entities * len(self.shards) // self.layout.shard_count
 
+    def counter(self, feature: str) -> int:
+        """What a block adds to the shards where it counts this feature: an entity's standard features count as one."""
+        return 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its query is sent with."""
+        return dict(self.warehouse.faster)
+
     @contextmanager
     def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:
         """The blocks, read ahead in a thread by `capacity` bytes of commands; leaving early hangs up on the warehouse.
@@ -67,9 +76,7 @@ class FeatureStream:
         min_rate = READ_BYTES_PER_SECOND if self.warehouse.host else None
         with (
             self.warehouse.interruptible() as (client, interrupt),
-            prefetch(
-                self._read(client), lambda block: len(block.payload), capacity, interrupt, min_rate, meanwhile
-            ) as blocks,
+            prefetch(self._read(client), capacity, interrupt, min_rate, meanwhile) as blocks,
         ):
             yield blocks
 
@@ -110,7 +117,7 @@ class FeatureStream:
 
     def _query(self, profile: Profile, *, deep: bool) -> tuple[str, dict[str, Any]]:
         """The query of a pass, and its parameters but for the shards."""
-        query = self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep)
+        query = self.warehouse.mapping.over(self.entity.commands(RELATIONS, self.layout.on_conflict, deep=deep))
         watermarks = {"watermark": profile.unix, "seeded_watermark": self._seeded_watermark(profile)}
         return query, {**self._parameters(), **watermarks}
 
@@ -128,7 +135,7 @@ class FeatureStream:
         commands = 1 if guarded else self.entity.replies
         formats = {"String": "bytes"}
         begun = with_retries(
-            lambda: client.query_column_block_stream(query, parameters, self.warehouse.faster, query_formats=formats)
+            lambda: client.query_column_block_stream(query, parameters, self.settings, query_formats=formats)
         )
         with begun as blocks:
             for block in blocks:
@@ -150,9 +157,17 @@ class FeatureStream:
         """How many there are in gold; some of the shards are counted in one more scan."""
         if len(self.shards) == self.layout.shard_count:
             return self.warehouse.profile().entities(self.entity.id)
-        query = over(RELATIONS, sql("loading/entities"))
+        query = self.warehouse.mapping.over(over(RELATIONS, sql("loading/entities")))
         parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
         return int(self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))["entities"])
+
+    def ask(self, query: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """The rows of another query over these shards of gold."""
+        shards = [int(shard, 16) for shard in self.shards]
+        with self.warehouse.client() as client, self.warehouse.errors():
+            return client.query(
+                self.warehouse.mapping.over(query), {**self._parameters(), "shards": shards, **parameters}
+            ).result_rows
 
     def _parameters(self) -> dict[str, Any]:
         return {

@@ -5,14 +5,19 @@ it. A halving undoes 99 rises, so the rate settles where one probe in a hundred 
 """
 
 import logging
+import socket
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from threading import Event, Thread
 
-from feature_seed.loading.latency import INTERVAL_SECONDS, probes
+import redis
+
 from feature_seed.store.block import Block
+from feature_seed.store.cluster import primaries
 from feature_seed.store.online_store import OnlineStore
+from feature_seed.store.redis_py import opened_socket
 
 # What Redis is given at once: some 0.3 ms of its time, in which nobody else is answered.
 _SLICE_ENTITIES = 16
@@ -33,6 +38,12 @@ _RAISE = _CUT ** (-1 / 99)
 # So many late answers at the slowest rate, beyond a hundredth of all answers, are none of our doing.
 _MAX_LATE_AT_SLOWEST = 20
 
+# Of the probes.
+_INTERVAL_SECONDS = 0.01
+
+# By how much two machines' clocks may drift apart.
+_CLOCK_DRIFT = 50e-6
+
 
 class Throttle:
     """How fast one load writes: at most `max_rate` entities per second, and with `max_latency_ms` as slow as it takes.
@@ -50,22 +61,17 @@ class Throttle:
         self._due = 0.0
         self._held_back = False
         self._late_at_slowest = 0.0
+        self._told = False
         self._latencies = array("d")
 
     @contextmanager
     def applied(self, blocks: Iterator[Block], store: OnlineStore, log: logging.Logger) -> Iterator[Iterator[Block]]:
-        """The blocks, in slices that come when they may be written; the probes end with the context.
-
-        Raises:
-            StoreError: the store cannot be probed.
-        """
+        """The blocks, in slices that come when they may be written; the probes end with the context."""
         if self._free:
             yield blocks
-        elif self.max_latency_ms is None:
-            yield self._slices(blocks)
-        else:
-            with probes(store, self._adapt) as require_probes:
-                yield self._watched(self._slices(blocks), require_probes, log)
+            return
+        with probes(store, self._adapt) if self.max_latency_ms else nullcontext(lambda: None) as require_probes:
+            yield self._slices(blocks, require_probes, log)
 
     @property
     def metadata(self) -> dict[str, float]:
@@ -81,15 +87,29 @@ class Throttle:
         slowed = "" if self._free else f", throttled for {self.waited:.1f} s"
         return slowed + "".join(f", p99 of the store's answers {p99:.2f} ms" for p99 in self.metadata.values())
 
-    def _slices(self, blocks: Iterator[Block]) -> Iterator[Block]:
+    def _slices(
+        self, blocks: Iterator[Block], require_probes: Callable[[], None], log: logging.Logger
+    ) -> Iterator[Block]:
         for block in blocks:
             first = 0
             while first < len(block.keys):
                 size = max(int(min(self._rate * _SLICE_SECONDS, _SLICE_ENTITIES)), 1)
                 part = range(first, min(first + size, len(block.keys)))
                 self._wait(len(part))
+                require_probes()
+                self._warn(log)
                 yield block.pick(part)
                 first = part.stop
+
+    def _warn(self, log: logging.Logger) -> None:
+        """Once for every time that the store is slow."""
+        if self._late_at_slowest >= _MAX_LATE_AT_SLOWEST and not self._told:
+            self._told = True
+            log.warning(
+                f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g}, however slow this "
+                f"load is: it goes on at {self._bounds[0]:g} entities per second"
+            )
+        self._told = self._told and self._late_at_slowest > 0
 
     def _wait(self, entities: int) -> None:
         now = time.monotonic()
@@ -99,28 +119,13 @@ class Throttle:
             time.sleep(self._due - now)
             self.waited += time.monotonic() - now
 
-    def _watched(
-        self, blocks: Iterator[Block], require_probes: Callable[[], None], log: logging.Logger
-    ) -> Iterator[Block]:
-        told = False
-        for block in blocks:
-            require_probes()
-            if self._late_at_slowest >= _MAX_LATE_AT_SLOWEST and not told:
-                told = True
-                log.warning(
-                    f"Redis takes longer than FEATURE_SEED_MAX_LATENCY_MS={self.max_latency_ms:g}, however slow this "
-                    f"load is: it goes on at {self._bounds[0]:g} entities per second"
-                )
-            told = told and self._late_at_slowest > 0
-            yield block
-
     def _adapt(self, seconds: float) -> None:
         """Take a probe's latency into account."""
         slowest, fastest = self._bounds
         missed = seconds
         while missed > 0:  # a stall also delays the probes that would have been sent meanwhile
             self._latencies.append(missed)
-            missed -= INTERVAL_SECONDS
+            missed -= _INTERVAL_SECONDS
         if self.max_latency_ms and seconds * 1000 > self.max_latency_ms:
             self._late_at_slowest = min(self._late_at_slowest + (self._rate == slowest), _MAX_LATE_AT_SLOWEST)
             self._rate = max(self._rate * _CUT, slowest)
@@ -129,3 +134,64 @@ class Throttle:
         if self._held_back:  # a load that is slow by itself says nothing about what a faster one would do
             self._held_back = False
             self._rate = min(self._rate * _RAISE, fastest)
+
+
+@contextmanager
+def probes(store: OnlineStore, on_latency: Callable[[float], None]) -> Iterator[Callable[[], None]]:
+    """Measure the store's latency in a thread that ends with the context, and tell `on_latency` each time, in seconds.
+
+    Gives a function that raises the error that ended the probes before their time.
+    """
+    left = Event()
+    failures: list[redis.RedisError] = []
+
+    def probe(clock: "_Stopwatch") -> None:
+        try:
+            while not left.wait(_INTERVAL_SECONDS):
+                on_latency(clock.answer())
+        except redis.RedisError as e:
+            failures.append(e)
+
+    def require() -> None:
+        if failures:
+            raise failures[0]
+
+    with store.client() as whole:
+        client = primaries(whole)[0]  # of a cluster, one for all
+        connection = client.connection_pool.get_connection()
+        opened = opened_socket(connection)
+        thread = Thread(target=probe, args=(_Stopwatch(connection),), name="probes", daemon=True)
+        thread.start()
+        try:
+            yield require
+        finally:
+            left.set()
+            # A read that waits for a server that does not answer ends; TLS's own shutdown would break its reader.
+            with suppress(OSError):  # closed already
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+            thread.join()
+            connection.disconnect()
+            client.connection_pool.release(connection)
+
+
+class _Stopwatch:
+    """Measures how long the store takes to answer, not how long this process takes to notice.
+
+    A busy seeder wakes up milliseconds late (2 % of its answers on two full cores). So the store says when it served
+    the probe; of its clock, only changes count: what it shows beyond the soonest answer was spent waiting there.
+    """
+
+    def __init__(self, connection: redis.Connection) -> None:
+        self._connection = connection
+        self._shortest = self._soonest = float("inf")
+
+    def answer(self) -> float:
+        """Seconds."""
+        sent, started = time.time(), time.perf_counter()
+        self._connection.send_command("TIME")
+        whole, micro = self._connection.read_response()
+        noticed = time.perf_counter() - started
+        served = int(whole) + int(micro) / 1e6 - sent
+        self._shortest = min(self._shortest, noticed)
+        self._soonest = min(self._soonest + _INTERVAL_SECONDS * _CLOCK_DRIFT, served)
+        return min(self._shortest + served - self._soonest, noticed)  # also when somebody sets a clock

@@ -1,10 +1,10 @@
 """The bulk connection: it sends blocks of ready commands and reads their acknowledgements."""
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
 from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 import redis
@@ -36,33 +36,36 @@ _SEND_BUFFER = 4_000_000
 REPLICATION_SECONDS = 30.0
 
 
-class Loading(Protocol):
-    """A load under way, and what Redis has acknowledged of it.
+class Loading(ABC):
+    """A load under way, and what Redis has acknowledged of it."""
 
-    Attributes:
-        shards: how many entities of each shard, written or kept.
-        outcomes: what the guards replied of them, by shard.
-        commands, bytes: of all of them.
-        replication_offsets: where the load ended, by replication id; of each primary that may be replaced.
-    """
-
-    shards: Counter[int]
-    outcomes: defaultdict[int, Outcome]
-    commands: int
-    bytes: int
-    replication_offsets: Mapping[str, int]
+    def __init__(self) -> None:
+        self.shards: Counter[int] = Counter()  # how many entities of each shard, written or kept
+        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)  # what the guards replied of them, by shard
+        self.commands = 0
+        self.bytes = 0
+        # Where the load ended, by replication id; of each primary that may be replaced.
+        self.replication_offsets: dict[str, int] = {}
 
     @property
-    def entities(self) -> int: ...
+    def entities(self) -> int:
+        """How many entities Redis has acknowledged, written or kept."""
+        return self.shards.total()
 
-    def write(self, block: Block) -> None: ...
+    @abstractmethod
+    def write(self, block: Block) -> None:
+        """Send a block."""
 
-    def keep_alive(self) -> None: ...
+    @abstractmethod
+    def keep_alive(self) -> None:
+        """Say something while there is nothing to send: many stores close a connection that is idle."""
 
-    def drain(self) -> None: ...
+    @abstractmethod
+    def drain(self) -> None:
+        """Wait until Redis, and as many replicas as are asked for, have acknowledged everything that was sent."""
 
 
-class BulkConnection:
+class BulkConnection(Loading):
     """Sends blocks of ready commands and reads their acknowledgements in bulk, one block behind.
 
     redis-py's own `read_response` costs microseconds per reply, hiredis alone a tenth. TLS, login and timeouts stay
@@ -70,6 +73,7 @@ class BulkConnection:
     """
 
     def __init__(self, connection: redis.Connection, wait_replicas: int = 0) -> None:
+        super().__init__()
         self._connection = connection
         self._wait_replicas = wait_replicas
         socket = opened_socket(connection)
@@ -78,16 +82,6 @@ class BulkConnection:
         self._socket = socket
         self._replies = hiredis.Reader()
         self._unacknowledged: deque[Block] = deque()
-        self.shards: Counter[int] = Counter()
-        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)
-        self.commands = 0
-        self.bytes = 0
-        self.replication_offsets: Mapping[str, int] = {}
-
-    @property
-    def entities(self) -> int:
-        """How many entities Redis has acknowledged, written or kept."""
-        return self.shards.total()
 
     def write(self, block: Block) -> None:
         """Send a block and acknowledge the one before it, so that Redis always has work."""
@@ -97,12 +91,10 @@ class BulkConnection:
             self._acknowledge(self._unacknowledged.popleft())
 
     def keep_alive(self) -> None:
-        """Say something while there is nothing to send: many stores close a connection that is idle."""
         self.flush()
         self.ask("PING")
 
     def drain(self) -> None:
-        """Wait until Redis, and as many replicas as are asked for, have acknowledged everything that was sent."""
         self.flush()
         if self._wait_replicas:
             self._require_replicas()
@@ -119,7 +111,8 @@ class BulkConnection:
         """The reply to one more command, when everything that was sent is acknowledged."""
         assert not self._unacknowledged
         self._connection.send_command(*command, check_health=False)
-        reply = self._next_reply()
+        while (reply := self._replies.gets()) is False:
+            self._receive()
         if isinstance(reply, hiredis.ReplyError):
             raise redis.ResponseError(str(reply))
         return reply
@@ -159,11 +152,6 @@ class BulkConnection:
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
         raise StoreError(f"Redis refused {printable(block.keys[entity])}: {advised(reply)}")
 
-    def _next_reply(self) -> Any:
-        while (reply := self._replies.gets()) is False:
-            self._receive()
-        return reply
-
     def _receive(self) -> None:
         try:
             received = self._socket.recv(65536)
@@ -179,7 +167,7 @@ def _refusal(reply: object) -> hiredis.ReplyError | None:
     replies = reply if isinstance(reply, list) else [reply]
     if hiredis.ReplyError not in map(type, replies):
         return None
-    return next(one for one in replies if isinstance(one, hiredis.ReplyError))
+    return next((one for one in replies if isinstance(one, hiredis.ReplyError)), None)
 
 
 def advised(message: str) -> str:

@@ -1,8 +1,7 @@
 """Clients of what REDIS_URL names, set up but not connected yet."""
 
 import ssl
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from redis.exceptions import AuthorizationError
 from redis.retry import Retry
 
 from feature_seed import tls
-from feature_seed.errors import StoreError
-from feature_seed.store import sentinel
+from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.store.commands import spared
 from feature_seed.store.url import StoreUrl
 
@@ -23,6 +21,13 @@ ANSWER_SECONDS = 60
 # A sentinel answers at once; one that is gone holds up the question to the next.
 _SENTINEL_SECONDS = 3
 
+# What feature_seed decides by itself.
+_FIXED = {
+    "protocol": 2,  # RESP3 may interleave push messages with the acknowledgements
+    "retry": Retry(NoBackoff(), 0),  # of commands: nobody knows whether one that got no answer was run
+    "driver_info": None,  # CLIENT SETINFO needs a right of its own
+}
+
 _AUTHORITY = ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data")
 _OWN = ("ssl_certfile", "ssl_keyfile")
 
@@ -30,8 +35,7 @@ _OWN = ("ssl_certfile", "ssl_keyfile")
 def client_of(url: StoreUrl, password: str | None, sentinel_password: str | None, name: str | None) -> redis.Redis:
     """A client of one server: the one that the URL names, or that its sentinels name now.
 
-    Raises:
-        StoreError: a certificate or key cannot be used, or the sentinels do not tell.
+    A StoreError says which certificate or key cannot be used, or why the sentinels name none.
     """
     if url.tls:
         _require_certificates(url.options)
@@ -67,10 +71,7 @@ def _require_certificates(options: Mapping[str, Any]) -> None:
 def _place(url: StoreUrl, sentinel_password: str | None) -> dict[str, Any]:
     if url.path:
         return {"path": url.path}
-    host, port = url.hosts[0]
-    if url.primary:
-        with closing(_sentinels(url, sentinel_password)) as sentinels:
-            host, port = sentinel.primary(url.primary, sentinels)
+    host, port = _primary(url, sentinel_password) if url.primary else url.hosts[0]
     return {"host": host, "port": port}
 
 
@@ -81,7 +82,7 @@ def options_of(url: StoreUrl, password: str | None) -> dict[str, Any]:
         "socket_timeout": ANSWER_SECONDS,
         **({"password": password} if password else {}),
         **url.options,
-        **_fixed(),
+        **_FIXED,
     }
 
 
@@ -96,21 +97,35 @@ def named(name: str | None) -> Callable[[redis.Connection], None]:
     return give_name
 
 
-def _fixed() -> dict[str, Any]:
-    return {
-        "protocol": 2,  # RESP3 may interleave push messages with the acknowledgements
-        "retry": Retry(NoBackoff(), 0),  # of commands: nobody knows whether one that got no answer was run
-        "driver_info": None,  # CLIENT SETINFO needs a right of its own
-    }
+def _primary(url: StoreUrl, password: str | None) -> tuple[str, int]:
+    """The host and port of the primary, by the first sentinel that knows it.
 
-
-def _sentinels(url: StoreUrl, password: str | None) -> Generator[redis.Redis, None, None]:
+    It may be out of date: what is found there has to be looked at. If none that may know it can be reached, the error
+    is a StoreUnavailableError.
+    """
+    away: list[str] = []
     patience = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _SENTINEL_SECONDS)
     of_tls = {name: value for name, value in url.options.items() if name.startswith("ssl_")}
     for host, port in url.hosts:
-        options = {"host": host, "port": port, "password": password, **patience, **of_tls, **_fixed()}
-        with _client(url, options) as one:
-            yield one
+        options = {"host": host, "port": port, "password": password, **patience, **of_tls, **_FIXED}
+        try:
+            with _client(url, options) as sentinel:
+                found: Any = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.primary)
+        except redis.AuthenticationError as e:
+            raise StoreError(f"Sentinel {host}:{port} refuses the login: check REDIS_SENTINEL_PASSWORD. {e}") from e
+        except (redis.ConnectionError, redis.TimeoutError) as e:
+            if tls.mistaken(e):
+                raise
+            away.append(f"{host}:{port}: {e}")
+        except redis.ResponseError as e:
+            raise StoreError(f"{host}:{port} does not answer as a sentinel: check the ports in REDIS_URL. {e}") from e
+        else:
+            if found:
+                return found[0].decode(), int(found[1])
+    if away:
+        reasons = "; ".join(away)
+        raise StoreUnavailableError(f"No sentinel that knows the primary {url.primary!r} can be reached. {reasons}")
+    raise StoreError(f"The sentinels know no primary {url.primary!r}: check its name in REDIS_URL")
 
 
 def _client(url: StoreUrl, options: Mapping[str, Any]) -> redis.Redis:

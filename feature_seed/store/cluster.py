@@ -2,10 +2,9 @@
 
 import os
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, cast
 
 import redis
@@ -15,8 +14,8 @@ from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, 
 
 from feature_seed.environment import flag, home, is_set, number, secret
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
-from feature_seed.features.outcome import Outcome
 from feature_seed.store.block import Block
+from feature_seed.store.bulk import Loading
 from feature_seed.store.client import named, options_of
 from feature_seed.store.cluster_node import NodeConnection, NodeSender, Redirection, during_the_load
 from feature_seed.store.online_store import OnlineStore
@@ -93,11 +92,7 @@ class ClusterStore(OnlineStore):
 
 
 def store_from_environment() -> OnlineStore:
-    """The store that the environment names.
-
-    Raises:
-        ConfigurationError: a part of REDIS_URL is not understood, so that nothing would obey it.
-    """
+    """The store that the environment names; a ConfigurationError has what is not understood of REDIS_URL."""
     url = StoreUrl.of(os.environ["REDIS_URL"]) if is_set("REDIS_URL") else None
     if url and flag("REDIS_CLUSTER"):
         url.require_node()
@@ -122,7 +117,7 @@ def primaries(client: redis.Redis) -> list[redis.Redis]:
     return [client.get_redis_connection(node) for node in client.get_primaries()]
 
 
-class ClusterConnection:
+class ClusterConnection(Loading):
     """A bulk connection to every primary of a cluster.
 
     Raises StoreUnavailableError when a primary goes away: replication is asynchronous, so a replica that takes over may
@@ -130,25 +125,19 @@ class ClusterConnection:
     """
 
     def __init__(self, cluster: RedisCluster, scripts: Sequence[str], wait_replicas: int) -> None:
+        super().__init__()
         self._cluster = cluster
         self._scripts = scripts
         self._wait_replicas = wait_replicas
         self._owners = _owners(cluster)
         self._senders: dict[str, NodeSender] = {}
-        self._direct: dict[str, NodeConnection] = {}  # for what was redirected, beside the lanes
         self._redirected: list[Redirection] = []
         self._resend_at = 0.0
         self.resent = 0
-        self.shards: Counter[int] = Counter()
-        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)
-        self.commands = 0
-        self.bytes = 0
-        self.replication_offsets: Mapping[str, int] = {}
 
     @property
     def entities(self) -> int:
-        """How many entities have been acknowledged, written or kept."""
-        return sum(one.entities for one in (*self._senders.values(), *self._direct.values()))
+        return sum(one.entities for one in self._senders.values())
 
     def write(self, block: Block) -> None:
         """Have every node sent its part of a block, and try again what was redirected before."""
@@ -164,29 +153,20 @@ class ClusterConnection:
     def keep_alive(self) -> None:
         for sender in self._senders.values():
             sender.keep_alive()
-        for connection in self._direct.values():
-            with during_the_load(connection.node):
-                connection.keep_alive()
 
     def drain(self) -> None:
-        """Wait until the nodes, and as many replicas of each as are asked for, have acknowledged everything."""
-        for sender in self._senders.values():
-            sender.begin_drain()
-        for sender in self._senders.values():
-            sender.join()
-        self._collect()
+        self._join(NodeConnection.flush)
         while self._redirected:
             self._resend()
             if self._redirected:
                 time.sleep(PAUSE_SECONDS)
-        for connection in self._direct.values():
-            with during_the_load(connection.node):
-                connection.drain()
-        self._sum_up()
+        self._join(NodeConnection.drain)
+        for sender in self._senders.values():
+            self._add(sender.connection)
 
     def close(self) -> None:
-        for one in (*self._senders.values(), *self._direct.values()):
-            one.close()
+        for sender in self._senders.values():
+            sender.close()
 
     def _by_owner(self, block: Block) -> Mapping[str, list[int]]:
         """Positions in the block, by node: 0.5 µs per entity."""
@@ -197,18 +177,21 @@ class ClusterConnection:
 
     def _sender(self, name: str) -> NodeSender:
         if name not in self._senders:
-            self._senders[name] = NodeSender(self._connect(name))
+            node = self._cluster.get_node(node_name=name)
+            assert node  # names come from the cluster's own nodes
+            with during_the_load(name):
+                connection: Any = self._cluster.get_redis_connection(node).connection_pool.make_connection()
+                connection.connect()
+                self._senders[name] = NodeSender(NodeConnection(connection, self._wait_replicas, self._scripts))
         return self._senders[name]
 
-    def _connect(self, name: str) -> NodeConnection:
-        node = self._cluster.get_node(node_name=name)
-        assert node  # names come from the cluster's own nodes
-        with during_the_load(name):
-            connection: Any = self._cluster.get_redis_connection(node).connection_pool.make_connection()
-            connection.connect()
-            bulk = NodeConnection(connection, self._wait_replicas)
-            bulk.load(self._scripts)
-        return bulk
+    def _join(self, step: Callable[[NodeConnection], None]) -> None:
+        """Have all nodes do something at the same time, and wait for it."""
+        for sender in self._senders.values():
+            sender.begin(step, sender.connection)
+        for sender in self._senders.values():
+            sender.join()
+        self._collect()
 
     def _collect(self) -> None:
         for sender in self._senders.values():
@@ -216,19 +199,22 @@ class ClusterConnection:
                 self._redirected.append(sender.connection.redirected.popleft())
 
     def _resend(self) -> None:
-        """Try everything once more that was redirected, by the owners as they are now."""
+        """Send everything once more that was redirected, to the owners as they are now."""
         some, self._redirected = self._redirected, []
-        _require_in_time(some)
         self._refresh()
-        routes: dict[tuple[str, bool], list[Redirection]] = defaultdict(list)
+        by_owner: dict[str, list[Redirection]] = defaultdict(list)
         for one in some:
-            routes[self._route(one)].append(one)
-        for (name, asking), ones in routes.items():
-            if name not in self._direct:
-                self._direct[name] = self._connect(name)
-            with during_the_load(name):
-                self._redirected += self._send_directly(self._direct[name], ones, asking=asking)
-        self.resent += len(some) - len(self._redirected)
+            if time.monotonic() - one.since > FAILOVER_SECONDS:
+                raise StoreUnavailableError(
+                    f"Redis Cluster has not taken {printable(one.block.keys[0])} (slot {one.slot}) "
+                    f"for {FAILOVER_SECONDS:g} s: {one.reply}. Look at its slots (redis-cli --cluster check). Run again"
+                )
+            by_owner[self._owners[one.slot]].append(one)
+        for name, ones in by_owner.items():
+            sender = self._sender(name)
+            sender.begin(sender.connection.resend, ones)
+        self._join(NodeConnection.flush)
+        self.resent += len(some)
         self._resend_at = time.monotonic() + PAUSE_SECONDS
 
     def _refresh(self) -> None:
@@ -236,59 +222,19 @@ class ClusterConnection:
             self._cluster.nodes_manager.initialize()
             self._owners = _owners(self._cluster)
 
-    def _route(self, one: Redirection) -> tuple[str, bool]:
-        """The node to send an entity to, and whether to ask it first."""
-        kind, _, rest = one.reply.partition(" ")
-        if kind in ("MOVED", "ASK"):
-            slot, _, address = rest.partition(" ")
-            host, _, port = address.rpartition(":")
-            if node := self._cluster.get_node(host, port):
-                if kind == "MOVED":
-                    self._owners[int(slot)] = node.name
-                return node.name, kind == "ASK"
-        return self._owners[one.slot], False
-
-    def _send_directly(
-        self, connection: NodeConnection, ones: Sequence[Redirection], *, asking: bool
-    ) -> Iterator[Redirection]:
-        """Those that are redirected again."""
-        if any(one.reply.startswith("NOSCRIPT") for one in ones):
-            connection.load(self._scripts)
-        for batch in [[one] for one in ones] if asking else [ones]:
-            if asking:
-                connection.ask("ASKING")  # holds for one command, or for one transaction
-            for one in batch:
-                connection.write(one.block)
-            connection.flush()
-            again = {redirected.block.keys[0]: redirected.reply for redirected in connection.redirected}
-            connection.redirected.clear()
-            yield from (replace(one, reply=again[key]) for one in batch if (key := one.block.keys[0]) in again)
-
-    def _sum_up(self) -> None:
-        connections = [*(sender.connection for sender in self._senders.values()), *self._direct.values()]
-        positions: dict[str, int] = {}
-        for one in connections:
-            with during_the_load(one.node):
-                position = one.confirm()
-            positions[position.id] = max(position.offset, positions.get(position.id, 0))
-            self.shards.update(one.shards)
-            for shard, outcome in one.outcomes.items():
-                self.outcomes[shard].merge(outcome)
-            self.commands += one.commands
-            self.bytes += one.bytes
-        self.replication_offsets = positions
+    def _add(self, node: NodeConnection) -> None:
+        with during_the_load(node.node):
+            position = node.confirm()
+        offset = max(position.offset, self.replication_offsets.get(position.id, 0))
+        self.replication_offsets[position.id] = offset
+        self.shards.update(node.shards)
+        for shard, outcome in node.outcomes.items():
+            self.outcomes[shard].merge(outcome)
+        self.commands += node.commands
+        self.bytes += node.bytes
 
 
 def _owners(cluster: RedisCluster) -> list[str]:
     """The name of the primary of every slot."""
     slots = cluster.nodes_manager.slots_cache
     return [slots[slot][0].name for slot in range(REDIS_CLUSTER_HASH_SLOTS)]
-
-
-def _require_in_time(redirected: Iterable[Redirection]) -> None:
-    for one in redirected:
-        if time.monotonic() - one.since > FAILOVER_SECONDS:
-            raise StoreUnavailableError(
-                f"Redis Cluster has not taken {printable(one.block.keys[0])} (slot {one.slot}) "
-                f"for {FAILOVER_SECONDS:g} s: {one.reply}. Look at its slots (redis-cli --cluster check). Run again"
-            )

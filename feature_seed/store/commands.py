@@ -4,8 +4,8 @@ Clouds and administrators take commands away, by name or by rights. What is done
 says what, and the check before the first write warns of it.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import redis
@@ -14,71 +14,56 @@ from feature_seed.contract import READY
 
 T = TypeVar("T")
 
-NO_SCRIPT = "0" * 40
+# Commands by their names, each with arguments that it takes.
+Calls = Mapping[str, str]
 
-# Commands with arguments that they take.
-Commands = Mapping[str, tuple[str, ...]]
 
-NEEDED: Commands = {
-    "DEL": (READY.pattern,),
-    "EVALSHA": (NO_SCRIPT, "1", READY.pattern),
-    "GET": (READY.pattern,),
-    "HDEL": (READY.pattern, "state"),
-    "HGETALL": (READY.pattern,),
-    "HMGET": (READY.pattern, "state"),
-    "HSET": (READY.pattern, "state", ""),
-    "HSETNX": (READY.pattern, "state", ""),
-    "LRANGE": (READY.pattern, "0", "-1"),
-    "LTRIM": (READY.pattern, "0", "-1"),
-    "MSET": (READY.pattern, ""),
-    "PING": (),
-    "RPUSH": (READY.pattern, ""),
-    "SCRIPT LOAD": ("return 1",),
-    "SET": (READY.pattern, ""),
-    "TIME": (),
-}
+def _calls(text: str) -> Calls:
+    """With a key that the user may have: Redis logs those that it may not."""
+    calls = text.replace("key", READY.pattern).split("|")
+    return {" ".join(re.findall(r"\b[A-Z]+\b", call)): call.strip() for call in calls}
+
+
+NEEDED = _calls(
+    "DEL key | EVALSHA script 1 key | GET key | HDEL key field | HGETALL key | HMGET key field | "
+    "HSET key field value | HSETNX key field value | LRANGE key 0 -1 | LTRIM key 0 -1 | MSET key value | PING | "
+    "RPUSH key value | SCRIPT LOAD text | SET key value | TIME"
+)
+
+# The same where features are declared; what expires or is united needs more than what is replaced.
+NEEDED_BY_DECLARED = _calls(
+    "EXISTS key | LLEN key | PERSIST key | PEXPIREAT key 0 | PTTL key | SADD key member | SMEMBERS key | STRLEN key | "
+    "ZADD key 0 member | ZCARD key | ZRANGE key 0 -1 | ZREMRANGEBYSCORE key 0 0"
+)
 
 # The same of a cluster, of a store that sentinels or a cluster may replace, and of waiting for replicas.
-NEEDED_IN_CLUSTERS: Commands = {"ASKING": (), "CLUSTER SLOTS": (), "COMMAND": ()}
-NEEDED_IN_FAILOVERS: Commands = {"INFO": ()}
-NEEDED_TO_WAIT: Commands = {"WAIT": ("0", "1")}
+NEEDED_IN_CLUSTERS = _calls("ASKING | CLUSTER SLOTS | COMMAND")
+NEEDED_IN_FAILOVERS = _calls("INFO")
+NEEDED_TO_WAIT = _calls("WAIT 0 1")
 
-_NOT_CUT_OFF = "a run that was suspended for longer than its lease may still write a batch when it wakes up"
+SPARED = _calls("CLIENT KILL id 0 | CLIENT LIST | CLIENT SETNAME name | EXISTS key | INFO | MEMORY USAGE key | SCAN 0")
+
 _RESTART = "a restart of it during the job is noticed only if it lost everything"
-_MEMORY = "whether it has room for the features is not checked"
+
+# What is less good without a command.
+DONE_WITHOUT: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("CLIENT KILL", "CLIENT LIST", "CLIENT SETNAME"),
+        "a run that was suspended for longer than its lease may still write a batch when it wakes up",
+    ),
+    "EXISTS": "the memory estimate takes every entity for a new one",
+    "INFO": f"its version, role and memory are not checked, and {_RESTART}",
+    "MEMORY USAGE": "the report does not say how many bytes an entity takes",
+    "SCAN": "the check unknown_entities looks at no key",
+}
 
 # Fields of INFO that some stores leave out, and what is less good then.
 FIELDS: Mapping[str, str] = {
     "redis_version": "its version is not checked",
     "role": "that it is a replica is noticed only when it refuses the first write",
-    "used_memory": _MEMORY,
-    "maxmemory": _MEMORY,
+    **dict.fromkeys(("used_memory", "maxmemory"), "whether it has room for the features is not checked"),
     "maxmemory_policy": "whether it may evict features is not checked",
     "run_id": _RESTART,
-}
-
-
-@dataclass(frozen=True)
-class Spared:
-    """A command that is done without where it is missing.
-
-    Attributes:
-        arguments: some that it takes.
-        lost: what is less good then.
-    """
-
-    arguments: tuple[str, ...]
-    lost: str
-
-
-DONE_WITHOUT: Mapping[str, Spared] = {
-    "CLIENT KILL": Spared(("ID", "0"), _NOT_CUT_OFF),
-    "CLIENT LIST": Spared((), _NOT_CUT_OFF),
-    "CLIENT SETNAME": Spared(("",), _NOT_CUT_OFF),
-    "EXISTS": Spared((READY.pattern,), "the memory estimate takes every entity for a new one"),
-    "INFO": Spared((), f"its version, role and memory are not checked, and {_RESTART}"),
-    "MEMORY USAGE": Spared((READY.pattern,), "the report does not say how many bytes an entity takes"),
-    "SCAN": Spared(("0",), "the check unknown_entities looks at no key"),
 }
 
 

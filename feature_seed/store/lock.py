@@ -35,21 +35,15 @@ _FREE, _OURS = 1, 2
 # How the names of connections that write begin.
 _WRITERS = "feature_seed:"
 
-_ACQUIRE = lua("store/acquire_lock")
-_RELEASE = lua("store/release_lock")
+_SCRIPT = lua("store/lock")
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose lock it is.
+    """Whose lock it is."""
 
-    Attributes:
-        name: the same in all processes that share the lock.
-        shared: whether there may be others, so that none of them frees it: it runs out.
-    """
-
-    name: str
-    shared: bool
+    name: str  # the same in all processes that share the lock
+    shared: bool  # whether there may be others, so that none of them frees it: it runs out
 
     @classmethod
     def of(cls, run: dg.DagsterRun, *, processes: bool) -> "Owner":
@@ -75,17 +69,9 @@ class Owner:
 class StoreLock:
     """A run's hold on a store, in one process of the run."""
 
-    def __init__(
-        self,
-        store: OnlineStore,
-        owner: Owner,
-        *,
-        lease_seconds: float | None = None,
-        wait_seconds: float | None = None,
-    ) -> None:
+    def __init__(self, store: OnlineStore, owner: Owner, *, wait_seconds: float | None = None) -> None:
         self._store = store
         self.owner = owner
-        self._lease = LEASE_SECONDS if lease_seconds is None else lease_seconds
         self._wait_seconds = WAIT_SECONDS if wait_seconds is None else wait_seconds
         self._until = 0.0
         self._lost = ""
@@ -96,8 +82,7 @@ class StoreLock:
     def acquire(self, log: Any) -> bool:
         """Take or renew the lock; whether it was free, and not held by this run already.
 
-        Raises:
-            StoreError: another run kept it for longer than this one waits, or took it since.
+        A StoreError says who kept it for longer than this run waits, or took it since.
         """
         if self._thread:
             self.confirm()
@@ -137,8 +122,7 @@ class StoreLock:
         """Free the lock if this process took it: one that a run's other processes share is left to run out."""
         self.stop_renewing()
         if self._ours_to_release:
-            with self._store.client() as client:
-                client.register_script(_RELEASE)([KEY], [self.owner.prefix])
+            self._call(0)
 
     def _wait_until_free(self, log: Any) -> int:
         deadline = time.monotonic() + self._wait_seconds
@@ -151,7 +135,7 @@ class StoreLock:
                 raise StoreError(
                     f"Redis at {self._store.address} is being seeded by {answer}. This run has waited "
                     f"{self._wait_seconds:g} s for it: let it finish or terminate it, then run again. "
-                    f"The lock of a run that was killed ends within {self._lease:g} s"
+                    f"The lock of a run that was killed ends within {LEASE_SECONDS:g} s"
                 )
             time.sleep(_POLL_SECONDS)
         return answer
@@ -167,7 +151,7 @@ class StoreLock:
                         spared(partial(primary.client_kill_filter, _id=other["id"]), 0)
 
     def _renew_until_stopped(self, stopped: Event) -> None:
-        while not stopped.wait(self._lease / 3) and not self._lost:
+        while not stopped.wait(LEASE_SECONDS / 3) and not self._lost:
             self._renew_in_the_background()
 
     def _renew_in_the_background(self) -> None:
@@ -186,10 +170,13 @@ class StoreLock:
     def _ask(self) -> int | str:
         """Take the lock or renew it: `_FREE` when it was, `_OURS`, or what another owner has written."""
         asked = time.monotonic()
-        lease = [self.owner.prefix, self.owner.text, round(self._lease * 1000)]
-        with self._store.client() as client:
-            answer: Any = client.register_script(_ACQUIRE)([KEY], lease)
+        answer = self._call(LEASE_SECONDS)
         if isinstance(answer, bytes):
             return answer.decode(errors="backslashreplace")
-        self._until = asked + self._lease
+        self._until = asked + LEASE_SECONDS
         return answer
+
+    def _call(self, lease_seconds: float) -> Any:
+        with self._store.client() as client:
+            arguments = [self.owner.prefix, self.owner.text, round(lease_seconds * 1000)]
+            return client.register_script(_SCRIPT)([KEY], arguments)

@@ -15,8 +15,7 @@ from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.store.bulk import NEEDS_CLUSTER, BulkConnection, Loading, advised
 from feature_seed.store.client import client_of, passes, tls_advice
 from feature_seed.store.local import LocalRedis
-from feature_seed.store.replication import ReplicationState
-from feature_seed.store.sentinel import SentinelConnection
+from feature_seed.store.replication import ReplicationState, SentinelConnection
 from feature_seed.store.url import StoreUrl
 
 # For half a second, as long as a small server takes to start; a longer absence is for the retries of a step.

@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from feature_seed.errors import StoreUnavailableError
+from feature_seed.store.block import Block
 from feature_seed.store.bulk import BulkConnection
 
 # How long a failover, or the migration of a slot, is waited for: nodes call one failed after 15 s by default.
@@ -21,20 +22,14 @@ class ReplicationState:
     """A place in the history of a data set, which primary and replicas share under an id.
 
     A replica that is promoted gives its history a new id; up to `former_offset` it is that of the former id.
-
-    Attributes:
-        id, offset: of the history, and how many bytes of it the server has.
-        former_id, former_offset: of the history it continues.
-        primary: whether the server writes the history.
-        linked: whether it follows one that does.
     """
 
-    id: str
-    offset: int
-    former_id: str
-    former_offset: int
-    primary: bool
-    linked: bool
+    id: str  # of the history
+    offset: int  # how many bytes of it the server has
+    former_id: str  # of the history that it continues
+    former_offset: int  # likewise
+    primary: bool  # whether the server writes the history
+    linked: bool  # whether it follows one that does
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> "ReplicationState":
@@ -75,10 +70,7 @@ class PrimaryConnection(BulkConnection):
         """Where the server is in its replication, when what it acknowledged is certain to be kept.
 
         A primary that was demoted on purpose follows its successor in one history. One that was cut off, and was
-        replaced meanwhile, takes over another's.
-
-        Raises:
-            StoreUnavailableError: it was replaced, and its successor may lack something.
+        replaced meanwhile, takes over another's: then its successor may lack something, which is an error.
         """
         deadline = time.monotonic() + FAILOVER_SECONDS
         while not (position := ReplicationState.asked(self.ask)).continues(self._replication):
@@ -92,3 +84,29 @@ class PrimaryConnection(BulkConnection):
             f"Redis at {self.node} was replaced during the load by another primary, which may lack what it had "
             "acknowledged: run again"
         )
+
+
+class SentinelConnection(PrimaryConnection):
+    """A bulk connection to the primary that sentinels named. At the end of a load, they are asked again.
+
+    One that was replaced goes on as a primary for up to ten seconds, and what it takes then is lost. `successor` gives
+    the state of the primary that they name now.
+    """
+
+    def __init__(
+        self, connection: redis.Connection, wait_replicas: int, successor: Callable[[], ReplicationState]
+    ) -> None:
+        super().__init__(connection, wait_replicas)
+        self._successor = successor
+
+    def drain(self) -> None:
+        super().drain()
+        reached = self.confirm()
+        if not self._successor().includes(reached.id, reached.offset):
+            raise self.replaced()
+        self.replication_offsets = {reached.id: reached.offset}
+
+    def _refuse(self, block: Block, entity: int, reply: str) -> None:
+        if "READONLY" in reply:
+            raise self.replaced()
+        super()._refuse(block, entity, reply)

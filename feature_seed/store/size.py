@@ -1,6 +1,5 @@
 """How much a store holds: of whoever's keys, since Redis counts no other way."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,37 +12,19 @@ from feature_seed.store.lock import KEY
 
 @dataclass(frozen=True)
 class Size:
-    """What INFO says of a store; None where it does not.
+    """What INFO says of a store; None where it does not."""
 
-    Attributes:
-        keys: in the database, without the lock.
-        memory_bytes: of all that the servers hold, other databases included.
-    """
-
-    keys: int | None
-    memory_bytes: int | None
+    keys: int | None  # in the database, without the lock
+    memory_bytes: int | None  # of all that the servers hold, other databases included
 
     @classmethod
     def of(cls, client: redis.Redis) -> "Size":
         nodes = primaries(client)
-        keys = _sum([_keys(node) for node in nodes])
-        if keys is not None and client.get(KEY) is not None:
-            keys -= 1
-        return cls(keys, _sum([_info(node, "memory").get("used_memory") for node in nodes]))
-
-
-def _keys(node: redis.Redis) -> int | None:
-    """A database without keys is not named."""
-    database = node.connection_pool.connection_kwargs.get("db") or 0
-    keyspace = _info(node, "keyspace")
-    return keyspace.get(f"db{database}", {"keys": 0}).get("keys") if keyspace else None
-
-
-def _info(node: redis.Redis, section: str) -> dict[str, Any]:
-    found: Any = spared(lambda: node.info(section), {})
-    return found
-
-
-def _sum(parts: Sequence[int | None]) -> int | None:
-    known = [one for one in parts if one is not None]
-    return sum(known) if len(known) == len(parts) else None
+        infos: list[Any] = [spared(node.info, {}) for node in nodes]
+        if not all(infos):
+            return cls(None, None)
+        # A database without keys is not named.
+        database = f"db{nodes[0].connection_pool.connection_kwargs.get('db') or 0}"
+        keys = sum(info.get(database, {"keys": 0})["keys"] for info in infos)
+        memory = [info.get("used_memory") for info in infos]
+        return cls(keys - (client.get(KEY) is not None), None if None in memory else sum(memory))

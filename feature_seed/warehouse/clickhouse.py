@@ -18,15 +18,14 @@ from feature_seed import tls
 from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
-from feature_seed.warehouse.access import FASTER, Access, examine, lift, refusal
+from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
 from feature_seed.warehouse.failures import GoldSource, explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, tick, wrong_columns
-from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table
+from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
+from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
-from feature_seed.warehouse.restrictions import Setting
-from feature_seed.warehouse.sample import sample_gold
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.watermark import Watermarked
 
@@ -41,7 +40,6 @@ READ_BYTES_PER_SECOND = 1_000_000
 # clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store those can last
 # for more than 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
 common.set_setting("http_buffer_size", 65536)
-
 
 # How many times what is collected in one pass a query takes at most.
 MEMORY_OF_PASS = 4
@@ -69,11 +67,12 @@ class Warehouse(Watermarked):
     s3_endpoint: str | None = None
     s3_region: str | None = None
     zero_is_unknown: bool = False
+    mapping: GoldMapping = GoldMapping()
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
-    _access: Access | None = PrivateAttr(default=None)
+    _access: Access = PrivateAttr(default_factory=lambda: FREE)
     _files: Snapshot | None = PrivateAttr(default=None)
 
     @property
@@ -84,6 +83,7 @@ class Warehouse(Watermarked):
             "database": Identifier(database),
             "gold": Identifier(gold),
             "zero_is_unknown": self.zero_is_unknown,
+            **self.mapping.parameters,
         }
 
     @contextmanager
@@ -113,10 +113,10 @@ class Warehouse(Watermarked):
                     f"ClickHouse at {self.address} cannot be reached: that port speaks TLS, so set CLICKHOUSE_SECURE=1"
                 ) from e
             raise
-        if self._access:
-            lift(client, self._access.restrictions)
-        else:
+        if self._access is FREE:
             self._access = examine(client, self.source, self.table)
+        else:
+            lift(client, self._access.restrictions)
         return self._with_final(client, self._access.final)
 
     def _open(self) -> Client:
@@ -152,12 +152,12 @@ class Warehouse(Watermarked):
     def _embed(self, view: bool) -> Client:
         client = embedded.embed()
         if view:
-            embedded.view(client, self._snapshot(client), self.gold_table)
+            embedded.view(client, self._snapshot(client), self.gold_table, self.mapping)
         return client
 
     def _snapshot(self, client: Client) -> Snapshot:
         if self._files is None:
-            named = self.gold_parquet or str(sample_gold(client, Path(self.home)))
+            named = self.gold_parquet or str(embedded.sample_gold(client, Path(self.home)))
             self._files = Snapshot(place_of(named, self.s3_endpoint, self.s3_region))
         return self._files
 
@@ -172,27 +172,28 @@ class Warehouse(Watermarked):
         try:
             yield
         except Error as e:
-            raise explain(e, self.source) from e
+            raise explain(e, self.source) from (None if self.mapping.salts else e)
 
     @property
     def source(self) -> GoldSource:
         """Where gold is, for messages."""
-        return GoldSource(self.address, self.user or "default", self.database, self.gold_table, self.gold_parquet)
+        user = self.user or "default"
+        return GoldSource(self.address, user, self.database, self.gold_table, self.gold_parquet, self.mapping)
 
     @property
     def warnings(self) -> list[str]:
         """What a load does without, since the server's user may not have it."""
-        return self._access.warnings(self.source) if self._access else []
+        return self._access.warnings
 
     @property
     def faster(self) -> dict[str, str]:
         """Settings that make a load faster, as far as they may be set."""
-        return self._access.faster if self._access else FASTER
+        return self._access.faster
 
     @property
     def pass_memory(self) -> int:
         """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
-        memory = self._access.restrictions.memory if self._access else None
+        memory = self._access.restrictions.memory
         return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
 
     @property
@@ -203,8 +204,7 @@ class Warehouse(Watermarked):
     def profile(self) -> Profile:
         """Check gold's columns, take the watermark and count the rows up to it, once per run.
 
-        Raises:
-            GoldError: the table is missing, a column is missing or mistyped, or there is no row that can be used.
+        A GoldError says that the table, a column of the right type, or a row that can be used is missing.
         """
         if self._profile is None:
             with self.client() as client, self.errors():
@@ -215,12 +215,12 @@ class Warehouse(Watermarked):
         columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
         parameters = {**self.table, "latest": self.latest}
-        query = over_gold("warehouse/profile")
+        query = self.mapping.over(over_gold("warehouse/profile"))
         counts = self.only_row(client.query(query, parameters, query_tz="UTC", tz_mode="aware"))
         if counts["rows"] == counts["rejected"]:
             found = nothing_readable(**counts)
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
-        if self._access and (small := self._access.restrictions.too_small(counts["rows"])):
+        if small := self._access.restrictions.too_small(counts["rows"]):
             raise refusal(self.source, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
@@ -240,15 +240,16 @@ class Warehouse(Watermarked):
         """Gold's columns; a GoldError names every missing and mistyped one, and what is there."""
         columns = self.columns(client)
         if wrong := wrong_columns(columns):
-            there = ", ".join(f"{name} {type_}" for name, type_ in columns.items())
-            raise GoldError(f"Gold table {self.gold_table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
-        client.command(sql("warehouse/columns"), parameters=self.table)  # the right to read each of them
+            lines = remedy(columns, self.mapping.columns)
+            raise GoldError(f"{unreadable(self.gold_table, wrong, columns)}. {lines}")
+        client.command(self.mapping.over(sql("warehouse/columns")), self.table)  # the right to read each of them
         return columns
 
     def columns(self, client: Client) -> dict[str, str]:
-        """Gold's columns and their types, as ClickHouse names them."""
+        """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's."""
         described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
-        return {column["name"]: column["type"] for column in described.named_results()}
+        columns = {column["name"]: column["type"] for column in described.named_results()}
+        return {**columns, **self.mapping.types(client, self.table, self.gold_table, columns)}
 
     def version(self, client: Client) -> str:
         """A name of what gold is: another after every change. Gold without parts, as a view, is read whole for it."""
@@ -257,15 +258,13 @@ class Warehouse(Watermarked):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            parts = bool(self._access and self._access.parts)
-            return identity_of_table(client, self.database, self.gold_table, self.table, parts=parts)
-        return identity_of_files(self._snapshot(client).listed(client))
+            return identity_of_table(client, self._named, self.table, self.mapping, parts=self._access.parts)
+        return identity_of_files(self._snapshot(client).listed(client), self.mapping)
 
     def require_unbroken(self, client: Client) -> None:
         """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
 
-        Raises:
-            GoldError: it was rebuilt, rows were taken away or rewritten, or older ones were added.
+        Any other change is a GoldError.
         """
         profile, now = self.profile(), self.identity(client)
         if not profile.identity.kept <= now.kept:
@@ -286,11 +285,12 @@ class Warehouse(Watermarked):
     def _readable(self, client: Client, profile: Profile) -> dict[str, int]:
         """The usable rows that a query that begins now would read, in case gold has grown: their number and a sum."""
         parameters = {**self.table, **profile.readable}
-        return self.only_row(client.query(over_gold("warehouse/readable"), parameters))
+        return self.only_row(client.query(self.mapping.over(over_gold("warehouse/readable")), parameters))
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""
-        if not self.host:
-            return ""
-        named = {"database": self.database, "gold": self.gold_table}
-        return next((engine for (engine,) in client.query(sql("warehouse/engine"), named).result_rows), "")
+        return table_of(client, self._named)[0] if self.host else ""
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {"database": self.database, "gold": self.gold_table}

@@ -1,11 +1,15 @@
-"""ClickHouse embedded in the process: an engine with a view of the snapshot."""
+"""ClickHouse embedded in the process: an engine with a view of the snapshot, or of a sample that it generates."""
+
+import os
+from pathlib import Path
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import ConfigurationError
 from feature_seed.sql import sql
-from feature_seed.warehouse.files import Snapshot, require_columns
+from feature_seed.warehouse.files import Snapshot, columns_read, require_columns
+from feature_seed.warehouse.mapping import GoldMapping
 
 # The view of the snapshot.
 SNAPSHOT = "gold_snapshot"
@@ -24,15 +28,16 @@ def embed() -> Client:
     return client
 
 
-def view(client: Client, snapshot: Snapshot, table: str) -> None:
-    """Make the snapshot a view.
+def view(client: Client, snapshot: Snapshot, table: str, mapping: GoldMapping) -> None:
+    """Make the snapshot a view, of the columns that are read.
 
     Raises:
         GoldError: a file lacks a column of gold, or has it in a type that cannot be used.
     """
     files = snapshot.files(client)
-    require_columns(files, table)
-    client.command(f"CREATE OR REPLACE VIEW default.{SNAPSHOT} AS {snapshot.select(files)}")
+    columns = columns_read(files, mapping)
+    require_columns(files, columns, table)
+    client.command(f"CREATE OR REPLACE VIEW default.{SNAPSHOT} AS {snapshot.select(files, columns)}")
 
 
 def release_memory(client: Client) -> None:
@@ -40,3 +45,18 @@ def release_memory(client: Client) -> None:
     jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
     if client.command(jemalloc):
         client.command("SYSTEM JEMALLOC PURGE")
+
+
+def sample_gold(client: Client, home: Path) -> Path:
+    """Path of the sample as Parquet under `home`, written there on first use by embedded ClickHouse."""
+    sample = home.resolve() / "sample_gold.parquet"
+    if not sample.exists():
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = sample.with_suffix(f".{os.getpid()}.parquet")  # renamed when whole: several processes may start at once
+        select = sql("warehouse/sample")
+        client.command(
+            "INSERT INTO FUNCTION file({draft:String}, 'Parquet') SELECT * EXCEPT (unlocated) FROM (" + select + ")",
+            parameters={"draft": str(draft)},
+        )
+        draft.rename(sample)
+    return sample

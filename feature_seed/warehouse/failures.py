@@ -17,7 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from feature_seed import tls
 from feature_seed.errors import GoldError, WarehouseError, WarehouseUnavailableError
-from feature_seed.warehouse.gold import GOLD_COLUMNS
+from feature_seed.warehouse.mapping import GoldMapping
 
 T = TypeVar("T")
 
@@ -41,27 +41,18 @@ _OVERLOADED = (
 # The statuses by which a proxy or a full server asks for another try.
 _LATER = ("429", "502", "503", "504")
 
-# Which settings of a user's profile stand behind an error, where its text does not say.
+# Which settings of a user's profile stand behind an error, by its name, where ClickHouse's own words do not say.
 _SETTINGS = {
     "INDEX_NOT_USED": "force_primary_key, force_index_by_date or force_data_skipping_indices",
     "MEMORY_LIMIT_EXCEEDED": "max_memory_usage",
-    "QUERY_CACHE_USED_WITH_NONDETERMINISTIC_FUNCTIONS": "use_query_cache",
-    "QUERY_CACHE_USED_WITH_SYSTEM_TABLE": "use_query_cache",
+    "QUERY_CACHE_USED_WITH_.*": "use_query_cache",
     "READONLY": "readonly",
-    "SET_SIZE_LIMIT_EXCEEDED": "max_rows_in_set, max_rows_in_distinct, max_rows_in_join or those of bytes",
     "SETTING_CONSTRAINT_VIOLATION": "a constraint on a setting",
     "SYNTAX_ERROR": "max_query_size or dialect",
-    "TIMEOUT_EXCEEDED": "max_execution_time",
-    "TOO_BIG_AST": "max_ast_elements",
-    "TOO_DEEP_AST": "max_ast_depth",
-    "TOO_DEEP_SUBQUERIES": "max_subquery_depth",
-    "TOO_MANY_BYTES": "max_bytes_to_read or another max_bytes_",
-    "TOO_MANY_COLUMNS": "max_columns_to_read",
-    "TOO_MANY_ROWS": "max_rows_to_read or another max_rows_",
-    "TOO_MANY_ROWS_OR_BYTES": "max_result_rows, max_result_bytes or max_rows_to_sort",
-    "TOO_MANY_TEMPORARY_COLUMNS": "max_temporary_columns",
-    "TOO_MANY_TEMPORARY_NON_CONST_COLUMNS": "max_temporary_non_const_columns",
-    "TOO_SLOW": "min_execution_speed or max_estimated_execution_time",
+    "TIMEOUT_EXCEEDED|TOO_SLOW": "max_execution_time, max_estimated_execution_time or min_execution_speed",
+    "TOO_(BIG|DEEP)_.*": "max_ast_elements, max_ast_depth or max_subquery_depth",
+    "TOO_MANY_.*COLUMNS": "max_columns_to_read, max_temporary_columns or max_temporary_non_const_columns",
+    "TOO_MANY_(ROWS|BYTES).*|SET_SIZE_.*": "max_result_rows, max_rows_to_read or another max_rows_ or max_bytes_",
 }
 
 # What ClickHouse calls a Parquet file that is none, is cut off, or was written anew since its columns were looked at.
@@ -74,67 +65,64 @@ _BAD_FILE = (
 )
 
 
+_LOGIN = "ClickHouse at {0.address} refuses user {0.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
+_DAMAGED = (
+    "FEATURE_SEED_GOLD_PARQUET {0.parquet!r} cannot be read: a file is damaged, or was written anew meanwhile. {1}"
+)
+
+# What is said of an error by its name, with a GoldSource and ClickHouse's own words.
+_OF_GOLD = {
+    "UNKNOWN_TABLE": "There is no gold table {0.table!r} in database {0.database!r} of {0.address}: build it, or name "
+    "the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE",
+    "UNKNOWN_DATABASE": "There is no database {0.database!r} on {0.address}: check CLICKHOUSE_DATABASE",
+    "FILE_DOESNT_EXIST": "No Parquet file matches FEATURE_SEED_GOLD_PARQUET {0.parquet!r}: {1}",
+}
+_OF_THE_USER = {
+    **dict.fromkeys(("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"), _LOGIN),
+    "ACCESS_DENIED": "ClickHouse at {0.address} does not let user {0.user!r} read gold. "
+    "GRANT SELECT({0.columns}), SHOW COLUMNS ON {0.database}.{0.table} TO {0.user}. {1}",
+}
+
+
 @dataclass(frozen=True)
 class GoldSource:
-    """Where gold is, for messages; `parquet` is a snapshot's path."""
+    """Where gold is, for messages; `parquet` is a snapshot's path, `mapping` how gold is read."""
 
     address: str
     user: str
     database: str
     table: str
     parquet: str | None
+    mapping: GoldMapping
+
+    @property
+    def columns(self) -> str:
+        return ", ".join(self.mapping.names())
 
 
 def explain(error: Error, place: GoldSource) -> WarehouseError:
-    """The error that names the table, the cause and the way out where ClickHouse only gives a code."""
-    if gold := _of_gold(error, place):
-        return gold
-    if error.name in ("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"):
-        return WarehouseError(
-            f"ClickHouse at {place.address} refuses user {place.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
-        )
-    if error.name == "ACCESS_DENIED":
-        columns = ", ".join(GOLD_COLUMNS)
-        table = f"{place.database}.{place.table}"
-        return WarehouseError(
-            f"ClickHouse at {place.address} does not let user {place.user!r} read gold. "
-            f"GRANT SELECT({columns}), SHOW COLUMNS ON {table} TO {place.user}. {error}"
-        )
-    if error.name in _SETTINGS and "(total)" not in str(error):  # else it is the server's memory, not a user's
-        return WarehouseError(
-            f"ClickHouse at {place.address} does not answer user {place.user!r}, for the settings of its profile: "
-            f"change {_SETTINGS[error.name]} for it. {error}"
-        )
-    if error.code is None and (failure := _of_the_connection(error, place)):
-        return failure
-    if isinstance(error, OperationalError | InternalError) and error.code is None:
-        return WarehouseError(
-            f"ClickHouse at {place.address} answered what its client cannot read. If it is ClickHouse that answers "
-            f"there, look for offset, additional_result_filter and output_format_native_encode_types_in_binary_format "
-            f"in the profile of user {place.user!r}. {error}"
-        )
-    kind = WarehouseUnavailableError if error.name in _OVERLOADED else WarehouseError
-    return kind(f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}")
+    """The error that names the table, the cause and the way out where ClickHouse only gives a code.
+
+    Where ids are hashed it is without what ClickHouse says: that may quote an id, or a query with the salt.
+    """
+    explained = _explained(error, place)
+    if not place.mapping.salts:
+        return explained
+    name = f"{error.name or type(error).__name__}. What ClickHouse says is left out, since ids of gold are hashed"
+    said = str(error).partition(", Stack trace")[0]
+    return type(explained)(str(explained).replace(str(error), name).replace(said, name))
 
 
-def _of_gold(error: Error, place: GoldSource) -> WarehouseError | None:
-    if error.name == "UNKNOWN_TABLE":
-        return GoldError(
-            f"There is no gold table {place.table!r} in database {place.database!r} of {place.address}: "
-            f"build it, or name the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE"
-        )
-    if error.name == "UNKNOWN_DATABASE":
-        return GoldError(f"There is no database {place.database!r} on {place.address}: check CLICKHOUSE_DATABASE")
-    if error.name == "FILE_DOESNT_EXIST":
-        return GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {place.parquet!r}: {error}")
+def _explained(error: Error, place: GoldSource) -> WarehouseError:
+    said = {**_OF_GOLD, **(dict.fromkeys(_BAD_FILE, _DAMAGED) if place.parquet else {})}
+    if error.name in said:
+        return GoldError(said[error.name].format(place, error))
+    if error.name in _OF_THE_USER:
+        return WarehouseError(_OF_THE_USER[error.name].format(place, error))
     if error.name == "S3_ERROR":
         return _of_s3(error, place)
-    if place.parquet and error.name in _BAD_FILE:
-        return GoldError(
-            f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: "
-            f"a file is damaged, or was written anew meanwhile. {error}"
-        )
-    return None
+    kind = WarehouseUnavailableError if _passes(error) else WarehouseError
+    return kind(_said(error, place))
 
 
 def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
@@ -147,30 +135,40 @@ def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
     )
 
 
-def _of_the_connection(error: Error, place: GoldSource) -> WarehouseError | None:
-    if _caused_by(error, ReadTimeoutError):
-        return WarehouseUnavailableError(
-            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s: "
-            f"look at its load and at the network, then run again"
+def _said(error: Error, place: GoldSource) -> str:
+    settings = next((names for pattern, names in _SETTINGS.items() if re.fullmatch(pattern, error.name or "")), "")
+    if settings and "(total)" not in str(error):  # else it is the server's memory, not a user's
+        return (
+            f"ClickHouse at {place.address} does not answer user {place.user!r}, for the settings of its profile: "
+            f"change {settings} for it. {error}"
         )
-    if isinstance(error, StreamFailureError):
-        return WarehouseUnavailableError(
+    if _caused_by(error, ReadTimeoutError):
+        return (
+            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s: "
+            "look at its load and at the network, then run again"
+        )
+    if isinstance(error, StreamFailureError) and error.code is None:
+        return (
             f"ClickHouse at {place.address} broke off in the middle of its answer: "
             f"look into its log, then run again. {error}"
         )
     if status := _status(error):
-        kind = WarehouseUnavailableError if status in _LATER else WarehouseError
-        return kind(
+        return (
             f"ClickHouse at {place.address} answered HTTP status {status} and no error of its own, as a proxy does: "
             f"look at what is in between, and check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
         )
-    if not _caused_by(error, HTTPError):
-        return None
-    kind = WarehouseError if tls.mistaken(error) else WarehouseUnavailableError
-    return kind(
-        f"ClickHouse at {place.address} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE "
-        f"and CLICKHOUSE_CA. {error}"
-    )
+    if _caused_by(error, HTTPError):
+        return (
+            f"ClickHouse at {place.address} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, "
+            f"CLICKHOUSE_SECURE and CLICKHOUSE_CA. {error}"
+        )
+    if isinstance(error, OperationalError | InternalError) and error.code is None:
+        return (
+            f"ClickHouse at {place.address} answered what its client cannot read. If it is ClickHouse that answers "
+            "there, look for offset, additional_result_filter and output_format_native_encode_types_in_binary_format "
+            f"in the profile of user {place.user!r}. {error}"
+        )
+    return f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}"
 
 
 def with_retries(begin: Callable[[], T]) -> T:
@@ -182,20 +180,20 @@ def with_retries(begin: Callable[[], T]) -> T:
         try:
             return begin()
         except DatabaseError as e:
-            if not _transient(e):
+            # urllib3 takes a refused connection for a kind of time-out
+            timed_out = _caused_by(e, ConnectTimeoutError, ReadTimeoutError) and not _caused_by(e, NewConnectionError)
+            if e.code is not None or timed_out or not _passes(e):
                 raise
         time.sleep(pause)
     return begin()
 
 
-def _transient(error: Error) -> bool:
-    """Refused or reset connections, and the statuses by which a proxy or a full server asks for another try."""
-    if error.code is not None or tls.mistaken(error):
-        return False
-    if _caused_by(error, NewConnectionError):  # urllib3 takes a refusal for a kind of time-out
-        return True
-    lost = _caused_by(error, HTTPError) and not _caused_by(error, ConnectTimeoutError, ReadTimeoutError)
-    return lost or isinstance(error, StreamFailureError) or _status(error) in _LATER
+def _passes(error: Error) -> bool:
+    """Whether another attempt may succeed: after a lost connection, and where a proxy or a full server asks for it."""
+    if error.code is not None:
+        return error.name in _OVERLOADED
+    lost = _caused_by(error, HTTPError) or isinstance(error, StreamFailureError) or _status(error) in _LATER
+    return lost and not tls.mistaken(error)
 
 
 def _status(error: Error) -> str:

@@ -10,25 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clickhouse_connect.driver.binding import finalize_query
+from clickhouse_connect.driver.binding import finalize_query, quote_identifier
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 
 from feature_seed.errors import GoldError
 from feature_seed.sql import sql
-from feature_seed.warehouse.gold import GOLD_COLUMNS, fits, unwrapped
+from feature_seed.warehouse.gold import GOLD_COLUMNS, Column, remedy, unreadable, unwrapped
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import Place
 
-_PARQUET = re.compile(r"\.(parquet|parq|pq)$")
+# The columns that are read of a snapshot, each with what the contract wants of it.
+Columns = Mapping[str, Column | None]
 
-# How files begin that are compressed as a whole, outside of Parquet.
-_MAGIC = {
-    b"\x1f\x8b": "gzip",
-    b"(\xb5/\xfd": "zstd",
-    b"\xfd7zX": "xz",
-    b'\x04"M\x18': "lz4",
-    b"BZh": "bz2",
-}
+_PARQUET = re.compile(r"\.(parquet|parq|pq)$")
 
 # Tables whose directory also has files of rows that were deleted or rewritten since.
 _TABLES = {
@@ -61,37 +56,43 @@ class Snapshot:
     """The files at a place; what was seen in a file is remembered while the file stays as it is."""
 
     place: Place
-    _compressions: dict[File, str | None] = field(default_factory=dict)
+    _compressions: dict[File, str] = field(default_factory=dict)
     _contents: dict[File, Contents] = field(default_factory=dict)
 
     def files(self, client: Client) -> dict[File, Contents]:
-        """Every file of the snapshot, and what is in it.
-
-        Raises:
-            GoldError: there is none, or one cannot be read.
-        """
-        return {file: self._look(client, file, compression) for file, compression in self.listed(client).items()}
+        """Every file of the snapshot, and what is in it; a GoldError if one cannot be read."""
+        found = self.listed(client)
+        for file in found.keys() - self._contents.keys():
+            self._contents[file] = self._read(client, file, found[file])
+        return {file: self._contents[file] for file in found}
 
     def listed(self, client: Client) -> dict[File, str]:
         """Every file of the snapshot, and what all of it is compressed with.
 
-        Raises:
-            GoldError: there is none, or they are not a snapshot but the files of a table.
+        It is a GoldError if there is none, or if they are not a snapshot but the files of a table.
         """
-        compressions = {file: self._compression(client, file) for file in self._all(client)}
-        found = {file: compression for file, compression in compressions.items() if compression}
-        if not found:
-            hidden = "" if self.place.root is None else ", besides those that are hidden by . or _ before a name"
-            raise GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.place.named!r}{hidden}")
-        return found
+        files = self._all(client)
+        for file in set(files) - self._compressions.keys():
+            self._compressions[file] = "none" if _PARQUET.search(file.path) else self._told_by_head(client, file)
+        if found := {file: compression for file in files if (compression := self._compressions[file])}:
+            return found
+        hidden = "" if self.place.root is None else ", besides those that are hidden by . or _ before a name"
+        raise GoldError(f"No Parquet file matches FEATURE_SEED_GOLD_PARQUET {self.place.named!r}{hidden}")
 
     def _all(self, client: Client) -> list[File]:
-        rows = client.query(sql(f"warehouse/list_{self.place.function}"), {"pattern": self.place.pattern})
-        files = [File(*row) for row in rows.result_rows]
+        of_s3 = self.place.function == "s3"
+        rows = self._query(client, "files_listed", {"pattern": self.place.pattern}, etag="_etag" if of_s3 else "''")
+        files = [File(*row) for row in rows]
         if self.place.directory:
             files = [file for file in files if self._is_below(file.path)]
             self._require_no_table(files)
-        return self._once([file for file in files if not _hidden(self.place.below(file.path))])
+        shown = [file for file in files if not _hidden(self.place.below(file.path))]
+        # Without links to another one, as `latest` beside the directories of single days.
+        return shown if of_s3 else list({os.path.realpath(file.path): file for file in reversed(shown)}.values())[::-1]
+
+    def _query(self, client: Client, name: str, parameters: dict[str, Any], **parts: str) -> list[Any]:
+        text = sql(f"warehouse/{name}").format(function=self.place.function, **parts)
+        return list(client.query(text, parameters, query_formats={"FixedString": "bytes"}).result_rows)
 
     def _is_below(self, path: str) -> bool:
         """Listed by how keys begin, `gold` finds `gold_old/…` as well."""
@@ -105,34 +106,15 @@ class Snapshot:
                     "that it has deleted: export what is in the table to a directory of its own"
                 )
 
-    def _once(self, files: Sequence[File]) -> list[File]:
-        """Without those that are links to another one, as `latest` beside the directories of single days."""
-        if self.place.function != "file":
-            return list(files)
-        return list({os.path.realpath(file.path): file for file in reversed(files)}.values())[::-1]
+    def _told_by_head(self, client: Client, file: File) -> str:
+        """By how the file begins: the name `x.parquet.gz` may tell of what is inside Parquet, or around it.
 
-    def _compression(self, client: Client, file: File) -> str | None:
-        """None for a file of another kind that is in the directory."""
-        if file not in self._compressions:
-            named = _PARQUET.search(file.path)
-            self._compressions[file] = "none" if named else self._told_by_head(client, file)
-        return self._compressions[file]
-
-    def _told_by_head(self, client: Client, file: File) -> str | None:
-        """By how the file begins: the name `x.parquet.snappy` may tell of what is inside Parquet, or around it."""
-        head = sql("warehouse/file_head").format(function=self.place.function)
-        rows = client.query(head, {"path": self.place.argument(file.path)}, query_formats={"FixedString": "bytes"})
-        magic = rows.result_rows[0][0] if rows.result_rows else b""
-        if magic == b"PAR1":
+        '' for a file of another kind that is in the directory.
+        """
+        heads = self._query(client, "file_head", {"path": self.place.argument(file.path)})
+        if heads and heads[0][0] == b"PAR1":
             return "none"
-        if self.place.directory and ".parq" not in file.path.rpartition("/")[2]:
-            return None
-        return next((one for start, one in _MAGIC.items() if magic.startswith(start)), "auto")
-
-    def _look(self, client: Client, file: File, compression: str) -> Contents:
-        if file not in self._contents:
-            self._contents[file] = self._read(client, file, compression)
-        return self._contents[file]
+        return "" if self.place.directory and ".parq" not in file.path.rpartition("/")[2] else "auto"
 
     def _read(self, client: Client, file: File, compression: str) -> Contents:
         try:
@@ -148,37 +130,38 @@ class Snapshot:
     def _columns(self, client: Client, file: File, compression: str) -> dict[str, str]:
         """As ClickHouse infers them, but for a time of day, which it takes for one in 1970."""
         read = {"path": self.place.argument(file.path), "compression": compression}
-        columns = client.query(sql("warehouse/file_columns").format(function=self.place.function), read).named_results()
-        found = {column["name"]: column["type"] for column in columns}
-        times = client.query(sql("warehouse/file_times").format(function=self.place.function), read).result_rows
-        return {**found, **dict.fromkeys([name for (name,) in times if name in found], "Time")}
+        found = {name: type_ for name, type_, *_ in self._query(client, "file_columns", read)}
+        times = [name for (name,) in self._query(client, "file_times", read)]
+        return {**found, **dict.fromkeys(found.keys() & times, "Time")}
 
-    def select(self, files: Mapping[File, Contents]) -> str:
-        """All rows of these files, of gold's columns."""
+    def select(self, files: Mapping[File, Contents], columns: Columns) -> str:
+        """All rows of these files, of these columns."""
         groups: dict[tuple[Any, ...], list[File]] = {}
         for file, inside in files.items():
-            types = tuple(unwrapped(inside.columns[name]) for name in GOLD_COLUMNS)
+            types = tuple(unwrapped(inside.columns[name]) for name in columns)
             groups.setdefault((types, inside.compression), []).append(file)
-        differ = [len(set(types)) > 1 for types in zip(*(types for types, _ in groups), strict=True)]
-        columns = ", ".join(
-            f"{column.common.format(name)} AS {name}" if differs else name
-            for (name, column), differs in zip(GOLD_COLUMNS.items(), differ, strict=True)
+        differ = [set(types) for types in zip(*(types for types, _ in groups), strict=True)]
+        selected = ", ".join(
+            f"{column.common.format(quote_identifier(name))} AS {quote_identifier(name)}"
+            if column and len(types) > 1 and all(map(column.accepts, types))
+            else quote_identifier(name)
+            for (name, column), types in zip(columns.items(), differ, strict=True)
         )
         return "\nUNION ALL\n".join(
-            self._group(columns, {file: files[file] for file in group}) for group in groups.values()
+            self._group(selected, {file: files[file] for file in group}, columns) for group in groups.values()
         )
 
-    def _group(self, columns: str, files: Mapping[File, Contents]) -> str:
+    def _group(self, selected: str, files: Mapping[File, Contents], columns: Columns) -> str:
         """All rows of files whose types are the same, but for NULL."""
         compression = next(iter(files.values())).compression
         paths = [file.path for file in files]
         structure = ", ".join(
-            f"{name} {_with_null([one.columns[name] for one in files.values()])}" for name in GOLD_COLUMNS
+            f"{quote_identifier(name)} {_with_null([one.columns[name] for one in files.values()])}" for name in columns
         )
         text = sql("warehouse/files" if len(paths) > 1 else "warehouse/file")
         pattern = self.place.pattern if len(paths) > 1 else self.place.argument(paths[0])
         return finalize_query(
-            text.format(columns=columns, function=self.place.function),
+            text.format(columns=selected.replace("%", "%%"), function=self.place.function),
             {"pattern": pattern, "structure": structure, "compression": compression, "paths": paths},
         )
 
@@ -193,27 +176,41 @@ def _hidden(below: str) -> bool:
     return any(part[:1] == "." or (part[:1] == "_" and "=" not in part) for part in below.split("/"))
 
 
-def require_columns(files: Mapping[File, Contents], table: str) -> None:
+def columns_read(files: Mapping[File, Contents], mapping: GoldMapping) -> Columns:
+    """The columns of the files that are read; None for what an expression is made of, which may have any type."""
+    if not (mapping.columns or mapping.where or mapping.others):
+        return GOLD_COLUMNS
+    found = dict.fromkeys(name for inside in files.values() for name in inside.columns)
+    return {name: GOLD_COLUMNS.get(mapping.plain(name)) for name in mapping.names(found) or found}
+
+
+def require_columns(files: Mapping[File, Contents], columns: Columns, table: str) -> None:
     """Raise a GoldError that names each file's missing and mistyped columns, and what other files have there."""
-    columns = {file.path: inside.columns for file, inside in files.items()}
-    wrong = [text for name in GOLD_COLUMNS if (text := _wrong(name, columns))]
+    found = {file.path: inside.columns for file, inside in files.items()}
+    # What the types of mapped columns come to is seen when all files are one view.
+    required = {name: column if column is GOLD_COLUMNS.get(name) else None for name, column in columns.items()}
+    wrong = [text for name, column in required.items() if (text := _wrong(name, column, found))]
     if wrong:
-        path = next(path for path, found in columns.items() if not all(fits(name, found) for name in GOLD_COLUMNS))
-        there = ", ".join(f"{name} {type_}" for name, type_ in columns[path].items())
-        raise GoldError(f"Gold table {table!r} cannot be read: {'; '.join(wrong)}. There is: {there}")
+        first = next(there for there in found.values() if not all(_fits(*one, there) for one in required.items()))
+        lines = f". {remedy(first, {})}" if columns.keys() >= GOLD_COLUMNS.keys() else ""
+        raise GoldError(f"{unreadable(table, wrong, first)}{lines}")
 
 
-def _wrong(name: str, files: Mapping[str, Mapping[str, str]]) -> str:
+def _fits(name: str, column: Column | None, found: Mapping[str, str]) -> bool:
+    return column.accepts(found.get(name, "")) if column else name in found
+
+
+def _wrong(name: str, column: Column | None, files: Mapping[str, Mapping[str, str]]) -> str:
     """What is wrong with a column, '' if nothing: where, of which type, and which one others have."""
-    bad = [path for path, found in files.items() if not fits(name, found)]
+    bad = [path for path, found in files.items() if not _fits(name, column, found)]
     if not bad:
         return ""
     type_ = files[bad[0]].get(name)
     text = f"{name} is {type_ or 'missing'}"
     if len(files) > 1:
         text += f" in {bad[0]}" + (f" and {len(bad) - 1:,} other files" if len(bad) > 1 else "")
-    if type_:
-        text += f" and not {GOLD_COLUMNS[name].type}"
+    if type_ and column:
+        text += f" and not {column.type}"
     elif re.search(rf"/{name}=", bad[0]):
         text += ": its directory is called after it, and values are read from the files alone"
     good = next((path for path in files if path not in bad), None)

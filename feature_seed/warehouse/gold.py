@@ -1,10 +1,12 @@
 """Gold: its columns, and the relations that queries over it read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from feature_seed.sql import sql
+
+_TEXT = r"String|FixedString\(\d+\)"
 
 
 @dataclass(frozen=True)
@@ -16,22 +18,37 @@ class Column:
         accepted: the same as a pattern of ClickHouse's type names.
         common: ClickHouse's expression that brings it to one type, where a snapshot's files have several.
         description: what it holds.
+        conversions: of other types by pattern, the expression that makes a type which is accepted.
     """
 
     type: str
     accepted: str
     common: str
     description: str
+    conversions: Mapping[str, str]
+
+    def accepts(self, type_: str) -> bool:
+        return bool(re.fullmatch(self.accepted, unwrapped(type_)))
+
+    def line(self, type_: str, expression: str) -> str:
+        """What to write into the configuration for a column of this type, '' being that of none; … where it cannot be
+        known."""
+        if not type_:
+            return "NULL, or an expression" if "may be missing" in self.description else "…"
+        converted = (text for pattern, text in self.conversions.items() if re.fullmatch(pattern, unwrapped(type_)))
+        return next(converted, "…").format(expression)
 
 
 def _id(description: str) -> Column:
-    accepted = r"(String|FixedString\(\d+\)|UUID|U?Int\d+)"
-    return Column("String, FixedString, UUID or integer", accepted, "toString({})", description)
+    accepted = rf"({_TEXT}|UUID|U?Int\d+)"
+    conversions = {r"Float\d+": "toString(toInt64({}))", r"Bool|Date.*|Decimal.*|Enum.*": "toString({})"}
+    return Column("String, FixedString, UUID or integer", accepted, "toString({})", description, conversions)
 
 
 def _number(description: str) -> Column:
     accepted = r"(Float(32|64)|Decimal\(.+\)|U?Int\d+)"
-    return Column("Float, Decimal or integer", accepted, "toFloat64({})", description)
+    conversions = {_TEXT: "toFloat64OrNull({})", "Bool": "toFloat64({})"}
+    return Column("Float, Decimal or integer", accepted, "toFloat64({})", description, conversions)
 
 
 # Nullable and LowCardinality are accepted around any of them.
@@ -44,10 +61,20 @@ GOLD_COLUMNS = {
         r"(String|FixedString\(\d+\)|Enum(8|16)\(.+\)|U?Int\d+)",
         "toString({})",
         "What kind of merchant was paid, as a word or as an ISO 18245 code; may be missing.",
+        {r"Bool|Date.*|Decimal.*|Float\d+|UUID": "toString({})"},
     ),
     "amount": _number("The amount paid; rows without a finite one are rejected."),
     "timestamp": Column(
-        "DateTime or DateTime64", r"DateTime(64)?(\(.+\))?", "toDateTime64({}, 6, 'UTC')", "When it was paid."
+        "DateTime or DateTime64",
+        r"DateTime(64)?(\(.+\))?",
+        "toDateTime64({}, 6, 'UTC')",
+        "When it was paid.",
+        {
+            "Int64": "fromUnixTimestamp({0}), or of milliseconds fromUnixTimestamp64Milli({0})",
+            r"U?Int\d+": "fromUnixTimestamp({})",
+            _TEXT: "parseDateTime64BestEffort({}, 6, 'UTC')",
+            r"Date|Date32|Float\d+|Decimal.*": "toDateTime64({}, 6, 'UTC')",
+        },
     ),
     "location_lat": _number("Latitude in degrees; may be missing."),
     "location_long": _number("Longitude in degrees; may be missing."),
@@ -56,7 +83,7 @@ GOLD_COLUMNS = {
 
 def fits(name: str, found: Mapping[str, str]) -> bool:
     """Whether a column is among those found, of a type that can be used."""
-    return bool(re.fullmatch(GOLD_COLUMNS[name].accepted, unwrapped(found.get(name, ""))))
+    return GOLD_COLUMNS[name].accepts(found.get(name, ""))
 
 
 def wrong_columns(found: Mapping[str, str]) -> list[str]:
@@ -66,6 +93,22 @@ def wrong_columns(found: Mapping[str, str]) -> list[str]:
         for name, column in GOLD_COLUMNS.items()
         if not fits(name, found)
     ]
+
+
+def unreadable(table: str, wrong: Sequence[str], found: Mapping[str, str]) -> str:
+    """What is wrong with the columns of gold, and which there are."""
+    there = ", ".join(f"{name} {type_}" for name, type_ in found.items())
+    return f"Gold table {table!r} cannot be read: {'; '.join(wrong)}. There is: {there}"
+
+
+def remedy(found: Mapping[str, str], expressions: Mapping[str, str]) -> str:
+    """The lines of the configuration for the columns that are wrong; `expressions` are what they are made of."""
+    lines = [
+        f"{name}: {column.line(found.get(name, ''), expressions.get(name, name))}"
+        for name, column in GOLD_COLUMNS.items()
+        if not fits(name, found)
+    ]
+    return f"Write in FEATURE_SEED_CONFIG, under gold and columns, {'; '.join(lines)}"
 
 
 def tick(timestamp: str) -> int:

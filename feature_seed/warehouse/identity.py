@@ -11,43 +11,46 @@ from feature_seed.errors import GoldError
 from feature_seed.sql import sql
 from feature_seed.warehouse.files import File
 from feature_seed.warehouse.gold import over_gold
+from feature_seed.warehouse.mapping import GoldMapping
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one state of gold from another.
+    """What tells one state of gold from another."""
 
-    Attributes:
-        version: another after every change of gold.
-        kept: what stays while rows are only added; files of a snapshot, a table with its partitions' first blocks.
-    """
-
-    version: str
+    version: str  # another after every change of gold
+    # What stays while rows are only added: files of a snapshot, a table with its partitions' first blocks.
     kept: frozenset[Sequence[Any]]
 
 
-def identity_of_files(files: Iterable[File]) -> Identity:
+def identity_of_files(files: Iterable[File], mapping: GoldMapping) -> Identity:
     """A snapshot is known by its files."""
     listed = [astuple(file) for file in files]
-    return Identity(_digest(listed), frozenset(listed))
+    return Identity(_digest(listed, mapping), frozenset(listed))
 
 
-def identity_of_table(client: Client, database: str, gold: str, table: dict[str, Any], *, parts: bool) -> Identity:
+def table_of(client: Client, named: dict[str, Any]) -> tuple[str, str, int]:
+    """A table's engine, UUID if it has one, and the time of its definition; `named` by its database and name."""
+    found = client.query(sql("warehouse/table"), named).result_rows
+    if not found:
+        raise GoldError(f"There is no gold table {named['gold']!r} in database {named['database']!r}")
+    return found[0]  # type: ignore[return-value]
+
+
+def identity_of_table(
+    client: Client, named: dict[str, Any], table: dict[str, Any], mapping: GoldMapping, *, parts: bool
+) -> Identity:
     """A table is known by its parts, if its user may see `parts`; one that has none, as a view, is read whole."""
-    named = {"database": database, "gold": gold}
-    tables = client.query(sql("warehouse/version"), parameters=named).result_rows
-    if not tables:
-        raise GoldError(f"There is no gold table {gold!r} in database {database!r}")
-    uuid, defined = tables[0]
-    blocks = client.query(sql("warehouse/parts"), parameters=named).result_rows if parts else []
+    _, uuid, defined = table_of(client, named)
+    blocks = client.query(sql("warehouse/parts"), named).result_rows if parts else []
     if blocks:
         created = uuid or defined
         # Databases without UUIDs start a rebuilt table's block numbers again: there its parts' time stands in.
         seen = [(partition, first, block, 0 if uuid else written) for partition, first, block, written in blocks]
-        return Identity(_digest((created, seen)), frozenset((created, *one[:2]) for one in blocks))
-    content = client.query(over_gold("warehouse/version_content"), parameters=table).result_rows
-    return Identity(_digest((uuid, content)), frozenset(content))
+        return Identity(_digest((created, seen), mapping), frozenset((created, *one[:2]) for one in blocks))
+    content = client.query(mapping.over(over_gold("warehouse/version_content")), table).result_rows
+    return Identity(_digest((uuid, content), mapping), frozenset(content))
 
 
-def _digest(identity: object) -> str:
-    return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+def _digest(identity: object, mapping: GoldMapping) -> str:
+    return hashlib.sha256(f"{identity!r}{mapping.identity}".encode()).hexdigest()[:16]

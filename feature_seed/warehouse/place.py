@@ -13,26 +13,21 @@ _GLOB = "*?{}"
 
 @dataclass(frozen=True)
 class Place:
-    """A snapshot, as ClickHouse's table functions name its files.
+    """A snapshot, as ClickHouse's table functions name its files."""
 
-    Attributes:
-        named: as the operator has written it.
-        function: the table function that reads it.
-        pattern: the function's argument for all files.
-        root: the directory below which files may be hidden; None where a single file is named.
-        before, base: how a listed path begins, and the function's argument for it instead.
-    """
+    named: str  # as the operator has written it
+    pattern: str  # the function's argument for all files
+    root: str | None  # the directory below which files may be hidden; None where a single file is named
+    base: str = ""  # the URL of the bucket in S3; '' on this machine
 
-    named: str
-    function: str
-    pattern: str
-    root: str | None
-    before: str = ""
-    base: str = ""
+    @property
+    def function(self) -> str:
+        """The table function that reads it."""
+        return "s3" if self.base else "file"
 
     def argument(self, path: str) -> str:
-        """The function's argument for one listed path."""
-        return path if self.function == "file" else self.base + quote(path.removeprefix(self.before))
+        """The function's argument for one listed path, which begins with the bucket in S3."""
+        return self.base + quote(path.partition("/")[2]) if self.base else path
 
     def below(self, path: str) -> str:
         """The part of a listed path below the root."""
@@ -45,29 +40,22 @@ class Place:
 
 
 def place_of(named: str, endpoint: str | None = None, region: str | None = None) -> Place:
-    """The place that a path, a glob or an `s3://` address names.
-
-    Raises:
-        ConfigurationError: an address that is not read.
-        GoldError: a path that is a glob as well.
-    """
+    """The place that a path, a glob or an `s3://` address names."""
     if named.startswith("s3://"):
         return _in_s3(named, endpoint, region)
     if scheme := re.match(r"\w+://", named):
         raise ConfigurationError(
             f"FEATURE_SEED_GOLD_PARQUET {named!r}: {scheme[0]} is not read. Give a path, or s3://bucket/key"
         )
-    if set(named) & set(_GLOB):
-        if Path(named).exists():
-            raise GoldError(
-                f"FEATURE_SEED_GOLD_PARQUET {named!r} is a file's name, and a glob that may match others: "
-                f"rename what has one of {_GLOB} in its name"
-            )
-        return Place(named, "file", named, _listed_as(_fixed(named)))
-    if Path(named).is_dir():
+    if not set(named) & set(_GLOB):
         root = _listed_as(named)
-        return Place(named, "file", f"{root}**", root)
-    return Place(named, "file", named, None)
+        return Place(named, f"{root}**", root) if Path(named).is_dir() else Place(named, named, None)
+    if Path(named).exists():
+        raise GoldError(
+            f"FEATURE_SEED_GOLD_PARQUET {named!r} is a file's name, and a glob that may match others: "
+            f"rename what has one of {_GLOB} in its name"
+        )
+    return Place(named, named, _listed_as(_fixed(named)))
 
 
 def _listed_as(directory: str) -> str:
@@ -81,9 +69,9 @@ def _in_s3(named: str, endpoint: str | None, region: str | None) -> Place:
     bucket, key = address[1], address[2] or ""
     base = f"{_bucket_url(bucket, endpoint, region)}/"
     if set(key) & set(_GLOB):
-        return Place(named, "s3", base + quote(key, "/,*?{}"), f"{bucket}/{_fixed(key)}", f"{bucket}/", base)
+        return Place(named, base + quote(key, "/,*?{}"), f"{bucket}/{_fixed(key)}", base)
     # Without a slash at its end it may be an object as well as a directory: what else begins so is left out later.
-    return Place(named, "s3", f"{base}{quote(key)}**", f"{bucket}/{key}", f"{bucket}/", base)
+    return Place(named, f"{base}{quote(key)}**", f"{bucket}/{key}", base)
 
 
 def _bucket_url(bucket: str, endpoint: str | None, region: str | None) -> str:

@@ -11,31 +11,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Profile:
-    """What gold holds up to the watermark of the run.
+    """What gold holds up to the watermark of the run."""
 
-    Attributes:
-        rows: up to the watermark, and those that are rejected.
-        rejected: of them, those that cannot be used.
-        cards, customers: how many the usable rows name, exact but for hashes that collide.
-        pairs: of a card and a customer, likewise.
-        unread: usable rows after the watermark.
-        oldest, newest: times of the first and the last usable row, after the watermark or not.
-        until: the watermark in microseconds since 1970.
-        identity: of what was looked at.
-        content: a sum over the usable rows of a table in which rows replace others; 0 for any other.
-    """
-
-    rows: int
-    rejected: int
-    cards: int
-    customers: int
-    pairs: int
-    unread: int
-    oldest: datetime
-    newest: datetime
-    until: int
-    identity: Identity
-    content: int = 0
+    rows: int  # up to the watermark, and those that are rejected
+    rejected: int  # of them, those that cannot be used
+    cards: int  # how many the usable rows name, exact but for hashes that collide
+    customers: int  # likewise
+    pairs: int  # of a card and a customer, likewise
+    unread: int  # usable rows after the watermark
+    oldest: datetime  # of the usable rows, after the watermark or not
+    newest: datetime  # likewise
+    until: int  # the watermark in microseconds since 1970
+    identity: Identity  # of what was looked at
+    content: int = 0  # a sum over the usable rows of a table in which rows replace others; 0 for any other
 
     @property
     def version(self) -> str:
@@ -43,7 +31,7 @@ class Profile:
 
     @property
     def watermark(self) -> datetime:
-        return moment(self.until)
+        return _EPOCH + timedelta(microseconds=self.until)
 
     @property
     def unix(self) -> str:
@@ -63,10 +51,6 @@ class Profile:
     def entities(self, column: str) -> int:
         """How many an id column names: `card_id` or `customer_id`."""
         return self.cards if column == "card_id" else self.customers
-
-
-def moment(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
 
 
 def micros(time: datetime) -> int:

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any, TypedDict
 
-from feature_seed.environment import VARIABLES
 from feature_seed.features.feature import FEATURES
 from feature_seed.store.local import LocalRedis
+from feature_seed_tests.support.documents import VARIABLES
 
 COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
 

@@ -41,11 +41,11 @@ def impatience(silent: Part | None = None) -> Iterator[None]:
             patch.setattr(failures, "ANSWER_SECONDS", _SILENT_SECONDS)
         patch.setattr(failures, "RETRY_DELAYS", (0.05, 0.1))
         patch.setattr(retries, "DELAYS_SECONDS", (0.1, 0.3))
-        patch.setattr(report, "available", lambda: False)
+        patch.setattr(report, "find_spec", lambda _: None)
         yield
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """Gold, and stores before and after it.
 

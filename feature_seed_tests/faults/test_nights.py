@@ -19,7 +19,7 @@ def unlucky(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(nights, name, 0.1)
 
 
-@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("newest_first", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_load_is_exact(chdb: Client, tmp_path: Path, newest_first: bool) -> None:
     """Doubles, late, declined, missed, corrected and deleted events, a night without a load, a store that was emptied,
     a scorer that begins to record: after each load the entities of recording scorers are gold and the events after it.
@@ -30,6 +30,7 @@ def test_every_load_is_exact(chdb: Client, tmp_path: Path, newest_first: bool) -
     assert [one.flawless for one in plain] == [False, False]
 
 
+@pytest.mark.slow
 def test_the_simulator_notices_an_event_that_counts_twice(
     chdb: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

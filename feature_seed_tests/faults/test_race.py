@@ -13,8 +13,11 @@ from feature_seed_tests.faults.scorer import Style
 @pytest.mark.parametrize(
     "race",
     [
-        Race("in short", 15_000, 3, style=Style(pause=0.005)),
-        Race("newest first, with all checks", 1_000, 1, checked=True, style=Style(newest_first=True, pause=0.01)),
+        Race("in short", 5_000, 3, style=Style(pause=0.005)),
+        pytest.param(
+            Race("newest first, with all checks", 1_000, 1, checked=True, style=Style(newest_first=True, pause=0.01)),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda race: race.tried,
 )
@@ -27,6 +30,7 @@ def test_no_event_is_lost_and_none_counted_twice(chdb: Client, tmp_path: Path, r
     assert outcome.events >= race.events and outcome.times >= race.loads
 
 
+@pytest.mark.slow
 def test_the_race_notices_a_loss(chdb: Client, tmp_path: Path) -> None:
     """The same with `overwrite`, which takes back what came after gold: else the test above proves nothing."""
     race = Race("overwrite", 500, 1, rebuild_every=0, on_conflict="overwrite", style=Style(pause=0.01))

@@ -12,9 +12,9 @@ from feature_seed.contract import read_ready
 from feature_seed.graph.checks import CHECKS
 from feature_seed.store.local import LocalRedis
 from feature_seed_tests.support.browser import INSTALLED, Browser, chromium
-from feature_seed_tests.support.deployment import dagster_dev, query, wait_for
+from feature_seed_tests.support.deployment import dagster_dev, query
 from feature_seed_tests.support.gold import transaction, write_parquet
-from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.patience import HANG_SECONDS, wait_for
 from feature_seed_tests.support.store import features
 
 RUNS = "{ runsOrError(limit: 99) { ... on Runs { results { runId status } } } }"
@@ -58,7 +58,7 @@ class Pages:
             done = [one for one in new if one[1] in ("SUCCESS", "FAILURE", "CANCELED")]
             return done if len(done) == len(new) >= runs else None
 
-        return wait_for(all_ended, 4 * HANG_SECONDS, f"{runs} runs end")
+        return wait_for(all_ended, f"{runs} runs end", 4 * HANG_SECONDS)
 
     def runs(self) -> set[str]:
         return {one["runId"] for one in query(self.port, RUNS)["runsOrError"]["results"]}
@@ -104,7 +104,7 @@ def seed_all_from_its_page(pages: Pages, home: Path) -> dict[bytes, object]:
     for text in ("Materialize all", "All", "Launch backfill"):
         pages.browser.click(text)
     wait_for(
-        lambda: query(pages.port, READY)["assetOrError"].get("assetMaterializations"), 4 * HANG_SECONDS, "it is ready"
+        lambda: query(pages.port, READY)["assetOrError"].get("assetMaterializations"), "it is ready", 4 * HANG_SECONDS
     )
     store = redis.Redis(unix_socket_path=str(LocalRedis(home).socket))
     ready = read_ready(store)

@@ -13,12 +13,12 @@ import yaml
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import read_card, read_ready
-from feature_seed.warehouse.sample import sample_gold
+from feature_seed.warehouse.embedded import sample_gold
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
-from feature_seed_tests.support.deployment import daemon, query, wait_for, webserver
+from feature_seed_tests.support.deployment import daemon, query, webserver
 from feature_seed_tests.support.documents import code
 from feature_seed_tests.support.gold import transaction, write_parquet
-from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.patience import wait_for
 from feature_seed_tests.support.store import features
 
 RUNS = "{ runsOrError { ... on Runs { results { id status jobName startTime endTime tags { key value } } } } }"
@@ -82,7 +82,7 @@ def test_the_etl_reports_and_the_store_is_seeded(
         assert report(port, "gold_transaction") == 1, "nothing is called so"
         assert report(port) == 0
         with daemon(home, env):
-            run = wait_for(lambda: finished(port), HANG_SECONDS, "the run succeeds")
+            run = wait_for(lambda: finished(port), "the run succeeds")
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
         ready, card = read_ready(online), read_card(online, "card-4987")
         assert run["jobName"] == "seed_all" and tags["dagster/sensor_name"] == "etl_completed"
@@ -92,7 +92,7 @@ def test_the_etl_reports_and_the_store_is_seeded(
 
         assert report(port) == 0
         with daemon(home, env):
-            wait_for(lambda: skipped(port, "already"), HANG_SECONDS, "the second report is seen")
+            wait_for(lambda: skipped(port, "already"), "the second report is seen")
         assert [one["id"] for one in runs(port)] == [run["id"]]
     for log in home.glob("*.log"):
         assert PASSWORD not in log.read_text(errors="replace")
@@ -124,7 +124,7 @@ def test_a_failed_run_is_retried_twice(
     with webserver(home, env) as port:
         assert report(port) == 0
         with daemon(home, env):
-            made = wait_for(lambda: attempts(port), HANG_SECONDS, "the last retry fails")
+            made = wait_for(lambda: attempts(port), "the last retry fails")
     assert [tags.get("dagster/retry_number") for tags in made] == [None, "1", "2"]
     assert [tags["dagster/will_retry"] for tags in made] == ["true", "true", "false"]
     assert all(tags["dagster/sensor_name"] == "etl_completed" for tags in made)
@@ -154,14 +154,14 @@ def test_a_rebuild_during_a_run_is_seeded_after_it(
     write_parquet(chdb, tmp_path / "gold-1.parquet", [transaction(i, f"c{i % 100}") for i in range(200)])
     with webserver(tmp_path / "dagster", env) as port, daemon(tmp_path / "dagster", env):
         assert report(port) == 0
-        wait_for(lambda: features(online), HANG_SECONDS, "the first run has read gold and writes")
+        wait_for(lambda: features(online), "the first run has read gold and writes")
         write_parquet(chdb, tmp_path / "gold-2.parquet", [transaction(200, "c7", seconds=1)])
         assert report(port) == 0
-        wait_for(lambda: skipped(port, "is seeding the store"), HANG_SECONDS, "the second report waits")
-        wait_for(lambda: ran(port, "STARTED", 2), HANG_SECONDS, "the next run begins")
+        wait_for(lambda: skipped(port, "is seeding the store"), "the second report waits")
+        wait_for(lambda: ran(port, "STARTED", 2), "the next run begins")
         assert report(port) == 0
-        first, second = wait_for(lambda: ran(port, "SUCCESS", 2), HANG_SECONDS, "the next run succeeds")
-        wait_for(lambda: skipped(port, "already"), HANG_SECONDS, "the third report is seen")
+        first, second = wait_for(lambda: ran(port, "SUCCESS", 2), "the next run succeeds")
+        wait_for(lambda: skipped(port, "already"), "the third report is seen")
         assert ran(port, "SUCCESS", 2)
     assert first["status"] == "SUCCESS" and first["endTime"] <= second["startTime"]
     card = read_card(online, "c7")

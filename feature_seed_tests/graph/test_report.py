@@ -5,27 +5,22 @@ import re
 import sys
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-from clickhouse_connect.driver.client import Client
 from matplotlib.image import imread
 
+from feature_seed.features.entity import CARDS, CUSTOMERS
 from feature_seed.graph.readiness import ShardLoad
-from feature_seed.graph.report import pictures as drawing
-from feature_seed.graph.report.figures import figures
-from feature_seed.graph.report.pictures import PICTURES, pictures
+from feature_seed.graph.report.pictures import pictures, sampled
+from feature_seed.graph.report.report import figures
 from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.sample import sample_gold
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.expected import Expected, expect
-from feature_seed_tests.support.gold import Row, read_parquet, transaction
+from feature_seed_tests.support.expected import Expected
+from feature_seed_tests.support.gold import Row, transaction
 from feature_seed_tests.support.run import metadata, seed
 
 NOTE = "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
@@ -36,77 +31,19 @@ def without_pictures() -> None:
     """Not here."""
 
 
-@pytest.fixture(scope="module")
-def sample(chdb: Client, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    return Warehouse(gold_parquet=str(sample_gold(chdb, tmp_path_factory.mktemp("sample"))))
-
-
-@pytest.fixture(scope="module")
-def expected(chdb: Client, sample: Warehouse) -> Expected:
-    return expect(read_parquet(chdb, Path(str(sample.gold_parquet))))
-
-
-def bins(name: str, warehouse: Warehouse, **layout: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The bins of a picture, and the parameters that they were counted with."""
-    picture = next(one for one in PICTURES if one.name == name)
-    parameters = picture.parameters(warehouse, Layout(**layout))
-    with warehouse.client() as client:
-        return [dict(one) for one in picture.bins(client, parameters)], parameters
-
-
-@pytest.mark.parametrize("history_length", [1, 10, 50])
-def test_histories(sample: Warehouse, expected: Expected, history_length: int) -> None:
-    counted, _ = bins("histories", sample, history_length=history_length)
-    lengths = Counter(min(card.seq, history_length) for card in expected.cards.values())
-    assert {one["length"]: one["entities"] for one in counted} == lengths
-
-
-def test_ages(sample: Warehouse, expected: Expected) -> None:
-    newest = max(card.last_ts for card in expected.cards.values())
-    ages = [max(newest - card.last_ts, 60) for card in expected.cards.values()]
-    counted, _ = bins("ages", sample)
-    assert {one["bin"]: one["entities"] for one in counted} == Counter(int(16 * math.log10(age)) for age in ages)
-
-
-def test_places(sample: Warehouse, expected: Expected) -> None:
-    points = [(card.location[1], card.location[0]) for card in expected.cards.values() if card.location]
-    counted, parameters = bins("places", sample)
-    cells, bounds = grid(points, parameters)
-    assert {(one["column"], one["row"]): one["entities"] for one in counted} == cells
-    assert {tuple(one[side] for side in ("west", "east", "south", "north")) for one in counted} == {bounds}
-
-
-def test_amounts(sample: Warehouse, expected: Expected) -> None:
-    """The same bounds; logarithms may differ in the last digit, which moves a customer into the next cell."""
-    customers = [one for one in expected.customers.values() if one.mean > 0 and one.m2 > 0]
-    counted, parameters = bins("amounts", sample)
-    cells, bounds = grid([(math.log10(one.mean), math.log10(math.sqrt(one.variance))) for one in customers], parameters)
-    found = Counter({(one["column"], one["row"]): one["entities"] for one in counted})
-    assert (found - cells).total() <= 2
-    assert (cells - found).total() <= 2
-    assert [counted[0][side] for side in ("west", "east", "south", "north")] == pytest.approx(bounds, rel=1e-12)
-
-
-def grid(
-    points: Sequence[tuple[float, float]], parameters: dict[str, Any]
-) -> tuple[Counter[tuple[int, int]], tuple[float, float, float, float]]:
-    """Points by column and row, and the bounds of 99 % of them either way."""
-    (west, east), (south, north) = (middle([point[axis] for point in points]) for axis in (0, 1))
-    columns, rows = parameters["columns"], parameters["rows"]
-    cells = Counter(
-        (
-            min(int((x - west) / (east - west) * columns), columns - 1),
-            min(int((y - south) / (north - south) * rows), rows - 1),
-        )
-        for x, y in points
-        if west <= x <= east and south <= y <= north
-    )
-    return cells, (west, east, south, north)
-
-
-def middle(values: Sequence[float]) -> tuple[float, float]:
-    ordered = sorted(values)
-    return ordered[int(0.005 * len(ordered))], ordered[int(0.995 * len(ordered))]
+def test_what_pictures_show(sample: Warehouse, sample_expected: Expected) -> None:
+    """Before: the sample. The columns are, of each entity, what plain Python makes of gold."""
+    cards, customers = sample_expected.cards.values(), sample_expected.customers.values()
+    newest = max(card.last_ts for card in cards)
+    length, age, longitude, latitude = sampled(sample, Layout(history_length=8), CARDS, 1)
+    assert Counter(length.tolist()) == Counter(min(card.seq, 8) for card in cards)
+    assert sorted(age) == pytest.approx(sorted(newest - card.last_ts for card in cards), abs=0.002)
+    points = sorted(zip(longitude[longitude == longitude], latitude[latitude == latitude], strict=True))
+    assert points == sorted((card.location[1], card.location[0]) for card in cards if card.location)
+    amounts = sorted(zip(*sampled(sample, Layout(), CUSTOMERS, 1), strict=True))
+    should = sorted((one.mean, math.sqrt(one.variance)) for one in customers)
+    assert len(amounts) == len(should)
+    assert [value for pair in amounts for value in pair] == pytest.approx([value for pair in should for value in pair])
 
 
 def test_rejected_rows_are_in_no_picture(make_warehouse: MakeWarehouse) -> None:
@@ -119,27 +56,22 @@ def test_rejected_rows_are_in_no_picture(make_warehouse: MakeWarehouse) -> None:
         transaction(5, "c", customer_id=None),
     ]
     warehouse = make_warehouse(rows)
-    assert [(one["length"], one["entities"]) for one in bins("histories", warehouse)[0]] == [(1, 1), (2, 1)]
-    assert [one["entities"] for one in bins("ages", warehouse)[0]] == [2]
-    assert [(one["west"], one["south"], one["entities"]) for one in bins("places", warehouse)[0]] == [(-2.25, 1.5, 1)]
-    assert bins("amounts", warehouse)[0] == []
+    length, _, longitude, latitude = sampled(warehouse, Layout(), CARDS, 1)
+    assert sorted(length) == [1, 2]
+    assert [(x, y) for x, y in zip(longitude, latitude, strict=True) if x == x] == [(-2.25, 1.5)]
+    assert sampled(warehouse, Layout(), CUSTOMERS, 1)[1].tolist() == [0, 0]
 
 
-def test_large_gold_is_sampled(sample: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fifth of the cards, and the picture says so."""
-    monkeypatch.setattr(drawing, "_SAMPLE_ROWS", 40_000)
-    monkeypatch.setattr(drawing, "_SAMPLE_CARDS", 100)
-    counted, parameters = bins("histories", sample)
-    assert parameters["shard_count"] == 5
-    assert 800 < sum(one["entities"] for one in counted) < 1200
-    assert "a sample of one in 5" in drawing._note(PICTURES[0], counted, parameters["shard_count"])
+def test_large_gold_is_sampled(sample: Warehouse) -> None:
+    """A fifth of the cards."""
+    assert 800 < len(sampled(sample, Layout(), CARDS, 5)[0]) < 1200
 
 
-def test_pictures(sample: Warehouse, expected: Expected) -> None:
+def test_pictures(sample: Warehouse, sample_expected: Expected) -> None:
     """Four PNGs whose titles say what is to be seen."""
     drawn = list(pictures(sample, Layout()))
     titles = [title for title, _ in drawn]
-    full = sum(card.seq >= 10 for card in expected.cards.values()) / len(expected.cards)
+    full = sum(card.seq >= 10 for card in sample_expected.cards.values()) / len(sample_expected.cards)
     assert titles[0] == f"{100 * full:.0f} % of the cards hold a full history of 10"
     assert [" ".join(title.split()[:3]) for title in titles[1:]] == ["Half of the"] * 2 + ["Amounts typically deviate"]
     for _, png in drawn:
@@ -147,9 +79,9 @@ def test_pictures(sample: Warehouse, expected: Expected) -> None:
         assert pixels.shape == (310, 470, 4)
         assert pixels.std() > 0.05
     # The medians that titles name, read from bins, are those of the entities.
-    newest = max(card.last_ts for card in expected.cards.values())
-    ages = sorted((newest - card.last_ts) / 86_400 for card in expected.cards.values())
-    ratios = sorted(math.sqrt(one.variance) / one.mean for one in expected.customers.values())
+    newest = max(card.last_ts for card in sample_expected.cards.values())
+    ages = sorted((newest - card.last_ts) / 86_400 for card in sample_expected.cards.values())
+    ratios = sorted(math.sqrt(one.variance) / one.mean for one in sample_expected.customers.values())
     assert _number(titles[1]) == pytest.approx(ages[len(ages) // 2], rel=0.05)
     assert _number(titles[3]) == pytest.approx(100 * ratios[len(ratios) // 2], rel=0.05)
 
@@ -192,7 +124,10 @@ def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Re
     every = 0
     for one in shown["features"].records:
         keys = [key for pattern in written[one.data["feature"]] for key in online.scan_iter(pattern, count=10_000)]
-        memory = sum(online.memory_usage(key) or 0 for key in keys)
+        with online.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.memory_usage(key)
+            memory = sum(pipeline.execute())
         entities = 2500 if one.data["feature"] == "customer_stats" else 5000
         assert one.data["entities"] == f"{entities:,}"
         assert float(one.data["bytes"].replace(",", "")) == pytest.approx(memory / entities, rel=0.1)
@@ -216,7 +151,7 @@ def test_shards_loaded_by_different_runs() -> None:
         "01": ShardLoad("a", 20, {"kept_newer": 0, **counts, "load": first}),
         "02": ShardLoad("b", 30, {"kept_newer": 1, **counts, "load": second}),
     }
-    found = figures(seeded)
+    found = figures({"card_history": seeded, "customer_stats": {}})
     assert (found["entities"], found["kept_newer"], found["bytes"], found["seconds"]) == (60, 3, 150, 2.0)
     assert (found["entities_per_second"], found["rejected_rows"]) == (30.0, 7)
 
@@ -230,9 +165,3 @@ def test_report_without_matplotlib(
     features = [one.data["feature"] for one in shown["features"].records]
     assert features == ["card_history", "card_location", "customer_stats"]
     assert shown["pictures"] == NOTE
-
-
-def test_pictures_name_their_sql() -> None:
-    """Every SQL file of the report is a picture's, the grid's or that of the entities looked at."""
-    files = {path.stem for path in (Path(drawing.__file__).parent).glob("*.sql")}
-    assert files == {picture.name for picture in PICTURES} | {"density", "entities"}

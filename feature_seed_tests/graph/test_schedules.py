@@ -10,7 +10,7 @@ from feature_seed.errors import ConfigurationError
 from feature_seed.graph.assets import POOL
 from feature_seed.graph.dagster_private import pool_tag
 from feature_seed.graph.jobs import seed_all
-from feature_seed.graph.schedules import seed_on_schedule
+from feature_seed.graph.sensors import seed_on_schedule
 
 
 @pytest.fixture

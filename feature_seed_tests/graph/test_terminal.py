@@ -68,6 +68,7 @@ def test_a_run_in_words(command: Command, environment: dict[str, str], online: r
     assert "DEBUG" not in ended.printed
 
 
+@pytest.mark.slow
 def test_all_of_it_on_request(command: Command, environment: dict[str, str]) -> None:
     """Every line of Dagster's, and the outcome after them all the same."""
     ended = command.run(*SEED_ALL, environment={**environment, "FEATURE_SEED_LOG_LEVEL": "DEBUG"})
@@ -77,6 +78,7 @@ def test_all_of_it_on_request(command: Command, environment: dict[str, str]) -> 
     assert any(line.startswith("ready: 40 cards") for line in ended.printed.splitlines())
 
 
+@pytest.mark.slow
 def test_less_on_request(command: Command, environment: dict[str, str]) -> None:
     """Warnings and the outcome."""
     ended = command.run(*SHARD, environment={**environment, "FEATURE_SEED_LOG_LEVEL": "WARNING"})
@@ -86,6 +88,7 @@ def test_less_on_request(command: Command, environment: dict[str, str]) -> None:
     assert "cards: 40 entities" not in ended.printed
 
 
+@pytest.mark.slow
 def test_a_shard_that_nobody_named(command: Command, environment: dict[str, str], online: redis.Redis) -> None:
     """A sentence with what to add, and nothing is written."""
     ended = command.run(*SEED_SHARD, environment=environment)

@@ -16,9 +16,9 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.browser import INSTALLED, chromium
-from feature_seed_tests.support.deployment import dagster_dev, deployment, query, wait_for
+from feature_seed_tests.support.deployment import dagster_dev, deployment, query
 from feature_seed_tests.support.gold import transaction
-from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.patience import wait_for
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import features
 
@@ -54,7 +54,7 @@ def test_materialize_all(tmp_path: Path, home: Path, screenshots: Path) -> None:
         browser.click("Materialize all")
         browser.click("All")
         browser.click("Launch backfill")
-        wait_for(lambda: seeded(port), HANG_SECONDS, "warm_start is materialised")
+        wait_for(lambda: seeded(port), "warm_start is materialised")
 
         client = redis.Redis(unix_socket_path=str(LocalRedis(home).socket))
         ready, card = read_ready(client), read_card(client, "card-0042")
@@ -160,12 +160,12 @@ def test_parts_and_failures(
     online.set("card:c7:loc", "not a hash")
     with deployment(tmp_path / "instance", environment(warehouse, redis_port)) as port:
         failed = launch(port, LAUNCH, selector={**LOCATION, "jobName": "seed_all"})
-        assert wait_for(lambda: ended(port, failed), HANG_SECONDS, "the run ends") == "FAILURE"
+        assert wait_for(lambda: ended(port, failed), "the run ends") == "FAILURE"
         ready = read_ready(online)
         assert ready and ready.state == "seeding"
         online.delete("card:c7:loc")
         resumed = launch(port, RESUME, parentRunId=failed, strategy="FROM_FAILURE")
-        assert wait_for(lambda: ended(port, resumed), HANG_SECONDS, "the run ends") == "SUCCESS"
+        assert wait_for(lambda: ended(port, resumed), "the run ends") == "SUCCESS"
         ready = read_ready(online)
         assert ready and (ready.state, ready.cards, ready.run_id) == ("ready", 90, resumed)
 
@@ -179,12 +179,12 @@ def test_parts_and_failures(
             selector={**LOCATION, "jobName": "__ASSET_JOB", "assetSelection": history, "assetCheckSelection": []},
             executionMetadata={"tags": [{"key": "dagster/partition", "value": "03"}]},
         )
-        assert wait_for(lambda: ended(port, one), HANG_SECONDS, "the run ends") == "SUCCESS"
+        assert wait_for(lambda: ended(port, one), "the run ends") == "SUCCESS"
         assert features(online) == {key: value for key, value in whole.items() if histories.get(key, 3) == 3}
 
         params = {"assetSelection": history, "partitionNames": ["05", "06", "07"]}
         backfill = query(port, BACKFILL, params=params)["launchPartitionBackfill"]["backfillId"]
-        wait_for(lambda: backfilled(port, backfill), HANG_SECONDS, "the backfill is done")
+        wait_for(lambda: backfilled(port, backfill), "the backfill is done")
         kept = {key: value for key, value in whole.items() if histories.get(key, 3) in (3, 5, 6, 7)}
         assert features(online) == kept
 
@@ -218,7 +218,7 @@ def test_a_backfill_of_many_runs(
     with deployment(home, {**environment(warehouse, redis_port), **slowly}) as port:
         params = {"assetSelection": [{"path": [name]} for name in (*FEATURES, "warm_start")], "allPartitions": True}
         backfill = query(port, BACKFILL, params=params)["launchPartitionBackfill"]["backfillId"]
-        runs = wait_for(lambda: backfilled(port, backfill, runs=5), HANG_SECONDS, "the backfill is done")
+        runs = wait_for(lambda: backfilled(port, backfill, runs=5), "the backfill is done")
     assert features(online) == whole
     ready = read_ready(online)
     assert ready and (ready.state, ready.cards, ready.customers) == ("ready", 90, 90)

@@ -35,12 +35,13 @@ def over_http(golds: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     "broken",
     [
-        Kill("killed at any moment", signal.SIGKILL, [Moment("", 0.7), Moment("customers", 0.02)]),
+        Kill("killed", signal.SIGKILL, [Moment("customers", 0.02)]),
+        pytest.param(Kill("killed early", signal.SIGKILL, [Moment("", 0.7)]), marks=pytest.mark.slow),
         pytest.param(
             Kill("killed over a ready store", signal.SIGKILL, [Moment("customers")], reseed=True),
             marks=pytest.mark.slow,
         ),
-        Kill("terminated", signal.SIGTERM, [Moment("cards", 0.05)]),
+        pytest.param(Kill("terminated", signal.SIGTERM, [Moment("cards", 0.05)]), marks=pytest.mark.slow),
     ],
     ids=lambda broken: broken.tried,
 )
@@ -59,9 +60,9 @@ def test_killed(golds: tuple[Path, Path], tmp_path: Path, broken: Kill) -> None:
     "broken",
     [
         Cut("Redis, reset", "store", "reset", "requests", 1),
-        Cut("Redis, cut short", "store", "cut", "replies", 1, reseed=True),
+        pytest.param(Cut("Redis, cut short", "store", "cut", "replies", 1, reseed=True), marks=pytest.mark.slow),
         Cut("Redis, silent", "store", "pause", "replies", 1),
-        Cut("ClickHouse, reset", "warehouse", "reset", "replies", 1),
+        pytest.param(Cut("ClickHouse, reset", "warehouse", "reset", "replies", 1), marks=pytest.mark.slow),
         Cut("ClickHouse, cut short", "warehouse", "cut", "replies", 1),
         Restart("Redis, killed", 1, kept=True),
         pytest.param(Restart("Redis, killed and empty", 1, kept=False, reseed=True), marks=pytest.mark.slow),

@@ -18,9 +18,9 @@ from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import Row, transaction
+from feature_seed_tests.support.patience import wait_for
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds, dump
@@ -51,8 +51,10 @@ def limit(client: redis.Redis, megabytes: float) -> None:
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        (["--replicaof", "127.0.0.1", "1"], "is a replica of 127.0.0.1:1: point REDIS_URL at the primary"),
-        (["--replicaof", "127.0.0.1", "1", "--replica-read-only", "no"], "point REDIS_URL at the primary"),
+        (
+            ["--replicaof", "127.0.0.1", "1", "--replica-read-only", "no"],
+            "is a replica of 127.0.0.1:1: point REDIS_URL at the primary",
+        ),
         (["--cluster-enabled", "yes"], "is a node of a Redis Cluster"),
         (["--maxmemory", "500mb", "--maxmemory-policy", "allkeys-lru"], r"allkeys-lru, its maxmemory is 524\.3 MB"),
         (["--min-replicas-to-write", "1"], "NOREPLICAS"),
@@ -85,7 +87,7 @@ def test_a_server_that_cannot_persist_is_refused(warehouse: Warehouse, tmp_path:
     with server("--dir", str(gone), "--save", "3600 1") as (client, store):
         shutil.rmtree(gone)
         client.bgsave()
-        wait_for(lambda: client.info()["rdb_last_bgsave_status"] == "err", 10, "the save fails")
+        wait_for(lambda: client.info()["rdb_last_bgsave_status"] == "err", "the save fails")
         before = dump(client)
         assert "look into its log" in failure(StoreError, warehouse, store)
         assert dump(client) == before
@@ -119,7 +121,7 @@ def test_too_little_memory_is_refused_with_the_figures(warehouse: Warehouse) -> 
 def test_one_shard_needs_its_share(warehouse: Warehouse) -> None:
     with server() as (client, store):
         limit(client, 1)
-        seed(warehouse, store, shard="03")
+        seed(warehouse, store, shard="03", shard_count=16)
         assert "too little memory" in failure(StoreError, warehouse, store)
 
 

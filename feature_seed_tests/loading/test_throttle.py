@@ -19,10 +19,9 @@ from feature_seed.store.bulk import BulkConnection
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
-from feature_seed_tests.support.deployment import wait_for
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
-from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.patience import HANG_SECONDS, wait_for
 from feature_seed_tests.support.redis_server import calls
 from feature_seed_tests.support.run import metadata, seed
 from feature_seed_tests.support.store import assert_holds
@@ -205,7 +204,7 @@ def test_a_store_that_is_slow(
     with dg.DagsterInstance.ephemeral() as instance:
         with busy(online):
             before = calls(online, "time")
-            first_block(lambda: wait_for(lambda: calls(online, "time") > before + 20, HANG_SECONDS, "it is probed"))
+            first_block(lambda: wait_for(lambda: calls(online, "time") > before + 20, "it is probed"))
             slow = seed(warehouse, store, max_latency_ms=0.001, instance=instance)
         assert_holds(online, expect(ROWS))
         online.flushall()
@@ -218,6 +217,7 @@ def test_a_store_that_is_slow(
 
 
 def test_probes_that_fail_end_the_load(
+    second_attempts: None,
     warehouse: Warehouse,
     store: OnlineStore,
     online: redis.Redis,
@@ -230,8 +230,8 @@ def test_probes_that_fail_end_the_load(
         return next((client["id"] for client in clients if client["cmd"] == "time"), None)
 
     def cut() -> None:
-        online.client_kill_filter(_id=wait_for(probing, HANG_SECONDS, "the store is probed"))
-        wait_for(lambda: not probers(), HANG_SECONDS, "the probes have ended")
+        online.client_kill_filter(_id=wait_for(probing, "the store is probed"))
+        wait_for(lambda: not probers(), "the probes have ended")
 
     first_block(cut)
     result = seed(warehouse, store, max_latency_ms=1000 * HANG_SECONDS)

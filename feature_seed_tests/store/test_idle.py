@@ -12,10 +12,12 @@ from feature_seed_tests.store.test_stores import OUTCOMES
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import create_table, transaction
-from feature_seed_tests.support.redis_cluster import eventually
+from feature_seed_tests.support.patience import eventually
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds
+
+pytestmark = pytest.mark.usefixtures("second_attempts")
 
 ROWS = [transaction(i, f"c{i % 9}", seconds=i) for i in range(60)]
 

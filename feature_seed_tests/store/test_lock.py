@@ -32,8 +32,7 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
-from feature_seed_tests.support.patience import HANG_SECONDS, patient
-from feature_seed_tests.support.redis_cluster import eventually
+from feature_seed_tests.support.patience import HANG_SECONDS, eventually, patient
 from feature_seed_tests.support.redis_server import calls, redis_server
 from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.store import assert_holds, dump, said

@@ -28,6 +28,8 @@ SENTINEL_PASSWORD = "another-password-of-tests"
 # Cards enough for several blocks.
 ROWS = [transaction(i, f"c{i}", seconds=i) for i in range(2_000)]
 
+pytestmark = pytest.mark.usefixtures("second_attempts")
+
 
 @pytest.fixture(scope="module")
 def sentinels() -> Iterator[Sentinels]:

@@ -30,6 +30,8 @@ from feature_seed_tests.support.run import seed
 from feature_seed_tests.support.sentinels import NAME, sentinel_of
 from feature_seed_tests.support.store import assert_holds
 
+pytestmark = pytest.mark.usefixtures("second_attempts")
+
 ROWS = [transaction(i, f"c{i % 9}", seconds=i) for i in range(60)]
 
 

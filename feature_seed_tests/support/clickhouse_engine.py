@@ -196,9 +196,10 @@ def start(user: str, password: str, setup: str, users: Path | None, place: Path 
     """The engine of this process: with the tables of the SQL `setup`, and the rights of `users` if there are any."""
     if users and place:
         # In another process: chdb takes the rights when it starts, and these are none to create a table.
-        process = get_context("spawn").Process(target=Engine, args=("", "", setup, str(place / "data")))
-        process.start()
-        process.join()
+        if not (place / "data").exists():
+            process = get_context("spawn").Process(target=Engine, args=("", "", setup, str(place / "data")))
+            process.start()
+            process.join()
         return Rights(password, users, place / "data")
     return (Engine if hasattr(Connection, "send_insert") else OldEngine)(user, password, setup)
 

@@ -27,7 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from string import ascii_lowercase
-from tempfile import SpooledTemporaryFile, TemporaryDirectory, TemporaryFile
+from tempfile import SpooledTemporaryFile, TemporaryFile
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
@@ -131,12 +131,14 @@ def clickhouse_server(
     setup: Path | None = None,
     port: int = 0,
     users: Path | None = None,
+    place: Path | None = None,
     python: Path = Path(sys.executable),
 ) -> Iterator[ClickHouseServer]:
     """Start a server without tables, or with what the SQL file `setup` makes, and end it afterwards.
 
-    With `users`, a users.xml, the user is its `default`, with the rights and the profile that it has there. `python` is
-    an interpreter with chdb and clickhouse-connect, for another version of the engine.
+    With `users`, a users.xml, the user is its `default`, with the rights and the profile that it has there, and the
+    tables are in the directory `place`, where the first server of several makes them. `python` is an interpreter with
+    chdb and clickhouse-connect, for another version of the engine.
 
     Raises:
         RuntimeError: it did not start; its stderr.
@@ -145,8 +147,8 @@ def clickhouse_server(
     command += ["--port", str(port), *(["--setup", str(setup.resolve())] if setup else [])]
     environment = {**os.environ, "CLICKHOUSE_TEST_PASSWORD": password}
     root = Path(__file__).parents[2]
-    with TemporaryDirectory() as place, TemporaryFile("w+") as stderr:  # a pipe that nobody reads would fill up
-        command += ["--users", str(users.resolve()), "--place", place] if users else []
+    with TemporaryFile("w+") as stderr:  # a pipe that nobody reads would fill up
+        command += ["--users", str(users.resolve()), "--place", str(place)] if users else []
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
         with process:
             try:

@@ -5,19 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
-from feature_seed_tests.support.patience import HANG_SECONDS
+from feature_seed_tests.support.patience import HANG_SECONDS, wait_for
 from feature_seed_tests.support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
-
-Value = TypeVar("Value")
 
 _open = build_opener(ProxyHandler({})).open
 
@@ -35,7 +32,7 @@ def webserver(home: Path, env: Mapping[str, str] | None = None) -> Iterator[int]
     port = free_port()
     command = ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port), "-m", "feature_seed"]
     with _process(home, env, *command) as process:
-        wait_for(lambda: _answers(process, port), HANG_SECONDS, "the webserver answers")
+        wait_for(lambda: _answers(process, port), "the webserver answers")
         yield port
 
 
@@ -51,7 +48,7 @@ def dagster_dev(home: Path, env: Mapping[str, str] | None = None, program: str =
     """`dagster dev` in the checkout, or that of another program, webserver and daemon in one; gives their port."""
     port = free_port()
     with _process(home, env, program, "dev", "-h", "127.0.0.1", "-p", str(port)) as process:
-        wait_for(lambda: _answers(process, port), HANG_SECONDS, "dagster dev answers")
+        wait_for(lambda: _answers(process, port), "dagster dev answers")
         yield port
 
 
@@ -68,15 +65,6 @@ def post(port: int, path: str, body: Any) -> bytes:
     request = Request(f"http://127.0.0.1:{port}/{path}", json.dumps(body).encode(), headers)
     with _open(request, timeout=HANG_SECONDS) as response:
         return response.read()
-
-
-def wait_for(condition: Callable[[], Value | None], seconds: float, what: str) -> Value:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.25)
-    return value
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
@@ -97,7 +85,7 @@ def _process(home: Path, env: Mapping[str, str] | None, *module: str) -> Iterato
         process = subprocess.Popen(
             [sys.executable, "-m", *module],
             cwd=ROOT,
-            env={**os.environ, **(env or {}), "DAGSTER_HOME": str(home)},
+            env={**os.environ, "FEATURE_SEED_SHARDS": "16", **(env or {}), "DAGSTER_HOME": str(home)},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -54,3 +54,7 @@ def rows(text: str, header: str) -> list[list[str]]:
             break
         cells.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))])
     return cells
+
+
+# Every variable that feature_seed reads, as the README has it.
+VARIABLES = {variable.strip("`") for variable, *_ in table("| variable | meaning | when unset |")}

@@ -54,19 +54,24 @@ def usable(row: Row) -> bool:
 
 def welford(amounts: list[float]) -> Welford:
     """Count, mean and sum of squared deviations in exact arithmetic, rounded once."""
-    exact = [Fraction(amount) for amount in amounts]
-    mean = sum(exact) / len(exact)
-    return Welford(len(exact), float(mean), float(sum((amount - mean) ** 2 for amount in exact)))
+    ratios = [amount.as_integer_ratio() for amount in amounts]
+    scale = max(denominator for _, denominator in ratios)  # powers of two, so each divides it
+    exact = [numerator * (scale // denominator) for numerator, denominator in ratios]
+    count, total = len(exact), sum(exact)
+    m2 = Fraction(count * sum(one * one for one in exact) - total * total, count * scale * scale)
+    return Welford(count, float(Fraction(total, count * scale)), float(m2))
 
 
 def _card(rows: list[Row], history_length: int, newest_first: bool) -> Card:
-    ordered = sorted(rows, key=lambda row: (*_order(row), float(row.amount), *_rest(listed(row))))
+    oldest, *_ = sorted(map(_order, rows))[-history_length:]
+    newest = [row for row in rows if _order(row) >= oldest]
+    ordered = sorted(newest, key=lambda row: (*_order(row), float(row.amount), *_rest(listed(row))))
     history = [listed(row) for row in ordered[-history_length:]]
     return Card(
         history=tuple(reversed(history) if newest_first else history),
         location=_location(rows),
         last_ts=_cut(_utc(ordered[-1])).timestamp(),
-        seq=len(ordered),
+        seq=len(rows),
     )
 
 

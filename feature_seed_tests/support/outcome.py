@@ -37,7 +37,7 @@ def holds(
     assert set(failed) == {f"gold_transactions.{name}" for name in warnings}, failed
     ready = read_ready(online)
     assert ready and ready.state == "ready"
-    expected = expect(rows)
+    expected = expect(rows, **{name: layout[name] for name in ("history_length", "newest_first") if name in layout})
     assert evaluated["gold_transactions.rejected_rows"].metadata["rejected"].value == expected.rejected
     assert_holds(online, expected, tags=layout.get("key_tags", False))
     assert_readable(online)

@@ -3,8 +3,7 @@
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -15,7 +14,7 @@ from typing import Any
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from feature_seed_tests.support.patience import HANG_SECONDS, patient
+from feature_seed_tests.support.patience import HANG_SECONDS, eventually, patient
 from feature_seed_tests.support.redis_server import redis_server
 
 # The port that nodes talk to each other on is this much higher than a client's.
@@ -175,14 +174,6 @@ def _joined(node: Node) -> bool:
     info = node.ask("CLUSTER", "INFO")
     fields = info if isinstance(info, dict) else dict(line.split(":") for line in info.split())
     return fields["cluster_state"] == "ok" and fields["cluster_known_nodes"] == "4"
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    """Wait until it is true."""
-    deadline = time.monotonic() + HANG_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {HANG_SECONDS} s"
-        time.sleep(0.02)
 
 
 def ids_in(slot: int) -> Iterator[str]:

@@ -15,8 +15,8 @@ import redis
 
 from feature_seed.store.block import Block
 from feature_seed.store.local import server_binary
-from feature_seed.store.sentinel import SentinelConnection
-from feature_seed_tests.support.redis_cluster import eventually
+from feature_seed.store.replication import SentinelConnection
+from feature_seed_tests.support.patience import eventually
 from feature_seed_tests.support.redis_server import answers, free_port, redis_server
 
 NAME = "my-primary"

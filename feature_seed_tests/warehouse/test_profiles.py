@@ -14,10 +14,10 @@ from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import clickhouse
-from feature_seed.warehouse.access import require_version
+from feature_seed.warehouse.access import LIMITS, MEANING, NAMES, Setting, require_version, restrictions
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.failures import GoldSource
-from feature_seed.warehouse.restrictions import LIMITS, MEANING, NAMES, Setting, restrictions
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed_tests.conftest import PASSWORD
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.support.expected import expect
@@ -235,11 +235,10 @@ def test_memory_that_one_shard_needs_more_of(endpoint: ClickHouseServer, monkeyp
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_limit_that_cannot_be_lifted(limit: str) -> None:
     """It is kept to where a query fails at it and gold is far from it; refused where it cuts answers, or is near."""
-    mode = LIMITS[limit]
-    cut = restrictions({**harmless(), limit: Setting("10", fixed=True), mode: Setting("break", fixed=True)})
-    assert cut.refused == {limit: "10"}
-    near = restrictions({**harmless(), limit: Setting("10", fixed=True)})
-    if mode:
+    held = {**harmless(), limit: Setting("10", fixed=True)}
+    assert restrictions({**held, "read_overflow_mode": Setting("break", fixed=True)}).refused == {limit: "10"}
+    near = restrictions(held)
+    if limit.startswith("max"):
         assert near.too_small(rows=1000) == {limit: "10"}
         far = restrictions({**harmless(), limit: Setting("10000000", fixed=True)})
         assert (far.refused, far.too_small(rows=1000)) == ({}, {})
@@ -251,8 +250,7 @@ def test_a_limit_that_cannot_be_lifted(limit: str) -> None:
 
 def harmless() -> dict[str, Setting]:
     """Every setting that is looked at, as ClickHouse has it by default."""
-    modes = dict.fromkeys(filter(None, LIMITS.values()), "throw")
-    values: dict[str, Any] = {**dict.fromkeys(NAMES, "0"), **MEANING, **modes}
+    values: dict[str, Any] = {**dict.fromkeys(NAMES, "0"), **MEANING, "read_overflow_mode": "throw"}
     return {name: Setting(value, fixed=False) for name, value in values.items()}
 
 
@@ -265,7 +263,7 @@ def test_a_profile_without_restrictions() -> None:
 @pytest.mark.parametrize("version", ["24.7.9.1", "23.8.2.7", "22.3.20.29-lts", "9.1"])
 def test_a_server_that_is_too_old(version: str) -> None:
     """It is refused by its version, and the oldest one that can be used is named."""
-    source = GoldSource("ch:8123", "seeder", "default", "gold", None)
+    source = GoldSource("ch:8123", "seeder", "default", "gold", None, GoldMapping())
     with pytest.raises(WarehouseError, match=rf"{version}, and 24\.8 is the oldest"):
         require_version(version, source)
 
@@ -273,4 +271,4 @@ def test_a_server_that_is_too_old(version: str) -> None:
 @pytest.mark.parametrize("version", ["24.8.1.1", "24.12.6.70", "25.8.2.29.altinitystable", "26.9.2.1", "100.1"])
 def test_a_server_that_is_new_enough(version: str) -> None:
     """No version from the oldest on is refused, whoever built it."""
-    require_version(version, GoldSource("ch:8123", "seeder", "default", "gold", None))
+    require_version(version, GoldSource("ch:8123", "seeder", "default", "gold", None, GoldMapping()))

@@ -6,6 +6,7 @@ The engine itself keeps to the grants, the row policies and the constraints of a
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import redis
 from feature_seed.errors import WarehouseError, WarehouseUnavailableError
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed_tests.conftest import PASSWORD
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.support.expected import expect
@@ -73,7 +75,7 @@ def user(
     queries = "".join(f"<query>{escape(grant)}</query>" for grant in grants)
     policies = policy if row_filter else ""
     users.write_text(USERS.format(profile=profile, constraints=constraints, policies=policies, grants=queries))
-    with clickhouse_server("default", PASSWORD, setup, users=users) as server:
+    with clickhouse_server("default", PASSWORD, setup, users=users, place=setup.parent) as server:
         yield (
             server,
             Warehouse(host=server.host, port=server.port, user="default", password=PASSWORD, database="gold"),
@@ -104,6 +106,26 @@ def test_without_the_right_to_see_parts(setup: Path, store: OnlineStore, online:
             assert warehouse.version(client) == warehouse.profile().version
     with user(setup, documented()) as (_, other):
         assert other.profile().version != warehouse.profile().version
+
+
+def test_a_mapping_needs_the_columns_that_it_names(setup: Path, store: OnlineStore, online: redis.Redis) -> None:
+    """Without a right to the columns that it leaves out the store is seeded; a missing grant names the others."""
+    mapping = GoldMapping(
+        columns={"location_lat": "NULL", "location_long": "NULL", "amount": "abs(amount)"}, where="card_id != 'none'"
+    )
+    grants = [one.replace(", location_lat, location_long", "") for one in documented()]
+    with user(setup, grants) as (_, warehouse):
+        seed(mapped(warehouse, mapping), store)
+    rows = [replace(row, location_lat=None, location_long=None, amount=row.amount and abs(row.amount)) for row in ROWS]
+    assert_holds(online, expect(rows))
+    with user(setup, []) as (_, warehouse), pytest.raises(WarehouseError) as raised:
+        mapped(warehouse, mapping).profile()
+    assert f"{grants[0]} TO default".replace("\n    ", " ") in str(raised.value)
+
+
+def mapped(warehouse: Warehouse, mapping: GoldMapping) -> Warehouse:
+    access = {name: getattr(warehouse, name) for name in ("host", "port", "user", "password", "database")}
+    return Warehouse(**access, mapping=mapping)
 
 
 @pytest.mark.parametrize(

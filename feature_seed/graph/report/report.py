@@ -3,129 +3,125 @@
 import re
 import time
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
 from typing import Any
 
 import dagster as dg
 import redis
 
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.checks import CHECKS, WARM_START, verdicts
-from feature_seed.graph.readiness import Loads
-from feature_seed.graph.report.figures import examples, figures_in_all
-from feature_seed.graph.report.pictures import available, pictures
-from feature_seed.loading.stream import Layout
+from feature_seed.graph.checks import CHECKS, WARM_START
+from feature_seed.graph.dagster_private import check_evaluations
+from feature_seed.graph.readiness import LOAD, Loads
+from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.sql import over, sql
 from feature_seed.store.commands import spared
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import RELATIONS
 
-Numbers = Mapping[str, float]
+# Numbers of a shard, and of its load: those that add up over loads, and those of which the largest load's is shown.
+_COUNTS = ("kept_newer", "events_forgotten", "unrecorded", "taken_over")
+_SUMS = ("commands", "bytes", "seconds")
+_MOST = ("gold_rows", "rejected_rows", "unread_rows", "probe_p99_ms")
 
-_MB = 1e6
+# The rows of the table: the number and its words, which are short, so that the table is whole in a window of 1,280
+# pixels, of which Dagster gives it 280. Bytes are shown in MB.
+_ROWS = {
+    "entities": "entities",
+    "kept_newer": "with live events",
+    "unrecorded": "unrecorded",
+    "taken_over": "taken over",
+    "events_forgotten": "events forgotten",
+    "gold_rows": "gold rows",
+    "rejected_rows": "rejected rows",
+    "gold_age_hours": "gold's age, hours",
+    "bytes": "MB sent",
+    "seconds": "seconds",
+    "entities_per_second": "entities per second",
+    "features_memory_bytes": "MB of features",
+    "store_memory_bytes": "MB of store",
+}
+_WITH_A_DECIMAL = ("bytes", "seconds", "hours")
 
+_REPORT = {
+    "figure": "feature_seed/graph/README.md says what each means, under its metadata.",
+    "now": "In the loads by which the store became ready.",
+    "change": "The difference to the run before.",
+}
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: what it says, the number that it shows, in which unit and with how many decimals."""
-
-    text: str
-    number: str
-    unit: float = 1
-    decimals: int = 0
-
-    def record(self, now: Numbers, before: Numbers) -> dg.TableRecord:
-        """The number, and how it differs from that of the run before."""
-        value, then = now.get(self.number), before.get(self.number)
-        change = "" if value is None or then is None else self._text(value - then, "+" if value != then else "")
-        return dg.TableRecord(
-            {"figure": self.text, "now": "" if value is None else self._text(value), "change": change}
-        )
-
-    def _text(self, value: float, sign: str = "") -> str:
-        return format(value / self.unit, f"{sign},.{self.decimals}f")
-
-
-# Short, so that the table is whole in a window of 1,280 pixels, of which Dagster gives it 280.
-_ROWS = (
-    Row("entities", "entities"),
-    Row("with live events", "kept_newer"),
-    Row("unrecorded", "unrecorded"),
-    Row("taken over", "taken_over"),
-    Row("events forgotten", "events_forgotten"),
-    Row("gold rows", "gold_rows"),
-    Row("rejected rows", "rejected_rows"),
-    Row("gold's age, hours", "gold_age_hours", decimals=1),
-    Row("MB sent", "bytes", _MB, 1),
-    Row("seconds", "seconds", decimals=1),
-    Row("entities per second", "entities_per_second"),
-    Row("MB of features", "features_memory_bytes", _MB, 1),
-    Row("MB of store", "store_memory_bytes", _MB, 1),
-)
-
-_REPORT = dg.TableSchema(
-    [
-        dg.TableColumn("figure", "string", "feature_seed/graph/README.md says what each means, under its metadata."),
-        dg.TableColumn("now", "string", "In the loads by which the store became ready."),
-        dg.TableColumn("change", "string", "The difference to the run before."),
-    ]
-)
-
-_FEATURES = dg.TableSchema(
-    [
-        dg.TableColumn("feature", "string", "The features of an entity are loaded together."),
-        dg.TableColumn("entities", "string", "How many have it."),
-        dg.TableColumn("bytes", "string", "In Redis per entity, of the feature's own keys."),
-    ]
-)
+_FEATURES = {
+    "feature": "The features of an entity are loaded together.",
+    "entities": "How many have it.",
+    "bytes": "In Redis per entity, of the feature's own keys.",
+}
 
 
 def report(
     context: dg.AssetExecutionContext, client: redis.Redis, warehouse: Warehouse, layout: Layout, loads: Loads
 ) -> dict[str, Any]:
-    """Metadata: tables of the loads, pictures where matplotlib is installed (some 120 KB), and numbers to draw.
+    """Metadata: tables of the loads, pictures where matplotlib is installed (some 200 KB), and numbers to draw.
 
     Raises:
         WarehouseError: gold can no longer be read.
     """
     entities = {name: sum(one.entities for one in seeded.values()) for name, seeded in loads.items()}
     sizes = {one.name: memory_per_entity(client, warehouse, layout, one) for one in FEATURES}
+    shards = [one.metadata for seeded in loads.values() for one in seeded.values()]
+    examples = list(dict.fromkeys(key for shard in shards for key in shard["unrecorded_examples"]))
     now = {
-        **figures_in_all(loads),
-        "features_memory_bytes": round(sum((sizes[name] or 0) * count for name, count in entities.items())),
-        **_store(client),
-        "gold_age_hours": _age_hours(loads),
+        **figures(loads),
+        "features_memory_bytes": round(sum((sizes[name] or 0) * entities[name] for name in sizes)),
+        **{f"store_{name}": one for name, one in asdict(Size.of(client)).items() if one is not None},
+        "gold_age_hours": round((time.time() - min(shard["watermark"] for shard in shards)) / 3600, 2),
     }
-    before = _numbers_before(context.instance)
-    features = [_feature(name, count, sizes[name]) for name, count in entities.items()]
     return {
-        "report": dg.TableMetadataValue([row.record(now, before) for row in _ROWS], _REPORT),
-        "features": dg.TableMetadataValue(features, _FEATURES),
+        "report": _table(_REPORT, _rows(now, _numbers_before(context.instance))),
+        "features": _table(_FEATURES, ((name, f"{entities[name]:,}", _rounded(sizes.get(name))) for name in entities)),
         "checks": _checks(context.instance),
-        **({"unrecorded_examples": some} if (some := examples(loads)) else {}),
+        **({"unrecorded_examples": examples} if examples else {}),
         "pictures": dg.MetadataValue.md(_pictures(warehouse, layout)),
         **now,
     }
 
 
-def _feature(name: str, entities: int, size: float | None) -> dg.TableRecord:
-    return dg.TableRecord(
-        {"feature": name, "entities": f"{entities:,}", "bytes": "–" if size is None else f"{size:,.0f}"}
-    )
+def figures(loads: Loads) -> dict[str, float]:
+    """Numbers of the latest loads, which Dagster also draws over time. A load of several shards counts once.
+
+    An entity is loaded whole: the figures of its first feature are those of its others.
+    """
+    firsts = {feature.entity.name: feature.name for feature in reversed(FEATURES)}
+    shards = [(name, one) for name in firsts.values() for one in loads[name].values()]
+    runs = {(name, one.run_id): one.metadata[LOAD] for name, one in shards}.values()
+    sums = {name: sum(run[name] for run in runs) for name in _SUMS}
+    rate = sum(run["entities"] for run in runs) / max(sums["seconds"], 0.001)  # seconds were kept to the millisecond
+    return {
+        "entities": sum(one.entities for _, one in shards),
+        **{name: sum(one.metadata[name] for _, one in shards) for name in _COUNTS},
+        **sums,
+        "entities_per_second": round(rate, 1),
+        **{name: max(run[name] for run in runs) for name in _MOST if any(name in run for run in runs)},
+    }
 
 
-def _store(client: redis.Redis) -> dict[str, int]:
-    size = Size.of(client)
-    sizes = {"store_memory_bytes": size.memory_bytes, "store_keys": size.keys}
-    return {name: value for name, value in sizes.items() if value is not None}
+def _table(columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> dg.TableMetadataValue:
+    schema = dg.TableSchema([dg.TableColumn(name, "string", text) for name, text in columns.items()])
+    return dg.TableMetadataValue([dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows], schema)
 
 
-def _age_hours(loads: Loads) -> float:
-    """From the watermark, which is the least of the loads'."""
-    watermark = min(one.metadata["watermark"] for seeded in loads.values() for one in seeded.values())
-    return round((time.time() - watermark) / 3600, 2)
+def _rows(now: Mapping[str, float], before: Mapping[str, float]) -> Iterable[tuple[str, str, str]]:
+    """Each number, and how it differs from that of the run before."""
+    for name, text in _ROWS.items():
+        value, then = now.get(name), before.get(name)
+        change = None if value is None or then is None else value - then
+        yield text, _rounded(value, name), _rounded(change, name, "+" if change else "")
+
+
+def _rounded(value: float | None, name: str = "", sign: str = "") -> str:
+    unit = 1e6 if name.endswith("bytes") else 1
+    return "" if value is None else format(value / unit, f"{sign},.{int(name.endswith(_WITH_A_DECIMAL))}f")
 
 
 def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
@@ -137,27 +133,18 @@ def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
 
 def _checks(instance: dg.DagsterInstance) -> str:
     """How many checks have passed when they were run last, and which have failed."""
-    keys = [key for key in CHECKS if key != WARM_START]
-    passed = {f"{name} of {key.to_user_string()}": one for key in keys for name, one in verdicts(instance, key).items()}
-    text = f"{sum(one is True for one in passed.values())} of {len(passed)} passed"
-    failed = "".join(f", {name} failed" for name, one in passed.items() if one is False)
-    missing = sum(one is None for one in passed.values())
-    return f"{text}{failed}{f', {missing} not run so far' if missing else ''}"
+    keys = [dg.AssetCheckKey(asset, name) for asset, names in CHECKS.items() if asset != WARM_START for name in names]
+    latest = {key: evaluations[0] for key in keys if (evaluations := check_evaluations(instance, key, 1))}
+    failed = [f"{key.name} of {key.asset_key.to_user_string()} failed" for key in latest if not latest[key].passed]
+    missing = len(keys) - len(latest)
+    said = [f"{len(latest) - len(failed)} of {len(keys)} passed", *failed]
+    return ", ".join([*said, f"{missing} not run so far"] if missing else said)
 
 
 def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout, feature: Feature) -> float | None:
     """Bytes that an entity's keys take in Redis, on average over a hundred entities of gold."""
-    parameters = {
-        **warehouse.table,
-        "entity": feature.entity.id,
-        "key_tags": layout.key_tags,
-        "shard_count": layout.shard_count,
-        "shards": list(range(layout.shard_count)),
-        **warehouse.profile().readable,
-    }
-    query = over(RELATIONS, sql("graph/report/entities"))
-    with warehouse.client() as gold, warehouse.errors():
-        ids = gold.query(query, parameters=parameters).result_columns[0]
+    gold = FeatureStream(warehouse, layout, feature.entity, tuple(shard_names(layout.shard_count)))
+    ids = [one for (one,) in gold.ask(over(RELATIONS, sql("graph/report/entities")))]
     if not ids:
         return None
     with client.pipeline(transaction=False) as pipeline:
@@ -170,13 +157,14 @@ def memory_per_entity(client: redis.Redis, warehouse: Warehouse, layout: Layout,
 
 def _pictures(warehouse: Warehouse, layout: Layout) -> str:
     """All pictures in one paragraph, so that they stand side by side where there is room."""
-    if not available():
+    if not find_spec("matplotlib"):
         return "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
-    images = (
+    from feature_seed.graph.report.pictures import pictures
+
+    return "\n".join(
         f"![{_text(title)}](data:image/png;base64,{b64encode(png).decode()})"
         for title, png in pictures(warehouse, layout)
     )
-    return "\n".join(images)
 
 
 def _text(value: str) -> str:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from math import ceil
@@ -19,6 +19,7 @@ from feature_seed.loading.stream import Layout
 from feature_seed.sql import sql
 from feature_seed.store.cluster import primaries
 from feature_seed.warehouse.gold import Identifier
+from feature_seed.warehouse.mapping import GoldMapping
 
 # Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
 _SLICE_ROWS = 1_000_000
@@ -61,6 +62,7 @@ class Comparison:
     layout: Layout
     shards: Sequence[str]
     watermarks: Set[int]
+    mapping: GoldMapping = field(default_factory=GoldMapping)
 
     def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
         """Rows of a query over gold that shares nothing with the one that seeds."""
@@ -70,7 +72,7 @@ class Comparison:
         # Ids are bytes, and need not be text.
         # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
         formats = {"String": "bytes", "Tuple": "tuple"}
-        rows = self.gold.query(query, parameters={**common, **parameters}, query_formats=formats)
+        rows = self.gold.query(self.mapping.over(query), parameters={**common, **parameters}, query_formats=formats)
         return list(rows.named_results())
 
     def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:
@@ -127,8 +129,7 @@ class Comparison:
         """Some of the feature's keys in the store, of at most `limit` entities, with the id in each."""
         pattern = self.feature.keys[0].template.partition("{}")[0] + "*"
         found: dict[bytes, bytes] = {}
-        nodes = primaries(self.store)
-        for name in (one for node in nodes for one in _scan(node, pattern, ceil(_SCAN_CALLS / len(nodes)))):
+        for name in scanned(self.store, pattern):
             if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
                 found[name] = entity_id
         looked_up = set(islice(dict.fromkeys(found.values()), limit))
@@ -154,6 +155,12 @@ def sample_share(size: int | None, entities: int, transactions: int) -> tuple[fl
         compared = min(max(paid_for, min(size, _FEWEST)), entities)
     share = compared / max(entities, 1)
     return share, max(min(ceil(share * transactions / _SLICE_ROWS), ceil(compared)), 1)
+
+
+def scanned(store: redis.Redis, pattern: str) -> Iterator[Any]:
+    """Some of the store's keys, others each time; some of them twice."""
+    nodes = primaries(store)
+    return (name for node in nodes for name in _scan(node, pattern, ceil(_SCAN_CALLS / len(nodes))))
 
 
 def _scan(node: redis.Redis, pattern: str, calls: int) -> Iterator[Any]:

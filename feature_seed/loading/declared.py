@@ -1,0 +1,77 @@
+"""The stream of declared features: those of one entity come in one pass over gold."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from feature_seed.errors import WarehouseError
+from feature_seed.features.declared.entity import DeclaredEntity
+from feature_seed.loading.stream import FeatureStream
+from feature_seed.sql import over, sql
+from feature_seed.warehouse.failures import with_retries
+from feature_seed.warehouse.gold import RELATIONS
+from feature_seed.warehouse.profile import Profile
+
+
+@dataclass(frozen=True)
+class DeclaredStream(FeatureStream):
+    """The keys of an entity's declared features, each with its command. One of many members is there several times."""
+
+    entity: DeclaredEntity
+
+    @property
+    def expected(self) -> int:
+        return self._size["entities"] * len(self.entity.features)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """One thread, if settings may be changed: a sum of doubles depends on the order in which threads come to rows.
+
+        It reads several million rows a second, which is more than Redis takes of what they come to.
+        """
+        return {**self.warehouse.faster, **({"max_threads": "1"} if self.warehouse.faster else {})}
+
+    def counter(self, feature: str) -> int:
+        return self.entity.counter(feature)
+
+    def rehearse(self) -> None:
+        """As of any stream.
+
+        Raises:
+            WarehouseError: naming the feature whose expressions ClickHouse does not take.
+        """
+        try:
+            super().rehearse()
+        except WarehouseError as e:
+            for feature in self.entity.features if len(self.entity.features) > 1 else ():
+                replace(self, entity=DeclaredEntity.of(feature)).rehearse()
+            raise type(e)(f"Feature {', '.join(one.name for one in self.entity.features)}: {e}") from e
+
+    def _query(self, profile: Profile, *, deep: bool) -> tuple[str, dict[str, Any]]:
+        query = self.entity.command_query(RELATIONS["gold"], self._aggregates)
+        return self.warehouse.mapping.over(query), self._parameters()
+
+    @cached_property
+    def _aggregates(self) -> set[str]:
+        """What ClickHouse knows as aggregate functions, in lower case."""
+        with self.warehouse.client() as client:
+            return {name for (name,) in with_retries(lambda: client.query(sql("loading/aggregates")).result_rows)}
+
+    @cached_property
+    def _size(self) -> dict[str, int]:
+        """About how many entities there are in these shards, and their rows."""
+        query = self.warehouse.mapping.over(over(self.entity.rows(RELATIONS["gold"]), sql("loading/declared_size")))
+        parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
+        with self.warehouse.client() as client, self.warehouse.errors():
+            return self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))
+
+    def _collected(self, profile: Profile) -> int:
+        size = self._size["rows"] * self.entity.collects * self.entity.row_bytes
+        entities = self._size["entities"] * self.entity.entity_bytes
+        return (size + entities) * self.layout.shard_count // len(self.shards)
+
+    def _require_whole(self, client: Client, delivered: int) -> None:
+        """The check entity_count tells of an answer that ended early: here it would be one more scan of gold."""
+        with_retries(lambda: self.warehouse.require_unbroken(client))

@@ -1,0 +1,3 @@
+-- How many entities the chosen shards have about, and how many of their rows a feature reads.
+SELECT uniq(COLUMNS('^_key_')) AS entities, count() AS rows
+FROM chosen

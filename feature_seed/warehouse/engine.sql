@@ -1,3 +1,0 @@
-SELECT engine
-FROM system.tables
-WHERE database = {database:String} AND name = {gold:String}

@@ -272,7 +272,13 @@ def test_every_example_is_tested() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.yaml")} == {shape.__name__ for shape in SHAPES}
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape, id=shape.__name__, marks=() if shape in (riskfabric, sparkov) else pytest.mark.slow)
+        for shape in SHAPES
+    ],
+)
 def test_an_example(make_gold: MakeGold, store: OnlineStore, online: redis.Redis, shape: Callable[[], Shape]) -> None:
     """Before: a table of the shape. Runs: two loads of the example. After: every key that has not expired is right,
     parity finds no difference, and the second load has changed no byte.

@@ -48,7 +48,9 @@ _OF_A_DECLARED_FEATURE = {
 }
 
 _UNTOUCHED = "Nothing was written, and what the store holds stays as it was"
-_UNSET = "feature_seed:ready was not set. Run seed_all again, and find out who else writes these keys"
+_UNSET = (
+    "feature_seed:ready was not set. Run seed_all with FEATURE_SEED_FULL=1, and find out who else writes these keys"
+)
 
 # The checks that block, and what to do when one has failed. The text of `schema` says it already.
 ADVICE = {

@@ -63,7 +63,7 @@ def _kept(instance: dg.DagsterInstance, client: redis.Redis, address: str, loads
     if keys is not None and keys < then:  # maybe another program's, of a database that is shared
         text = (
             f"Redis at {address} has {keys:,} keys, {then - keys:,} fewer than after {run}. Find out whether Redis "
-            "evicts keys or somebody deletes them, and run seed_all"
+            "evicts keys or somebody deletes them, and run seed_all with FEATURE_SEED_FULL=1"
         )
         return _result(False, text, keys=keys, keys_then=then)._replace(severity=dg.AssetCheckSeverity.WARN)
     loading = f". A load of gold {ready.loading} over it is under way, or has failed" if ready.loading else ""

@@ -170,7 +170,9 @@ def test_parts_and_failures(
         assert ready and (ready.state, ready.cards, ready.run_id) == ("ready", 90, resumed)
 
         whole = features(online)
-        histories: dict[bytes, int] = {f"card:{card}:history".encode(): shard for card, shard in shard_of.items()}
+        histories: dict[bytes, int] = {
+            f"card:{card}:{key}".encode(): shard for card, shard in shard_of.items() for key in ("history", "seq")
+        }
         online.delete(*histories)
         history = [{"path": ["card_history"]}]
         one = launch(

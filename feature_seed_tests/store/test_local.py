@@ -130,8 +130,8 @@ def test_parts_and_failures(
 ) -> None:
     """Before: a store as a clean run leaves it, emptied, and a key of another type, so that a run fails half-way.
 
-    After a re-execution from failure: ready, and every key as the clean run left it. Then histories and places are
-    deleted, and one shard, and a range of shards of one asset of cards, bring back theirs, byte for byte.
+    After a re-execution from failure: ready, and every key as the clean run left it. Then histories, places and counts
+    are deleted, and one shard, and a range of shards of one asset of cards, bring back theirs, byte for byte.
     """
     rows = [transaction(i, f"c{i % 90}", seconds=i) for i in range(500)]
     monkeypatch.setenv("FEATURE_SEED_GOLD_PARQUET", str(make_parquet(rows).gold_parquet))
@@ -162,7 +162,9 @@ def test_parts_and_failures(
 
         named = chdb.query("SELECT 'c' || toString(number), sipHash64('c' || toString(number)) % 4 FROM numbers(90)")
         shard_of = {
-            f"card:{card}:{key}".encode(): shard for card, shard in named.result_rows for key in ("history", "loc")
+            f"card:{card}:{key}".encode(): shard
+            for card, shard in named.result_rows
+            for key in ("history", "loc", "seq")
         }
         local.delete(*shard_of)
         seed_shard = feature_seed.defs.resolve_job_def("seed_shard")

@@ -126,7 +126,7 @@ def test_whether_the_store_is_what_the_run_left(
     assert dump(online) == before
     online.delete("card:c2:history")
     code, text = ask("check")
-    assert code == 1 and "card:c2:history" in text and "Run seed_all again" in text
+    assert code == 1 and "card:c2:history" in text and "Run seed_all with FEATURE_SEED_FULL=1" in text
     make_parquet([*ROWS, transaction(999)])
     assert "Gold was rebuilt since" in ask("check")[1]
     code, text = ask("plan")

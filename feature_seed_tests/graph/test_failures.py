@@ -240,7 +240,7 @@ FAILURES: dict[str, tuple[Callable[[Place], None], tuple[str, ...]]] = {
     "`FEATURE_SEED_GOLD_PARQUET … cannot be read": (damaged, ("a file is damaged", "Nothing was written")),
     "`Gold table … has nothing to seed": (nothing_to_seed, ("nothing to seed", "empty")),
     "the check `rejected_rows`": (rejected, ("check rejected_rows of gold", "1 of 201", "FEATURE_SEED_MAX_REJECTED")),
-    "the check `entity_count`": (changed, ("check parity of card_history", "Run seed_all again", "who else writes")),
+    "the check `entity_count`": (changed, ("check parity of card_history", "FEATURE_SEED_FULL=1", "who else writes")),
     "`ClickHouse at … broke off": (broken_off, ("broke off in the middle of its answer", "run again")),
     "`… is incomplete in shards": (incomplete, ("is incomplete in shards", "run again")),
     "`Gold table … was rebuilt": (rebuilt, ("rebuilt while it was read", "run again")),

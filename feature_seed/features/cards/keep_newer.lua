@@ -24,6 +24,14 @@ for i = 1, #stored do
 end
 local list = not same and {unpack(ARGV, 10)}
 
+local function ids_of(loaded)
+    local ids = {}
+    for _, element in ipairs(loaded) do
+        ids[decode(element).id] = true
+    end
+    return ids
+end
+
 if not same and #stored > 0 then
     -- The elements of recorded events, and what came after gold, this one and the one before, and nobody recorded.
     live = {unpack(recorded)}
@@ -41,12 +49,7 @@ if not same and #stored > 0 then
         if type(recorded_as) == 'table' then
             recorded_as.element = element
         elseif event and event.time and event.time > after and event.time <= now + 3600 then
-            if not in_gold then -- read only here: for every card that changed it took a third of the load
-                in_gold = {}
-                for _, loaded in ipairs(list) do
-                    in_gold[decode(loaded).id] = true
-                end
-            end
+            in_gold = in_gold or ids_of(list) -- only here: for every card that changed it took a third of the load
             if not in_gold[event.id] then
                 known[event.id], live[#live + 1], unrecorded = event, event, unrecorded + 1
             end

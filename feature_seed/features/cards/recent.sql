@@ -1,5 +1,5 @@
--- The transactions that can be among a card's newest, its latest with coordinates, and how many it made in all, with their digest: besides
--- the latter none older than its n-th newest, ties at that time included.
+-- The transactions that can be among a card's newest, its latest with coordinates, and how many it made in all, with
+-- their digest: besides the latter none older than its n-th newest, ties at that time included.
 -- Times alone are cheap to rank; on 500 transactions a card this leaves 2 % of the rows to collect and sort.
 SELECT hashed.*, made, whole
 FROM hashed

@@ -19,7 +19,6 @@ end
 
 -- All is read before the first write: what cannot be applied fails while nothing has changed.
 local card, customer, records, field = #KEYS ~= 2, #KEYS ~= 5, ARGV[8] == '1', 'e:' .. id
-local crowded_card, crowded_customer
 local watermark, answers, last_ts, placed, count, mean, m2 = tonumber(ARGV[7]) or -math.huge, {}, nil, nil, nil, nil, nil
 for seed = card and 5 or 2, #KEYS, 2 do
     local known = redis.call('HMGET', KEYS[seed], 'watermark', 'forgot', field)
@@ -41,6 +40,20 @@ if customer then
     count = (stats[1] or 0) + 1
     mean = (stats[2] or 0) + delta / count
     m2 = (stats[3] or 0) + delta * (amount - mean)
+end
+
+-- Of some 500 records the older half goes in one step, and with them what is 7 days older than the newest.
+local function forget(seed)
+    local _, _, read_seed = elements()
+    local _, recorded = read_seed(seed)
+    local half, gone = #recorded > 450 and #recorded / 2 or 0, {}
+    while #gone < half or recorded[#gone + 1].time < recorded[#recorded].time - 604800 do
+        gone[#gone + 1] = 'e:' .. recorded[#gone + 1].id
+    end
+    if #gone > 0 then
+        redis.call('HSET', seed, 'forgot', recorded[#gone].at)
+        redis.call('HDEL', seed, unpack(gone))
+    end
 end
 
 if card and answers[1] == 'applied' then
@@ -81,7 +94,9 @@ if card and answers[1] == 'applied' then
     end
     if records then
         redis.call('HSET', KEYS[5], field, ARGV[2] .. ',' .. ARGV[3] .. ',' .. lat .. ',' .. lon)
-        crowded_card = seq % 50 == 0 and KEYS[5]
+        if seq % 50 == 0 then
+            forget(KEYS[5])
+        end
     end
 end
 if customer and answers[#answers] == 'applied' then
@@ -89,22 +104,8 @@ if customer and answers[#answers] == 'applied' then
         'mean', string.format('%.17g', mean), 'M2', string.format('%.17g', m2))
     if records then
         redis.call('HSET', KEYS[#KEYS], field, ARGV[2] .. ',' .. ARGV[3] .. ',-,-')
-        crowded_customer = count % 50 == 0 and KEYS[#KEYS]
-    end
-end
-
--- Of some 500 records the older half goes in one step, and with them what is 7 days older than the newest.
-if crowded_card or crowded_customer then
-    local _, _, read_seed = elements()
-    for _, seed in pairs({crowded_card or nil, crowded_customer or nil}) do
-        local _, recorded = read_seed(seed)
-        local half, gone = #recorded > 450 and #recorded / 2 or 0, {}
-        while #gone < half or recorded[#gone + 1].time < recorded[#recorded].time - 604800 do
-            gone[#gone + 1] = 'e:' .. recorded[#gone + 1].id
-        end
-        if #gone > 0 then
-            redis.call('HSET', seed, 'forgot', recorded[#gone].at)
-            redis.call('HDEL', seed, unpack(gone))
+        if count % 50 == 0 then
+            forget(KEYS[#KEYS])
         end
     end
 end

@@ -59,13 +59,17 @@ def decimal(name: str, low: float, high: float) -> float | None:
     return parsed
 
 
+# Two hexadecimal digits; an event per shard takes 16–40 ms.
+MOST_SHARDS = 256
+
+
 def shard_count() -> int:
-    return number("FEATURE_SEED_SHARDS", 16, 1, 256)  # two hexadecimal digits; an event per shard takes 16–40 ms
+    return number("FEATURE_SEED_SHARDS", 16, 1, MOST_SHARDS)
 
 
 def shards_per_run() -> int | None:
     """None for all of them."""
-    return number("FEATURE_SEED_SHARDS_PER_RUN", 0, 1, 256) if is_set("FEATURE_SEED_SHARDS_PER_RUN") else None
+    return number("FEATURE_SEED_SHARDS_PER_RUN", 0, 1, MOST_SHARDS) if is_set("FEATURE_SEED_SHARDS_PER_RUN") else None
 
 
 def sample_size() -> int | None:

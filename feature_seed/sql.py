@@ -1,5 +1,6 @@
 """The loader of SQL and Lua, which lie beside the code that runs them, and the functions that all SQL may use."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Set
 from importlib.resources import files
@@ -51,6 +52,11 @@ def sql(name: str) -> str:
 def lua(name: str) -> str:
     """The text of `{name}.lua`, likewise."""
     return (_PACKAGE / f"{name}.lua").read_text()
+
+
+def sha_of(script: str) -> str:
+    """What EVALSHA calls a script by."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def over(relations: Mapping[str, str], select: str) -> str:

@@ -17,7 +17,7 @@ from feature_seed.contract import (
     CUSTOMER_STATS,
     Key,
 )
-from feature_seed.sql import lua, over, sql
+from feature_seed.sql import lua, over, sha_of, sql
 
 OnConflict = Literal["keep_newer", "overwrite"]
 
@@ -54,7 +54,7 @@ class Entity:
     @cached_property
     def guard_sha(self) -> str:
         """What EVALSHA calls the guard by."""
-        return hashlib.sha1(self.guard.encode(), usedforsecurity=False).hexdigest()
+        return sha_of(self.guard)
 
     @property
     def counter(self) -> Key:

@@ -179,9 +179,6 @@ def warm_start_after(loaded: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefiniti
     return warm_start
 
 
-warm_start = warm_start_after([cards, customers])
-
-
 def _ready(ready: Ready) -> dict[str, Any]:
     """The metadata of `warm_start`: times in the time zone of who looks at them, and the run as a link."""
     return {

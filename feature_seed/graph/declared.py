@@ -1,6 +1,7 @@
 """The assets and checks of declared features."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import dagster as dg
 
@@ -10,7 +11,6 @@ from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.features.feature import Feature, Value
 from feature_seed.graph.assets import feature_assets
 from feature_seed.graph.feature_checks import feature_checks
-from feature_seed.loading.comparison.comparison import Comparison
 from feature_seed.loading.comparison.declared import DeclaredComparison
 from feature_seed.loading.declared import DeclaredStream
 
@@ -24,14 +24,10 @@ def declared_assets(declared: Sequence[Declared]) -> list[dg.AssetsDefinition]:
 
 
 def declared_checks(declared: Sequence[Declared]) -> list[dg.AssetChecksDefinition]:
-    return [_checks(one) for one in declared]
-
-
-def _checks(one: Declared) -> dg.AssetChecksDefinition:
-    def compared(standard: Comparison) -> Comparison:
-        return DeclaredComparison(**vars(standard), declared=one)
-
-    return feature_checks(feature_of(one, DeclaredEntity.of(one)), compared)
+    return [
+        feature_checks(feature_of(one, DeclaredEntity.of(one)), partial(DeclaredComparison, declared=one))
+        for one in declared
+    ]
 
 
 def feature_of(one: Declared, entity: DeclaredEntity) -> Feature:

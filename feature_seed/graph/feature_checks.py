@@ -28,7 +28,27 @@ _SCANNED_ENTITIES = 1000
 _EXAMPLES = 10
 
 
-def compared(
+def checked(
+    feature: Feature,
+    seeded: Mapping[str, ShardLoad],
+    warehouse: Warehouse,
+    layout: Layout,
+    store: OnlineStore,
+    shards: Sequence[str],
+    run_id: str,
+    size: int | None,
+    comparison_of: Callable[..., Comparison] = Comparison,
+) -> Iterator[dg.AssetCheckResult]:
+    """The outcome of each check of a feature, for its loads of these shards."""
+    with store.client() as client, warehouse.client() as gold, warehouse.errors():
+        untils = _untils(seeded, layout, warehouse)
+        table = {**warehouse.table, "untils": untils}
+        comparison = comparison_of(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
+        digests = _digests(feature, warehouse, layout, store, shards, untils)
+        yield from _compared(comparison, run_id, size, seeded, digests)
+
+
+def _compared(
     comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad], digests: Changes | None
 ) -> Iterator[dg.AssetCheckResult]:
     """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
@@ -40,7 +60,7 @@ def compared(
     feature, shards = comparison.feature.name, comparison.shards
     scanned = spared(lambda: comparison.scanned_keys(_SCANNED_ENTITIES), None)
     ids = [zlib.crc32(entity_id) for entity_id in set((scanned or {}).values())]
-    rows = {f"{row['shard']:02x}": row for row in comparison.ask("entities", ("usable",), scanned=ids)}
+    rows = {f"{row['shard']:02x}": row for row in comparison.entities(ids)}
     counts = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in shards}
     yield _entity_count(feature, counts, digests, seeded)
     transactions = sum(rows[shard]["transactions"] for shard in shards if shard in rows)
@@ -74,7 +94,7 @@ def _entity_count(
     return check_result("entity_count", not wrong, "; ".join([text, *named[:1], *wrong]), metadata, feature)
 
 
-def digests_of(
+def _digests(
     feature: Feature, warehouse: Warehouse, layout: Layout, store: OnlineStore, shards: Sequence[str], untils: list[int]
 ) -> Changes | None:
     """What all entities are in the store, beside gold up to the watermark of each shard; once for their features.
@@ -127,9 +147,7 @@ def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[byt
     return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
 
 
-def feature_checks(
-    feature: Feature, comparison_of: Callable[[Comparison], Comparison] = lambda standard: standard
-) -> dg.AssetChecksDefinition:
+def feature_checks(feature: Feature, comparison_of: Callable[..., Comparison] = Comparison) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name), can_subset=True)
     def evaluate(
         context: dg.AssetCheckExecutionContext,
@@ -140,18 +158,16 @@ def feature_checks(
     ) -> Iterable[dg.AssetCheckResult]:
         shards = shards_of(context, layout)
         seeded = latest_loads(context.instance, feature.name, shards)
-        with retried(context.retry_number), store.client() as client, warehouse.client() as gold, warehouse.errors():
-            untils = untils_of(seeded, layout, warehouse)
-            table = {**warehouse.table, "untils": untils}
-            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
-            digests = digests_of(feature, warehouse, layout, store, shards, untils)
-            results = compared(comparison_of(comparison), context.run.run_id, limits.sample_size, seeded, digests)
+        with retried(context.retry_number):
+            results = checked(
+                feature, seeded, warehouse, layout, store, shards, context.run.run_id, limits.sample_size, comparison_of
+            )
             yield from blocking(asked(context, results))
 
     return evaluate
 
 
-def untils_of(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> list[int]:
+def _untils(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> list[int]:
     """The watermark that each shard was loaded up to, in microseconds since 1970; one where it is the same for all."""
     mine = warehouse.profile().until
     loaded = {shard: round(one.metadata["watermark"] * 1e6) for shard, one in seeded.items()}

@@ -1,7 +1,7 @@
 """The checks of gold, which run before anything is written."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from math import ceil
@@ -11,12 +11,11 @@ import dagster as dg
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import GoldError, StoreError, WarehouseUnavailableError
-from feature_seed.features.entity import ENTITIES
 from feature_seed.graph.checks import GOLD, WARM_START, asked, blocking, blocks, check_result, check_specs, shards_of
 from feature_seed.graph.plan import loss_result
 from feature_seed.graph.retries import retried
 from feature_seed.loading.preflight import examine
-from feature_seed.loading.stream import FeatureStream, Layout
+from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold
@@ -47,9 +46,7 @@ def gold_checks(
     """
     results = list(asked(context, _evaluated(context, warehouse, limits)))
     if not any(map(blocks, results)):
-        shards = tuple(shards_of(context, layout))
-        streams = [FeatureStream(warehouse, layout, entity, shards) for entity in ENTITIES]
-        results += _loss(context, streams, store, limits.max_loss)
+        results += _loss(context, warehouse, store, layout, limits.max_loss)
     if any(map(blocks, results)):
         said = _left_alone(context.instance)
         context.log.warning(said)
@@ -58,7 +55,7 @@ def gold_checks(
 
 
 def _loss(
-    context: dg.AssetCheckExecutionContext, streams: Sequence[FeatureStream], store: OnlineStore, limit: float
+    context: dg.AssetCheckExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout, limit: float
 ) -> Iterator[dg.AssetCheckResult]:
     """What the loads would do. Where that cannot be seen there is no outcome: a load looks again, and says why not."""
     if dg.AssetCheckKey(GOLD, "loss") not in context.selected_asset_check_keys:
@@ -66,7 +63,7 @@ def _loss(
     try:
         with store.client() as client:
             examine(client, store)
-        yield loss_result(streams, store, limit, context.instance)
+        yield loss_result(warehouse, store, layout, shards_of(context, layout), limit, context.instance)
     except (StoreError, WarehouseUnavailableError) as e:
         context.log.info(f"The check loss has no outcome: {e}")
 

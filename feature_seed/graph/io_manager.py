@@ -87,8 +87,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         if not self._load or self._load[0] is not stream:
             self._load = stream, *self._seed(context, stream)
         _, entities, redis, load = self._load
-        counter = stream.counter(context.asset_key.to_user_string())
-        return {shard: {**_shard(shard, entities, counter, redis), **load} for shard in stream.shards}
+        counted_at = stream.counted_at(context.asset_key.to_user_string())
+        return {shard: {**_shard(shard, entities, counted_at, redis), **load} for shard in stream.shards}
 
     def _seed(
         self, context: dg.OutputContext, stream: FeatureStream
@@ -242,8 +242,8 @@ def _rows(profile: Profile) -> dict[str, int]:
     return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
 
 
-def _shard(shard: str, counts: Counter[int], counter: int, redis: Loading) -> dict[str, Any]:
-    entities = counts[counter + int(shard, 16)]
+def _shard(shard: str, counts: Counter[int], counted_at: int, redis: Loading) -> dict[str, Any]:
+    entities = counts[counted_at + int(shard, 16)]
     outcome = redis.outcomes.get(int(shard, 16), Outcome())
     return {
         "dagster/row_count": entities,

@@ -1,6 +1,5 @@
 """The plan: what a load would do, known before its first write, and the guard against a gold that has lost much."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from feature_seed.contract import Ready, read_ready
 from feature_seed.features.entity import ENTITIES
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.checks import check_result
-from feature_seed.graph.readiness import LOAD, latest_loads, loading
+from feature_seed.graph.readiness import LOAD, latest_loads, loading, recorded
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.comparison.digests import compare
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
@@ -102,23 +101,25 @@ def _planned(stream: FeatureStream, changes: Changes, before: Ready, keys: int |
 
 def planned(warehouse: Warehouse, store: OnlineStore, layout: Layout, limit: float) -> dg.AssetCheckResult:
     """The same of all shards, outside of a run."""
-    shards = tuple(shard_names(layout.shard_count))
-    streams = [FeatureStream(warehouse, layout, entity, shards) for entity in ENTITIES]
-    if not os.environ.get("DAGSTER_HOME"):
-        return loss_result(streams, store, limit, None)
-    with dg.DagsterInstance.get() as instance:
-        return loss_result(streams, store, limit, instance)
+    with recorded() as instance:
+        return loss_result(warehouse, store, layout, shard_names(layout.shard_count), limit, instance)
 
 
 def loss_result(
-    streams: Sequence[FeatureStream], store: OnlineStore, limit: float, instance: dg.DagsterInstance | None
+    warehouse: Warehouse,
+    store: OnlineStore,
+    layout: Layout,
+    shards: Sequence[str],
+    limit: float,
+    instance: dg.DagsterInstance,
 ) -> dg.AssetCheckResult:
-    """What loads of these streams would do, and whether gold has lost no more than is allowed.
+    """What loads of these shards would do, and whether gold has lost no more than is allowed.
 
     `instance` knows what the last loads took.
     """
+    streams = [FeatureStream(warehouse, layout, entity, tuple(shards)) for entity in ENTITIES]
     plans = [plan for stream in streams if (plan := plan_of(stream, store))]
-    costs = [cost(plan, instance) for plan in plans] if instance else []
+    costs = [cost(plan, instance) for plan in plans]
     share = max((plan.loss for plan in plans), default=0.0)
     metadata = {"share": share, **{plan.name: plan.counts for plan in plans}}
     return check_result("loss", share <= limit, "; ".join([lost(plans, limit), *filter(None, costs)]), metadata)

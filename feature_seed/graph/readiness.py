@@ -1,5 +1,6 @@
 """Readiness: the ready key, and everything that must hold before it says `ready`."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -105,6 +106,11 @@ def _require_replicated(nodes: Sequence[redis.Redis], address: str, seeded: Sequ
             f"A primary of Redis at {address} was replaced or restarted since it was seeded, and may have lost what it "
             "had acknowledged: run seed_all. With FEATURE_SEED_WAIT_REPLICAS a replica that takes over has it all"
         )
+
+
+def recorded() -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME, which knows the loads; without one it knows none."""
+    return dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()
 
 
 def all_loads(instance: dg.DagsterInstance, shards: Sequence[str]) -> Loads:

@@ -3,7 +3,6 @@
 Both read and write nothing.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -15,10 +14,9 @@ from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.checks import WARM_START, blocking, check_name, check_result, check_specs
-from feature_seed.graph.feature_checks import compared, digests_of, untils_of
-from feature_seed.graph.readiness import Loads, all_loads, require_kept
+from feature_seed.graph.feature_checks import checked
+from feature_seed.graph.readiness import Loads, all_loads, recorded, require_kept
 from feature_seed.graph.retries import retried
-from feature_seed.loading.comparison.comparison import Comparison
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
@@ -82,8 +80,7 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
         ReadinessError, CheckFailedError: with the first thing that does not.
     """
     shards = shard_names(layout.shard_count)
-    known = dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()
-    with known as instance, store.client() as client, warehouse.client() as gold, warehouse.errors():
+    with recorded() as instance, store.client() as client:
         ready = read_ready(client)
         if ready is None or ready.state != "ready":
             state = (
@@ -96,18 +93,16 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
             yield from _told([_kept(instance, client, store.address, loads)])
         else:
             yield "Whether Redis was restarted since is unknown: set DAGSTER_HOME to the one that has the run"
-        if (version := warehouse.version(gold)) != ready.gold_version:
+        with warehouse.client() as gold, warehouse.errors():
+            version = warehouse.version(gold)
+        if version != ready.gold_version:
             raise ReadinessError(
                 f"Gold was rebuilt since: the store holds version {ready.gold_version}, and gold is {version}. "
                 "Run seed_all"
             )
         for feature in FEATURES:
             seeded = loads[feature.name]
-            untils = untils_of(seeded, layout, warehouse)
-            table = {**warehouse.table, "untils": untils}
-            comparison = Comparison(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
-            digests = digests_of(feature, warehouse, layout, store, shards, untils)
-            results = compared(comparison, uuid4().hex, size, seeded, digests)
+            results = checked(feature, seeded, warehouse, layout, store, shards, uuid4().hex, size)
             # Digests are of gold up to the watermark of the loads, where that is known.
             yield from _told(one for one in results if seeded or one.check_name != "entity_count")
 

@@ -34,7 +34,7 @@ class DeclaredStream(FeatureStream):
         """
         return {**self.warehouse.faster, **({"max_threads": "1"} if self.warehouse.faster else {})}
 
-    def counter(self, feature: str) -> int:
+    def counted_at(self, feature: str) -> int:
         return self.entity.counted_at(feature)
 
     def rehearse(self) -> None:
@@ -64,9 +64,8 @@ class DeclaredStream(FeatureStream):
     def _size(self) -> dict[str, int]:
         """About how many entities there are in these shards, and their rows."""
         query = self.warehouse.mapping.over(over(self.entity.rows(RELATIONS["gold"]), sql("loading/declared_size")))
-        parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
         with self.warehouse.client() as client, self.warehouse.errors():
-            return self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))
+            return self.warehouse.only_row(with_retries(lambda: client.query(query, self._parameters())))
 
     def _collected(self, profile: Profile) -> int:
         size = self._size["rows"] * self.entity.collects * self.entity.row_bytes

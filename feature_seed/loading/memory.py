@@ -81,7 +81,7 @@ def _sample(stream: FeatureStream) -> Sample:
         **stream.warehouse.table,
         "shard_count": layout.shard_count,
         "history_length": layout.history_length,
-        "shards": [int(shard, 16) for shard in stream.shards],
+        "shards": stream.numbers,
         "one_in": max(profile.cards * len(stream.shards) // layout.shard_count // _SAMPLE, 1),
     }
     with stream.warehouse.client() as client, stream.warehouse.errors():

@@ -69,6 +69,11 @@ class FeatureStream:
     max_loss: float = 1
 
     @property
+    def numbers(self) -> list[int]:
+        """Its shards, as SQL numbers them."""
+        return sorted(int(shard, 16) for shard in self.shards)
+
+    @property
     def expected(self) -> int:
         """About how many entities there are, for progress: shards are alike."""
         if self.changes:
@@ -76,7 +81,7 @@ class FeatureStream:
         entities = self.warehouse.profile().entities(self.entity.id)
         return entities * len(self.shards) // self.layout.shard_count
 
-    def counter(self, feature: str) -> int:
+    def counted_at(self, feature: str) -> int:
         """What a block adds to the shards where it counts this feature: an entity's standard features count as one."""
         return 0
 
@@ -132,9 +137,8 @@ class FeatureStream:
                 f"Raise it for this user, or FEATURE_SEED_SHARDS"
             )
         query, parameters = self._query(profile), self._parameters()
-        shards = [int(shard, 16) for shard in self.shards]
         with self.warehouse.client() as client, self.warehouse.errors():
-            with_retries(lambda: client.command(f"{query}\nLIMIT 0", {**parameters, "shards": shards}))
+            with_retries(lambda: client.command(f"{query}\nLIMIT 0", parameters))
 
     def _deep(self, profile: Profile) -> bool:
         return profile.rows > DEEP * self.layout.history_length * profile.cards
@@ -155,8 +159,8 @@ class FeatureStream:
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
         """The query of each pass, and its shards: of shards in which few entities are sent, those alone."""
         few = self.changes.few() if self.changes else {}
-        whole = [shard for shard in map(_number, self.shards) if not self.changes or shard in self.changes.hashes]
-        for shards in self._passes(profile, sorted({*whole} - few.keys())):
+        whole = [one for one in self.numbers if one not in few and (not self.changes or one in self.changes.hashes)]
+        for shards in self._passes(profile, whole):
             yield self._query(profile), shards
         hashes = [one for some in few.values() for one in some]
         for first in range(0, len(hashes), CHOSEN):
@@ -195,16 +199,13 @@ class FeatureStream:
         if len(self.shards) == self.layout.shard_count:
             return self.warehouse.profile().entities(self.entity.id)
         query = self.warehouse.mapping.over(over(RELATIONS, sql("loading/entities")))
-        parameters = {**self._parameters(), "shards": [int(shard, 16) for shard in self.shards]}
-        return int(self.warehouse.only_row(with_retries(lambda: client.query(query, parameters)))["entities"])
+        found = with_retries(lambda: client.query(query, self._parameters()))
+        return int(self.warehouse.only_row(found)["entities"])
 
     def ask(self, query: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         """The rows of another query over these shards of gold."""
-        shards = [int(shard, 16) for shard in self.shards]
         with self.warehouse.client() as client, self.warehouse.errors():
-            return client.query(
-                self.warehouse.mapping.over(query), {**self._parameters(), "shards": shards, **parameters}
-            ).result_rows
+            return client.query(self.warehouse.mapping.over(query), {**self._parameters(), **parameters}).result_rows
 
     def _parameters(self) -> dict[str, Any]:
         return {
@@ -216,6 +217,7 @@ class FeatureStream:
             **self.warehouse.table,
             **self.warehouse.profile().readable,
             "shard_count": self.layout.shard_count,
+            "shards": self.numbers,
             "watermark": self.warehouse.profile().unix,
             "seeded_watermark": self._seeded_watermark(self.warehouse.profile()),
         }
@@ -246,10 +248,6 @@ class FeatureStream:
         size = ceil(len(shards) / min(max(passes, 1), len(shards)))
         for first in range(0, len(shards), size):
             yield shards[first : first + size]
-
-
-def _number(shard: str) -> int:
-    return int(shard, 16)
 
 
 def _chosen(hashes: Sequence[int]) -> dict[str, str]:

@@ -8,8 +8,8 @@ import dagster as dg
 
 from feature_seed.environment import shard_count
 from feature_seed.features.declared.declared import Declared
-from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start, warm_start_after
-from feature_seed.graph.checks import CHECKS
+from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start_after
+from feature_seed.graph.checks import CHECKS, WARM_START
 from feature_seed.graph.declared import declared_assets, declared_checks
 from feature_seed.graph.feature_checks import FEATURE_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
@@ -35,7 +35,7 @@ _JOBS = [
     dg.define_asset_job("load", _features.without_checks(), tags=seed_all.tags, executor_def=dg.in_process_executor),
     dg.define_asset_job(
         "load_and_verify",
-        _features | dg.AssetSelection.assets(warm_start),
+        _features | dg.AssetSelection.assets(WARM_START),
         tags=seed_all.tags,
         executor_def=dg.in_process_executor,
     ),
@@ -45,7 +45,7 @@ _JOBS = [
         for key, names in CHECKS.items()
         for name in names
     ),
-    dg.define_asset_job("warm_start", dg.AssetSelection.assets(warm_start).without_checks()),
+    dg.define_asset_job("warm_start", dg.AssetSelection.assets(WARM_START).without_checks()),
     dg.define_asset_job("checks_alone", _checks, tags=seed_all.tags, executor_def=dg.in_process_executor),
     dg.define_asset_job("checks_without_a_range", _checks, executor_def=dg.in_process_executor),
 ]
@@ -63,7 +63,7 @@ def definitions(
     """Ours, and the parts of the jobs."""
     loaded = [cards, customers, *declared_assets(declared)]
     return dg.Definitions(
-        assets=[gold_transactions, *loaded, warm_start_after(loaded) if declared else warm_start],
+        assets=[gold_transactions, *loaded, warm_start_after(loaded)],
         asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(declared), store_check],
         jobs=_JOBS,
         sensors=sensors,

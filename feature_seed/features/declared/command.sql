@@ -1,7 +1,7 @@
         -- EVALSHA script 1 <key> <command> <rule> <end> <cut> <how many fields have no value> <field>… <argument>…
         arrayMap(
             (arguments, part) -> (
-                if(part = 1, toUInt32(_shard + {counter}), toUInt32(4294967295)),
+                if(part = 1, toUInt32(_shard + {counted_at}), toUInt32(4294967295)),
                 _name_{number},
                 concat(
                     '*', toString(9 + length(_absent_{number}) + length(arguments)), '\r\n$7\r\nEVALSHA\r\n',

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from feature_seed.contract import CARD_HISTORY
+from feature_seed.environment import MOST_SHARDS
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.entity import Entity
 from feature_seed.sql import columns_called, filtered, literal, lua, over, sql, words
@@ -15,8 +16,6 @@ _CONTRACT = {*CARD_HISTORY.fields, "card_id", "customer_id"}
 
 # What our relations call their own, which gold may have as well.
 _OWN = re.compile(r"\b(lat|lon|at_zero|out_of_range|valid)\b")
-
-_SHARDS = 256  # at most
 
 _COMMANDS = {"hash": "HSET", "string": "SET", "list": "RPUSH", "zset": "ZADD", "set": "SADD"}
 
@@ -60,7 +59,7 @@ class DeclaredEntity(Entity):
 
     def counted_at(self, feature: str) -> int:
         """What is added to a shard where keys of this feature are counted; a key's further parts are not."""
-        return _SHARDS * [one.name for one in self.features].index(feature)
+        return MOST_SHARDS * [one.name for one in self.features].index(feature)
 
     @property
     def _windows(self) -> list[tuple[int | None, str]]:
@@ -78,7 +77,7 @@ class DeclaredEntity(Entity):
         keys = [f"ifNull(toString({column}), '') AS {key}" for column, key in self._keys.items()]
         windows = [f"{_seen(*one)} AS _in_{i}" for i, one in enumerate(self._windows)]
         return {
-            "gold": hidden(_OWN, gold).replace("SELECT\n", f"SELECT\n    {others}", 1),
+            "gold": hidden(_OWN, gold, others),
             "transactions": sql("features/declared/transactions").format(others=others),
             **({"selected": sql("features/declared/selected").format(select=select)} if select else {}),
             "chosen": sql("features/declared/chosen").format(
@@ -99,7 +98,7 @@ class DeclaredEntity(Entity):
         values = [text for i, one in enumerate(self.features) for text in self._collected(i, one, aggregates)]
         commands = [
             sql("features/declared/command").format(
-                number=i, counter=self.counted_at(one.name), command=_COMMANDS[one.kind]
+                number=i, counted_at=self.counted_at(one.name), command=_COMMANDS[one.kind]
             )
             for i, one in enumerate(self.features)
         ]
@@ -160,9 +159,12 @@ def names_in(features: Iterable[Declared]) -> set[str]:
     return {word for text in texts for word in words(text)} - _CONTRACT
 
 
-def hidden(own: re.Pattern[str], relation: str) -> str:
-    """A relation whose own names begin with _, so that a column of gold's that is called so is not taken for them."""
-    return own.sub(r"_\1", relation)
+def hidden(own: re.Pattern[str], relation: str, columns: str) -> str:
+    """A relation with these columns before its own.
+
+    Its own names begin with _, so that a column of gold's that is called so is not taken for them.
+    """
+    return own.sub(r"_\1", relation).replace("SELECT\n", f"SELECT\n    {columns}", 1)
 
 
 def as_text(expression: str) -> str:

@@ -48,6 +48,10 @@ class Verdict:
     difference: str
 
 
+# So many hashes has an id.
+HASHES = 2**64
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A feature in the shards of a run, in gold and in the store.
@@ -64,11 +68,23 @@ class Comparison:
     watermarks: Set[int]
     mapping: GoldMapping = field(default_factory=GoldMapping)
 
-    def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
-        """Rows of a query over gold that shares nothing with the one that seeds."""
+    def entities(self, scanned: Sequence[int]) -> list[dict[str, Any]]:
+        """How many entities and transactions each shard has, and the ids whose hashes were `scanned`."""
+        return self._ask("entities", ("usable",), scanned=scanned)
+
+    def _ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
         named = ", ".join(f"{name} AS ({sql(f'loading/comparison/{name}')})" for name in relations)
-        common = {**self.table, "entity": self.feature.entity.id, "shard_count": self.layout.shard_count}
         query = f"WITH {named} {sql(f'loading/comparison/{select}')}"
+        return self._rows(query, self.feature.entity.id, **parameters)
+
+    def _rows(self, query: str, entity: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Rows of a query over gold that shares nothing with the one that seeds."""
+        common = {
+            **self.table,
+            "entity": entity,
+            "shard_count": self.layout.shard_count,
+            "shards": [int(shard, 16) for shard in self.shards],
+        }
         # Ids are bytes, and need not be text.
         # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
         formats = {"String": "bytes", "Tuple": "tuple"}
@@ -77,17 +93,14 @@ class Comparison:
 
     def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:
         """This share of gold's entities in these shards, others for every run, in slices of their hashes."""
-        end = max(int(share * 2**64), 1)
+        end = max(int(share * HASHES), 1)
         for number in range(slices):
-            yield self.ask(
-                self.feature.name,
-                ("usable", "sampled"),
-                run_id=run_id,
-                first=end * number // slices,
-                last=end * (number + 1) // slices - 1,
-                shards=[int(shard, 16) for shard in self.shards],
-                history_length=self.layout.history_length,
-            )
+            first, last = end * number // slices, end * (number + 1) // slices - 1
+            yield self._sampled(run_id=run_id, first=first, last=last)
+
+    def _sampled(self, **slice_: Any) -> list[dict[str, Any]]:
+        length = self.layout.history_length
+        return self._ask(self.feature.name, ("usable", "sampled"), history_length=length, **slice_)
 
     def differences(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
         """What is found of each sampled entity; of what differs, when it is looked at again: an event may have come."""

@@ -10,14 +10,12 @@ from typing import Any
 from feature_seed.errors import printable
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import as_text, hidden, names_in
-from feature_seed.loading.comparison.comparison import Comparison, Verdict
+from feature_seed.loading.comparison.comparison import HASHES, Comparison, Verdict
 from feature_seed.sql import columns_called, literal, sql
 from feature_seed.store.cluster import primaries
 
 # What the relation of usable rows calls its own, which gold may have as well.
 _OWN = re.compile(r"(?<!\.)\b(id|number|category|paid|micros|placeless|latitude|longitude)\b")
-
-_HASHES = 2**64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,34 +24,24 @@ class DeclaredComparison(Comparison):
 
     declared: Declared
 
-    def ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
-        """How many entities each shard has."""
+    def entities(self, scanned: Sequence[int]) -> list[dict[str, Any]]:
         text = sql("loading/comparison/declared_entities").format(entities=self._select("0", "0"))
-        return self._rows(text, run_id="", first=0, last=_HASHES - 1)
+        return self._over_rows(text, run_id="", first=0, last=HASHES - 1)
 
     def scanned_keys(self, limit: int) -> dict[bytes, bytes]:
         """None: a window leaves entities behind, and their keys stay until they expire."""
         return {}
 
-    def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:
-        end = max(int(share * _HASHES), 1)
-        for number in range(slices):
-            first, last = end * number // slices, end * (number + 1) // slices - 1
-            yield self._rows(self._select(*_content(self.declared)), run_id=run_id, first=first, last=last)
+    def _sampled(self, **slice_: Any) -> list[dict[str, Any]]:
+        return self._over_rows(self._select(*_content(self.declared)), **slice_)
 
-    def _rows(self, select: str, **parameters: Any) -> list[dict[str, Any]]:
+    def _over_rows(self, select: str, **parameters: Any) -> list[dict[str, Any]]:
         others = columns_called(names_in([self.declared]))
         ids = "toString(gold.card_id) AS _card, toString(gold.customer_id) AS _customer,"
-        usable = hidden(_OWN, sql("loading/comparison/usable")).replace("SELECT\n", f"SELECT {others}{ids}\n", 1)
+        usable = hidden(_OWN, sql("loading/comparison/usable"), f"{others}{ids}")
         rows = sql("loading/comparison/declared_rows").format(others=others)
         query = f"WITH usable AS ({usable}), transactions AS ({rows}) {select}"
-        common = {"entity": self.declared.columns[0], "shards": [int(shard, 16) for shard in self.shards]}
-        found = self.gold.query(
-            self.mapping.over(query),
-            parameters={**self.table, "shard_count": self.layout.shard_count, **common, **parameters},
-            query_formats={"String": "bytes", "Tuple": "tuple"},
-        )
-        return list(found.named_results())
+        return self._rows(query, self.declared.columns[0], **parameters)
 
     def _select(self, content: str, united: str) -> str:
         one = self.declared

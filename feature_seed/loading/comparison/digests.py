@@ -1,6 +1,5 @@
 """The comparison of digests: every entity of gold, in one pass over gold and store."""
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.stream import FeatureStream
-from feature_seed.sql import lua, over, sql
+from feature_seed.sql import lua, over, sha_of, sql
 from feature_seed.store.block import Block
 from feature_seed.store.cluster import ClusterStore
 from feature_seed.store.online_store import OnlineStore
@@ -19,7 +18,7 @@ from feature_seed.warehouse.gold import RELATIONS
 from feature_seed.warehouse.profile import Profile
 
 _SCRIPT = lua("loading/changes")
-_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_SHA = sha_of(_SCRIPT)
 
 # Entities that a call looks at: it takes Redis some 0.1 ms, in which nobody else is answered.
 _AT_ONCE = 50
@@ -43,7 +42,7 @@ class Digests(FeatureStream):
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
         calls = sql("loading/changes")
         query = over({**RELATIONS, **self.entity.hashed}, f"SELECT shard, keys, commands FROM (\n{calls})")
-        for shards in self._passes(profile, sorted(int(shard, 16) for shard in self.shards)):
+        for shards in self._passes(profile, self.numbers):
             yield self.warehouse.mapping.over(query), shards
 
     def _parameters(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import clickhouse_connect
 import pytest
 import redis
 import yaml
+from clickhouse_connect.driver._chdbclient import ChdbClient
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 from redis.backoff import NoBackoff
@@ -74,6 +75,25 @@ def second_attempts(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> Non
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs leave the pictures out of their reports: they were a third of what a small run takes."""
     monkeypatch.setattr(report, "find_spec", lambda _: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_handshake() -> Iterator[None]:
+    """Embedded ClickHouse tells its 1,500 settings once, not to each connection: that is a seventh of a small run."""
+    ask, take = ChdbClient._init_common_settings, ChdbClient._apply_init_result  # pyright: ignore[reportPrivateUsage]
+    told: list[Any] = []
+
+    def ask_once(self: ChdbClient, tz_source: Any) -> None:
+        take(self, told[0]) if told else ask(self, tz_source)
+
+    def remember(self: ChdbClient, result: Any) -> None:
+        told.append(result)
+        take(self, result)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChdbClient, "_init_common_settings", ask_once)
+        patch.setattr(ChdbClient, "_apply_init_result", remember)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -266,10 +266,7 @@ def test_materialize_all_is_one_process() -> None:
 
 _SEED = """
 import os, signal, sys
-import dagster as dg
-from feature_seed.graph import assets
 from feature_seed.store import lock
-from feature_seed.store.block import Block
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.support.run import seed
@@ -285,28 +282,22 @@ def suspended(self, log):
     return was_free
 
 lock.StoreLock.acquire = suspended
-seed(
-    Warehouse(gold_parquet=gold), OnlineStore(url=url, password=password), job="seed_all",
-    instance=dg.DagsterInstance.get(),
-)
+seed(Warehouse(gold_parquet=gold), OnlineStore(url=url, password=password))
 """
 
 
 class Machine:
-    """A process that runs seed_all on a Dagster instance of its own, as on another machine.
+    """A process that loads gold on a Dagster instance of its own, as on another machine.
 
     Once it has the lock it suspends itself.
     """
 
-    def __init__(self, home: Path, gold: str, port: int, lease_seconds: float) -> None:
-        home.mkdir()
-        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-        self._log = home / "log"
+    def __init__(self, log: Path, gold: str, port: int, lease_seconds: float) -> None:
+        self._log = log
         store = [f"redis://127.0.0.1:{port}", PASSWORD]
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _SEED, gold, *store, str(lease_seconds)],
-                env={**os.environ, "DAGSTER_HOME": str(home)},
                 stdout=log,
                 stderr=log,
             )
@@ -331,7 +322,7 @@ def held_up(tmp_path: Path, gold: str, redis_port: int, online: redis.Redis) -> 
     """Start a run elsewhere that has the lock, with a lease of this many seconds, and has just been suspended."""
 
     def start(lease_seconds: float) -> Machine:
-        machine = Machine(tmp_path / "elsewhere", gold, redis_port, lease_seconds)
+        machine = Machine(tmp_path / "log", gold, redis_port, lease_seconds)
         machine.wait_until_suspended()
         return machine
 
@@ -356,7 +347,7 @@ def test_the_second_run_waits_for_the_first(
     first = held_up(HANG_SECONDS)
     owner, asked = text(online), calls(online, "evalsha")
     with ThreadPoolExecutor() as pool:
-        second = pool.submit(seed, Warehouse(gold_parquet=gold), store, job="seed_all", config={})
+        second = pool.submit(seed, Warehouse(gold_parquet=gold), store, verify=True, config={})
         eventually(lambda: calls(online, "evalsha") > asked + 1 or second.done())
         assert said(online) in (None, Ready("seeding"))
         first.go_on()

@@ -23,7 +23,7 @@ from feature_seed_tests.support.clickhouse_http import ClickHouseServer
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import COLUMNS, TYPES, create_table, transaction, write_parquet
 from feature_seed_tests.support.outcome import ALL_MAY_BE_REJECTED, holds, refused
-from feature_seed_tests.support.run import checks, seed
+from feature_seed_tests.support.run import checks, fill, seed
 from feature_seed_tests.support.store import assert_holds, features
 
 
@@ -48,7 +48,7 @@ def test_a_transaction_that_is_there_twice(
     assert "86 duplicate rows, for example 't" in str(found.description)
     first = features(online)
     online.flushall()
-    seed(make_warehouse(rows[::-1]), store)
+    fill(make_warehouse(rows[::-1]), store)
     assert features(online) == first
 
 
@@ -209,7 +209,7 @@ def test_names_of_files(chdb: Client, tmp_path: Path, online: redis.Redis, store
             says = refused(Warehouse(gold_parquet=str(path)), store, online)
             assert f"{str(path)!r} is a file's name, and a glob that may match others: rename" in says
         else:
-            seed(Warehouse(gold_parquet=str(path), gold_table=name), store)
+            fill(Warehouse(gold_parquet=str(path), gold_table=name), store)
             assert_holds(online, expect(rows))
 
 

@@ -109,18 +109,21 @@ def test_the_sample_has_what_makes_seeding_hard(sample_rows: Sequence[Row], samp
     assert max(card.seq for card in sample_expected.cards.values()) > 1000
 
 
-def test_all_shards_one_by_one_equal_one_run(sample: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
+def test_all_shards_one_by_one_equal_one_run(
+    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
+) -> None:
     """Each shard writes its own entities, none twice and none left out; together they are the whole."""
+    warehouse = make_parquet([transaction(i, f"c{i % 400}", seconds=i) for i in range(1000)])
     seen: dict[bytes, object] = {}
     for shard in shard_names(4):
         online.flushall()
-        fill(sample, store, shard)
+        fill(warehouse, store, shard)
         keys = features(online)
         assert keys, shard
         assert not keys.keys() & seen.keys(), shard
         seen |= keys
     online.flushall()
-    fill(sample, store)
+    fill(warehouse, store)
     assert features(online) == seen
 
 

@@ -289,17 +289,15 @@ seed(Warehouse(gold_parquet=gold), OnlineStore(url=url, password=password))
 class Machine:
     """A process that loads gold on a Dagster instance of its own, as on another machine.
 
-    Once it has the lock it suspends itself.
+    Once it has the lock it suspends itself. It prints to `log`.
     """
 
     def __init__(self, log: Path, gold: str, port: int, lease_seconds: float) -> None:
         self._log = log
         store = [f"redis://127.0.0.1:{port}", PASSWORD]
-        with self._log.open("w") as log:
+        with self._log.open("w") as printed:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _SEED, gold, *store, str(lease_seconds)],
-                stdout=log,
-                stderr=log,
+                [sys.executable, "-c", _SEED, gold, *store, str(lease_seconds)], stdout=printed, stderr=printed
             )
 
     @property

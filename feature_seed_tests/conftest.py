@@ -9,7 +9,6 @@ import clickhouse_connect
 import pytest
 import redis
 import yaml
-from clickhouse_connect.driver._chdbclient import ChdbClient
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 from redis.backoff import NoBackoff
@@ -42,6 +41,9 @@ _USER = os.environ.get("CLICKHOUSE_USER")
 _PASSWORD = os.environ.get("CLICKHOUSE_PASSWORD")
 
 PASSWORD = "a-password-of-tests"
+
+# Engines whose settings no test changes: the embedded one, and that of `server`.
+STEADY = {"chdb://:memory:"}
 
 # Runs in this process are of four shards: Dagster keeps an event for each, which took a quarter of a small load. Read
 # when the assets are imported, which nothing above does.
@@ -79,20 +81,24 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_handshake() -> Iterator[None]:
-    """Embedded ClickHouse tells its 1,500 settings once, not to each connection: that is a seventh of a small run."""
-    ask, take = ChdbClient._init_common_settings, ChdbClient._apply_init_result  # pyright: ignore[reportPrivateUsage]
-    told: list[Any] = []
+    """An engine of `STEADY` tells its 1,500 settings once, not to each connection: that is a seventh of a small run."""
+    ask, take = Client._init_common_settings, Client._apply_init_result  # pyright: ignore[reportPrivateUsage]
+    told: dict[object, Any] = {}
 
-    def ask_once(self: ChdbClient, tz_source: Any) -> None:
-        take(self, told[0]) if told else ask(self, tz_source)
+    def login(client: Any) -> object:
+        return client.uri, client.database, getattr(client, "headers", {}).get("Authorization")
 
-    def remember(self: ChdbClient, result: Any) -> None:
-        told.append(result)
+    def ask_once(self: Client, tz_source: Any) -> None:
+        take(self, told[login(self)]) if login(self) in told else ask(self, tz_source)
+
+    def remember(self: Client, result: Any) -> None:
+        if self.uri in STEADY:
+            told[login(self)] = result
         take(self, result)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ChdbClient, "_init_common_settings", ask_once)
-        patch.setattr(ChdbClient, "_apply_init_result", remember)
+        patch.setattr(Client, "_init_common_settings", ask_once)
+        patch.setattr(Client, "_apply_init_result", remember)
         yield
 
 
@@ -161,6 +167,7 @@ def server() -> Iterator[Warehouse]:
         yield Warehouse(host=_HOST, port=int(_PORT), user=_USER, password=_PASSWORD)
         return
     with clickhouse_server(user="seeder", password=PASSWORD) as endpoint:
+        STEADY.add(f"http://{endpoint.host}:{endpoint.port}")
         yield Warehouse(host=endpoint.host, port=endpoint.port, user=endpoint.user, password=endpoint.password)
 
 

@@ -45,9 +45,9 @@ PASSWORD = "a-password-of-tests"
 # Engines whose settings no test changes: the embedded one, and that of `server`.
 STEADY = {"chdb://:memory:"}
 
-# Runs in this process are of four shards: Dagster keeps an event for each, which took a quarter of a small load. Read
+# Runs in this process are of two shards: Dagster keeps events for each, and with four a run takes a tenth longer. Read
 # when the assets are imported, which nothing above does.
-os.environ["FEATURE_SEED_SHARDS"] = SHARDS = "4"
+os.environ["FEATURE_SEED_SHARDS"] = SHARDS = "2"
 
 
 @pytest.fixture(autouse=True)

@@ -143,7 +143,7 @@ def test_every_kind(make_snapshot_of: MakeGold, store: OnlineStore, online: redi
     """
     gold = rows()
     warehouse = make_snapshot_of(TYPES, gold, FEATURES)
-    result = seed(warehouse, store, job="seed_all", declared=FEATURES, shard_count=4)
+    result = seed(warehouse, store, job="seed_all", declared=FEATURES)
     assert all(one.passed for one in checks(result).values()), checks(result)
     assert {f"{one.name}.{check}" for one in FEATURES for check in ("parity", "entity_count")} < checks(result).keys()
     assert declared_keys(online) == approximately(expected(gold))

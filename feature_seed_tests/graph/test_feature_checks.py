@@ -220,7 +220,7 @@ def test_checks_without_a_range(make_parquet: MakeWarehouse, store: OnlineStore)
         example = r"for example card:c\d+:seed"
         alone = count({"dagster/partition": "01"})
         assert re.fullmatch(rf"\d+ entities in 1 shards, 1 of which differ from gold; {example}; {few}", alone)
-        assert re.search(rf"4 shards, 4 of .*{example}; shard 00: gold has \d+, the store has 0 of them", count({}))
+        assert re.search(rf"2 shards, 2 of .*{example}; shard 00: gold has \d+, the store has 0 of them", count({}))
 
 
 def test_a_store_that_forgets_is_never_ready(make_parquet: MakeWarehouse) -> None:

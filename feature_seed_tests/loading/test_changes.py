@@ -143,10 +143,10 @@ def test_a_load_that_broke_off_goes_on(
 
     with monkeypatch.context() as broken, pytest.raises(GoldError):
         broken.setattr(FeatureStream, "_passes", breaks_off)
-        seed(gold, store, shard_count=4)
+        seed(gold, store, shard_count=2)
     there = len(online.keys("card:*:seed"))
     assert 0 < there < CARDS
-    assert metadata(seed(gold, store, shard_count=4, verify=True), "card_history")["sent"] == CARDS - there
+    assert metadata(seed(gold, store, shard_count=2, verify=True), "card_history")["sent"] == CARDS - there
 
 
 def test_live_events_are_looked_at(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:

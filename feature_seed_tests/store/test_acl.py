@@ -104,7 +104,7 @@ def test_preflight_looks_for_every_right() -> None:
 def test_declared_features_need_more(admin: redis.Redis, grant: Callable[..., OnlineStore]) -> None:
     """Before: the seeder without what declared features need. All of it is named, and it is what is documented."""
     documented = only(r"`(\+llen [^`]*)`")[1].split()
-    assert {rule[1:].upper() for rule in (*documented, "+exists")} == {*NEEDED_BY_DECLARED}
+    assert {rule[1:].upper() for rule in documented} == {*NEEDED_BY_DECLARED}
     called = set(re.findall(r"redis\.call\('(\w+)'", lua("features/declared/load")))
     assert called <= {*NEEDED, *NEEDED_BY_DECLARED}
     store = grant("seeder")

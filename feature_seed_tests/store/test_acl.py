@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis.exceptions import NoPermissionError
 
 from feature_seed import features
 from feature_seed.__main__ import main
@@ -127,7 +128,7 @@ def test_a_scorer_of_declared_features(admin: redis.Redis) -> None:
         scorer.expire("card:c1:burst", 60)
         scorer.hincrby("cust:a:agg", "count")
         assert scorer.zcount("card:c1:burst", 1, 2) == 1 and scorer.hgetall("merch:m1:agg") == {}
-        with pytest.raises(redis.exceptions.NoPermissionError):
+        with pytest.raises(NoPermissionError):
             scorer.sadd("card:c1:merchants", "m1")
 
 

@@ -27,6 +27,8 @@ from feature_seed.store.cluster import ClusterConnection, ClusterStore
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.support.declared import declare, differences
+from feature_seed_tests.support.declared import load as load_declared
 from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import transaction, write_parquet
@@ -459,3 +461,17 @@ def test_a_cluster_is_no_single_node(warehouse: Warehouse, cluster: Cluster, cli
             connection.write(Block([0] * 30, keys, b"".join(get), [*map(len, get)], 1, False))
             connection.drain()
     assert client.dbsize() == 0
+
+
+def test_declared_features(warehouse: Warehouse, store: ClusterStore, client: Any) -> None:
+    """Keys of several columns, each in a slot of its own: all are there, twice the same, and equal to gold."""
+    declared = declare(
+        {
+            "spent": {"key": "velocity:{card_id}:{customer_id}", "string": "count()"},
+            "seen": {"key": "card:{card_id}:seen", "set": "transaction_id"},
+        }
+    )
+    for _ in range(2):
+        assert load_declared(warehouse, store, declared, key_tags=True) == 200
+        assert client.get("velocity:{c7}:{of c7}") == b"4" and client.scard("card:{c7}:seen") == 4
+        assert [differences(warehouse, client, one, key_tags=True) for one in declared] == [[], []]

@@ -164,6 +164,20 @@ def test_what_is_kept_is_counted(warehouse: Warehouse, client: Any, store: Clust
     assert metadata(result, "card_history")["kept_newer"] == 1
 
 
+def test_what_has_departed(make_parquet: MakeWarehouse, warehouse: Warehouse, client: Any, store: ClusterStore) -> None:
+    """Before: gold has lost ten cards, on all nodes, one of which has a live event. The others go, with every key."""
+    seed(warehouse, store, verify=True, key_tags=True)
+    event = Transaction("live", "fuel", 2.5, "2026-01-02T00:00:00.000+00:00", None, None)
+    apply_event(client, "of c1", "c1", event, tags=True)
+    before: dict[bytes, object] = features(client)
+    gold = make_parquet([row for row in ROWS if len(row.card_id) > 2])
+    result = seed(gold, store, job="load_and_prune", prune=True, key_tags=True)
+    found = metadata(result, "departed")
+    assert (found["cards_departed"], found["cards_live"], found["customers_removed"]) == (10, 1, 9)
+    gone = tuple(f"{{{of}c{n}}}".encode() for n in range(10) if n != 1 for of in ("", "of "))
+    assert features(client) == {name: value for name, value in before.items() if not any(one in name for one in gone)}
+
+
 def test_slots_that_moved_since_the_topology_was_read(
     warehouse: Warehouse, cluster: Cluster, client: Any, store: ClusterStore
 ) -> None:

@@ -101,7 +101,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         """
         for one in departed:
             if one.share > one.max_loss:
-                raise GoldError(f"{one}: {one.share:.2%} could be, and {one.max_loss:.2%} may be. {ACCEPT_LOSS}")
+                share = f"{one.share:.2%} of the {one.entity.name} would be removed, and {one.max_loss:.2%} may be"
+                raise GoldError(f"{share}. {one}. {ACCEPT_LOSS}")
         with self._writing(context) as (client, lock):
             if read_ready(client) != departed[0].before:
                 raise StoreError(f"Another run has written to Redis at {self.store.address} meanwhile: run again")

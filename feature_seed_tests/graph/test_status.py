@@ -150,8 +150,8 @@ def test_an_entity_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Before: a card with live events and a declared key of its own. Not while somebody writes, but then all of its keys
-    go, and no other. The next load of the same gold sends the card alone, and brings it back.
+    """Before: a card with a live event and a declared key. Not while somebody writes, but then all of its keys go, and
+    no other; then its customer. The next load of the same gold sends these two, and brings them back.
     """
     warehouse = make_parquet(ROWS)
     seed(warehouse, store, verify=True)

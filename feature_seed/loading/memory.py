@@ -31,7 +31,9 @@ _SEEDS = frozenset((CARD_SEED, CUSTOMER_SEED))
 # What a live event takes in the seeds of its card and its customer beside two times its id: times, amounts, a place.
 _RECORD_BYTES = 2 * 4 + 65 + 35
 
-_ELEMENT_BYTES = len(Transaction("", "", 0.0, "2026-01-01T00:00:00.000+00:00", 0.0, 0.0).encode()) - len('""0.00.00.0')
+# An element, and those of its values that memory_rows.sql measures: the rest is in every element.
+_EMPTY = Transaction("", "", 0.0, "2026-01-01T00:00:00.123+00:00", 0.0, 0.0)
+_MEASURED = '""0.00.00.0'
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def _sample(stream: FeatureStream) -> Sample:
         cards = client.query(mapped(sql("loading/memory_cards")), parameters).result_rows
         values = stream.warehouse.only_row(client.query(mapped(over_gold("loading/memory_rows")), parameters))
     depth = sum(transactions for _, transactions in cards) / max(len(cards), 1)
-    history = depth * (_ELEMENT_BYTES + values["values_bytes"]) * _ROUNDED
+    element = len(_EMPTY.encode(layout.element)) - len(_MEASURED) + values["values_bytes"]
+    history = depth * element * _ROUNDED
     return Sample([card for card, _ in cards], values["customers"], history, _RECORD_BYTES + 2 * values["id_bytes"])
 
 

@@ -17,7 +17,7 @@ from feature_seed.graph.checks import GOLD, WARM_START
 from feature_seed.graph.readiness import latest_loads, ready_when_whole, require_kept, require_verified
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
-from feature_seed.loading.departed import Departed, gold_hashes
+from feature_seed.loading.departed import Departed
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -203,10 +203,9 @@ def departed(
             ready: Ready | None = read_ready(client)
         if not ready or (ready.state, ready.gold_version, ready.loading) != ("ready", version, ""):
             raise ReadinessError(f"Redis at {store.address} does not hold gold {version} whole: run seed_all")
-        known = gold_hashes(warehouse)
         found = [Departed(warehouse, layout, one, (), before=ready, max_loss=limits.max_loss) for one in ENTITIES]
         for one in found:
-            one.find(store, known[one.entity.name])
+            one.find(store)
     return dg.MaterializeResult(value=found)
 
 

@@ -47,9 +47,6 @@ _OF_A_DECLARED_FEATURE = {
     "parity": _OF_A_FEATURE["parity"],
 }
 
-# What is said of a gold that has lost much.
-ACCEPT_LOSS = "Look at what the ETL left out. If gold is right, run once with FEATURE_SEED_MAX_LOSS=1"
-
 _UNTOUCHED = "Nothing was written, and what the store holds stays as it was"
 _UNSET = (
     "feature_seed:ready was not set. Run seed_all with FEATURE_SEED_FULL=1, and find out who else writes these keys"
@@ -61,7 +58,7 @@ ADVICE = {
     "not_empty": f"Find out what the ETL wrote. {_UNTOUCHED}",
     "rejected_rows": f"Correct gold, or set FEATURE_SEED_MAX_REJECTED to the share that you accept. {_UNTOUCHED}",
     "freshness": f"Build gold anew, or set FEATURE_SEED_MAX_AGE_HOURS to the age that you accept. {_UNTOUCHED}",
-    "loss": f"{ACCEPT_LOSS}. {_UNTOUCHED}",
+    "loss": f"Look at what the ETL left out. If gold is right, run once with FEATURE_SEED_MAX_LOSS=1. {_UNTOUCHED}",
     "entity_count": _UNSET,
     "parity": _UNSET,
     "store_kept": "Nothing was written",

@@ -16,7 +16,7 @@ from feature_seed.errors import GoldError, StoreError, StoreUnavailableError
 from feature_seed.features.entity import CARDS, ENTITIES, Entity
 from feature_seed.features.feature import FEATURES
 from feature_seed.features.outcome import Outcome
-from feature_seed.graph.checks import ACCEPT_LOSS, ADVICE
+from feature_seed.graph.checks import ADVICE
 from feature_seed.graph.dagster_private import (
     add_shard_metadata,
     previous_attempts,
@@ -102,7 +102,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         for one in departed:
             if one.share > one.max_loss:
                 share = f"{one.share:.2%} of the {one.entity.name} would be removed, and {one.max_loss:.2%} may be"
-                raise GoldError(f"{share}. {one}. {ACCEPT_LOSS}")
+                raise GoldError(f"{share}. {one}. If gold is right, run once with FEATURE_SEED_MAX_LOSS=1")
         with self._writing(context) as (client, lock):
             if read_ready(client) != departed[0].before:
                 raise StoreError(f"Another run has written to Redis at {self.store.address} meanwhile: run again")

@@ -4,7 +4,7 @@ import hashlib
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -17,9 +17,7 @@ from feature_seed.errors import StoreError, printable
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.sql import lua, sha_of
 from feature_seed.store.block import Block
-from feature_seed.store.cluster import primaries
 from feature_seed.store.online_store import OnlineStore
-from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.failures import with_retries
 from feature_seed.warehouse.gold import over_gold
 
@@ -67,14 +65,20 @@ class Departed(FeatureStream):
         text = "{departed:,} are in the store and no more in gold, {live:,} have live events, {removed:,} were removed"
         return f"{self.entity.name}: {text.format(**self.metadata)}"
 
-    def find(self, store: OnlineStore, known: Sequence[int]) -> None:
-        """Look at all entities of the store; `known` are the hashes of those that gold has, in order.
+    def find(self, store: OnlineStore) -> None:
+        """Look at all entities of the store beside gold.
 
-        The others are in memory, a scorer's own too until they are looked at: some 0.2 KB each.
+        In memory are 8 bytes for each that gold has, and some 0.2 KB for each that it has not, a scorer's own too.
 
         Raises:
+            GoldError: gold was rebuilt since it was profiled.
             StoreError: the store runs no SCAN.
         """
+        with self.warehouse.client() as gold, self.warehouse.errors():
+            query = self.warehouse.mapping.over(over_gold("loading/departed"))
+            row = self.warehouse.only_row(with_retries(lambda: gold.query(query, self._parameters())))
+            with_retries(lambda: self.warehouse.require_unbroken(gold))
+        known = array("Q", row["hashes"])
         with store.client() as client:
             unknown = {name for name in self._scanned(client, store) if not _has(known, self._id(name))}
         with store.bulk(self.scripts) as connection:
@@ -88,8 +92,7 @@ class Departed(FeatureStream):
 
     def _scanned(self, client: redis.Redis, store: OnlineStore) -> Iterator[bytes]:
         try:
-            for node in primaries(client):
-                yield from node.scan_iter(self._pattern, _SCANNED)
+            yield from client.scan_iter(self._pattern, _SCANNED)
         except redis.ResponseError as e:
             raise StoreError(
                 f"Redis at {store.address} runs no SCAN, so what gold has no more cannot be found. If a right is "
@@ -124,16 +127,3 @@ def _has(hashes: Sequence[int], entity_id: bytes) -> bool:
     hashed = int.from_bytes(hashlib.md5(entity_id, usedforsecurity=False).digest()[:8], "big")
     position = bisect_left(hashes, hashed)
     return position < len(hashes) and hashes[position] == hashed
-
-
-def gold_hashes(warehouse: Warehouse) -> Mapping[str, "array[int]"]:
-    """The hashes of all cards and customers that gold has, in order: 8 bytes each.
-
-    Raises:
-        GoldError: gold was rebuilt since it was profiled.
-    """
-    with warehouse.client() as client, warehouse.errors():
-        query = warehouse.mapping.over(over_gold("loading/departed"))
-        found = warehouse.only_row(with_retries(lambda: client.query(query, warehouse.table)))
-        with_retries(lambda: warehouse.require_unbroken(client))
-    return {name: array("Q", hashes) for name, hashes in found.items()}

@@ -12,6 +12,7 @@ import redis
 
 from feature_seed.contract import CARD_SEED, CUSTOMER_SEED, apply_event, read_card, read_customer
 from feature_seed.errors import GoldError, ReadinessError, StoreError
+from feature_seed.loading.departed import Departed
 from feature_seed.loading.stream import Layout
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import BulkConnection
@@ -108,9 +109,15 @@ def test_too_many(
 
 
 def test_only_a_whole_store_is_looked_at(
-    make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, redis_port: int
+    make_parquet: MakeWarehouse,
+    online: redis.Redis,
+    store: OnlineStore,
+    redis_port: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before: a store that holds another gold, then one of which a load may have left a half, then one without SCAN."""
+    """Before: a store that holds another gold, then one that a load may have left half done, then one without SCAN, and
+    one to which another run writes before the removal. Nothing is removed.
+    """
     seed(make_parquet(GOLD), store, verify=True)
     gold = make_parquet(without("c00"))
     for begun in (False, True):
@@ -125,6 +132,16 @@ def test_only_a_whole_store_is_looked_at(
     blind = OnlineStore(url=f"redis://blind@127.0.0.1:{redis_port}", password=PASSWORD)
     with pytest.raises(StoreError, match=r"runs no SCAN, so .* cannot be found.*ACL SETUSER blind \+scan"):
         seed(gold, blind, job="departed", prune=True)
+    find, before = Departed.find, features(online)
+
+    def find_late(self: Departed, store: OnlineStore) -> None:
+        find(self, store)
+        online.hset("feature_seed:ready", "loading", "another")
+
+    monkeypatch.setattr(Departed, "find", find_late)
+    with pytest.raises(StoreError, match=r"Another run has written to Redis at .* meanwhile: run again"):
+        seed(gold, store, job="departed", prune=True)
+    assert features(online) == before
 
 
 class Scorer(Thread):

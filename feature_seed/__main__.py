@@ -14,7 +14,7 @@ import click
 
 from feature_seed import contract
 from feature_seed.environment import flag, require_store
-from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError, printable
+from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError
 from feature_seed.features.entity import CARDS, CUSTOMERS
 from feature_seed.graph import failure, status, store_check
 from feature_seed.graph.configuration import configured
@@ -167,14 +167,12 @@ def forget(kind: str, id_: str) -> int:
     lock = StoreLock(store, Owner("the command forget", shared=False), wait_seconds=0)
     try:
         lock.acquire(logging.getLogger())
-        with store.client(lock.owner.connection) as redis, redis.pipeline() as step:
-            for name in names:
-                step.delete(name)
-            gone = [name for name, deleted in zip(names, step.execute(), strict=True) if deleted]
+        with store.client(lock.owner.connection) as redis:
+            gone = redis.delete(*names)
     finally:
         lock.release()
-    text = "\n".join(f"deleted {printable(name.encode())}" for name in gone)
-    click.echo(text or f"{kind} {id_!r} is not in the store at {store.address}", err=not gone)
+    done = f"{gone} keys of {kind} {id_!r} were deleted" if gone else f"{kind} {id_!r} is not in the store"
+    click.echo(f"{done} at {store.address}", err=not gone)
     return 0 if gone else 1
 
 

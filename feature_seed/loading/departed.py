@@ -80,7 +80,14 @@ class Departed(FeatureStream):
             with_retries(lambda: self.warehouse.require_unbroken(gold))
         known = array("Q", row["hashes"])
         with store.client() as client:
-            unknown = {name for name in self._scanned(client, store) if not _has(known, self._id(name))}
+            try:
+                seeds: Iterator[bytes] = client.scan_iter(self._pattern, _SCANNED)
+                unknown = {seed for seed in seeds if not _has(known, self._id(seed))}
+            except redis.ResponseError as e:
+                raise StoreError(
+                    f"Redis at {store.address} runs no SCAN, so what gold has no more cannot be found. If a right is "
+                    f"missing: ACL SETUSER {store.target.user} +scan. Else use python -m feature_seed forget. {e}"
+                ) from e
         with store.bulk(self.scripts) as connection:
             for block in self._calls(unknown, "0"):
                 connection.write(block)
@@ -89,15 +96,6 @@ class Departed(FeatureStream):
     @contextmanager
     def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:
         yield self._calls([name for name, what in self.found.items() if what == "departed"], "1")
-
-    def _scanned(self, client: redis.Redis, store: OnlineStore) -> Iterator[bytes]:
-        try:
-            yield from client.scan_iter(self._pattern, _SCANNED)
-        except redis.ResponseError as e:
-            raise StoreError(
-                f"Redis at {store.address} runs no SCAN, so what gold has no more cannot be found. If a right is "
-                f"missing: ACL SETUSER {store.target.user} +scan. Else use python -m feature_seed forget. {e}"
-            ) from e
 
     @property
     def _pattern(self) -> bytes:

@@ -169,7 +169,7 @@ def test_an_entity_is_forgotten(
     assert dump(online) == before
     code, text = ask("forget", "card", "c1")
     gone = {f"card:c1:{kind}" for kind in ("history", "loc", "last_ts", "seq", "seed", "burst")}
-    assert (code, set(text.splitlines())) == (0, {f"deleted {key}" for key in gone})
+    assert code == 0 and text.startswith("6 keys of card 'c1' were deleted at ")
     assert dump(online) == {key: value for key, value in before.items() if key.decode() not in gone}
     code, text = ask("forget", "card", "c1")
     assert code == 1 and "card 'c1' is not in the store" in text

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import redis
@@ -12,7 +11,6 @@ from feature_seed.features.entity import CARDS
 from feature_seed.features.feature import HISTORY, LOCATION, STATS, Feature
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.sql import sql
-from feature_seed.store.commands import spared
 from feature_seed.warehouse.gold import over_gold
 
 # About how many cards and, at most, customers are looked at.
@@ -98,5 +96,5 @@ def _sample(stream: FeatureStream) -> Sample:
 
 def _missing(client: redis.Redis, keys: Sequence[str]) -> float:
     """The share of these keys that is not there."""
-    there: Any = spared(partial(client.exists, *keys), 0) if keys else 0
+    there: Any = client.exists(*keys) if keys else 0
     return 1 - there / max(len(keys), 1)

@@ -1,5 +1,6 @@
 """What gold has no more: listed, and removed where no live event is in it; all else stays as it is, byte for byte."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -19,6 +20,7 @@ from feature_seed.store.bulk import BulkConnection
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.limits import GoldLimits
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.support.documents import table
 from feature_seed_tests.support.expected import listed
 from feature_seed_tests.support.gold import Row, transaction
 from feature_seed_tests.support.patience import HANG_SECONDS, patient
@@ -80,6 +82,8 @@ def test_what_has_departed(
     assert found["cards_examples"] == [f"card:c0{n}:seed" for n in (0, 1, 2, 3, 6)]
     found = metadata(seed(gold, store, job="departed", prune=True, **options), "departed")
     assert counted(found, "departed", "live", "removed") == [5, 3, 2, 5, 2, 3]
+    listed_names = [names for names, _ in table("| metadata of `departed` | meaning |")]
+    assert set(found) == set(re.findall(r"`(.*?)`", " ".join(listed_names)))
     gone = {*keys_of("c02", "c03"), b"cust:of c06:stats", b"cust:of c06:seed"}
     left = {name: value for name, value in before.items() if name not in gone}
     assert dump(online, but=(b"feature_seed:lock",)) == left

@@ -62,7 +62,7 @@ local function elements()
     local function read_seed(key)
         local stored, fields, recorded = redis.call('HGETALL', key), {}, {}
         for i = 1, #stored, 2 do
-            if string.sub(stored[i], 1, 2) ~= 'e:' then
+            if string.byte(stored[i], 2) ~= 58 then -- no e:…
                 fields[stored[i]] = stored[i + 1]
             else
                 local at, amount, lat, lon = string.match(stored[i + 1], '^([^,]+),([^,]+),([^,]+),([^,]+)$')
@@ -72,7 +72,9 @@ local function elements()
                 }
             end
         end
-        table.sort(recorded, before)
+        if #recorded > 1 then
+            table.sort(recorded, before)
+        end
         return fields, recorded
     end
 

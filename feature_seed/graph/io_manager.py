@@ -93,12 +93,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
                     context.add_output_metadata({f"{one.entity.name}_{k}": v for k, v in one.metadata.items()})
 
     def _remove(self, context: dg.OutputContext, departed: Sequence[Departed]) -> None:
-        """One by one, as entities are loaded.
-
-        Raises:
-            GoldError: there are more than gold may lose.
-            StoreError: another run has written since they were found.
-        """
+        """Unless gold lacks too many, or another run has written since they were found."""
         for one in departed:
             if one.share > one.max_loss:
                 share = f"{one.share:.2%} of the {one.entity.name} would be removed, and {one.max_loss:.2%} may be"

@@ -63,8 +63,8 @@ def test_a_run_in_words(command: Command, environment: dict[str, str], online: r
     assert told[0] == f"seed_all: run {ready.run_id}"
     assert told[1].startswith("WARNING check coordinates of gold_transactions: 1 rows have a latitude beyond 90")
     steps = [line.partition(":")[0] for line in told[2:]]
-    checks = ["card_history_checks", "card_location_checks", "customer_stats_checks"]
-    assert steps == ["gold_checks", "cards", "cards", "customers", "customers", *checks, "warm_start", "store_check"]
+    loads = ["cards", "cards", "customers", "customers"]
+    assert steps == ["gold_checks", *loads, "feature_checks", "warm_start", "store_check"]
     assert "DEBUG" not in ended.printed
 
 

@@ -15,7 +15,9 @@ from feature_seed import contract
 from feature_seed.environment import flag, require_store
 from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError
 from feature_seed.graph import failure, status, store_check
+from feature_seed.graph.configuration import configured
 from feature_seed.graph.plan import planned
+from feature_seed.store.acl import acl
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
@@ -164,6 +166,18 @@ def _json(keys: dict[str, Any]) -> str:
     lists = {name: ",\n    ".join(map(text, value)) for name, value in keys.items() if isinstance(value, list)}
     texts = {name: f"[\n    {lists[name]}\n  ]" if lists.get(name) else text(value) for name, value in keys.items()}
     return "{\n" + ",\n".join(f"  {text(name)}: {value}" for name, value in texts.items()) + "\n}"
+
+
+@cli.command("acl")
+def acl_command() -> int:
+    """Print the ACL lines of the seeder and of a scorer: the rights that they use, by the variables that are set.
+
+    \b
+    Example:
+      FEATURE_SEED_CONFIG=seed.yaml python -m feature_seed acl
+    """
+    click.echo("\n".join(acl(_configured(), configured().declared)))
+    return 0
 
 
 @cli.command()

@@ -8,12 +8,13 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from inspect import isawaitable
 from pathlib import Path
-from typing import Any, AnyStr
+from typing import Any, AnyStr, Literal
 
 HISTORY_LENGTH = 10
+Element = Literal["object", "array"]  # how one of a history is written; both are read, and a list may have both
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,8 @@ class Key:
         return self.template.format(f"{{{entity_id}}}" if tags else entity_id)
 
 
-CARD_HISTORY = Key(
-    "card_history",
-    "card:{card_id}:history",
-    "LIST",
-    ("transaction_id", "merchant_category", "amount", "timestamp", "location_lat", "location_long"),
-)
+_ELEMENT = "transaction_id merchant_category amount timestamp location_lat location_long"
+CARD_HISTORY = Key("card_history", "card:{card_id}:history", "LIST", tuple(_ELEMENT.split()))
 CARD_LOCATION = Key("card_location", "card:{card_id}:loc", "HASH", ("lat", "lon"))
 CARD_LAST_TS = Key("card_last_ts", "card:{card_id}:last_ts", "STRING")
 CARD_SEQ = Key("card_seq", "card:{card_id}:seq", "STRING")
@@ -79,13 +76,19 @@ class Transaction:
 
     @classmethod
     def decode(cls, element: str | bytes) -> "Transaction":
-        """Parse one list element; fields that a scorer added are passed over."""
+        """Parse one list element, in either form; what a scorer added is passed over. An array has Unix seconds."""
         members = json.loads(element)
+        if isinstance(members, list):
+            id_, category, amount, seconds, lat, lon, *_ = members
+            moment = datetime.fromtimestamp(0, timezone.utc) + timedelta(milliseconds=round(1000 * seconds))
+            return cls(id_, category, float(amount), moment.isoformat(timespec="milliseconds"), lat, lon)
         values = {name: members[name] for name in CARD_HISTORY.fields}
         return cls(**{**values, "amount": float(values["amount"])})  # a double above 2**53 is written like an integer
 
-    def encode(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+    def encode(self, element: Element = "object") -> str:
+        members = asdict(self)
+        written = [*(members | {"timestamp": self.time.timestamp()}).values()] if element == "array" else members
+        return json.dumps(written, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def time(self) -> datetime:
@@ -220,6 +223,7 @@ def apply_event(
     watermark: float | None = None,
     history_length: int = HISTORY_LENGTH,
     newest_first: bool = False,
+    element: Element = "object",
     tags: bool = False,
     record: bool = True,
 ) -> Any:
@@ -234,7 +238,7 @@ def apply_event(
     degrees = (transaction.location_lat, transaction.location_long)
     place = [repr(float(one)) for one in degrees if one is not None]
     event = [
-        transaction.encode(),
+        transaction.encode(element),
         repr(transaction.time.timestamp()),
         repr(float(transaction.amount)),  # numpy's doubles have a repr of their own
         history_length,

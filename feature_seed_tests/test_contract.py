@@ -12,6 +12,7 @@ from feature_seed.contract import (
     CARD_HISTORY,
     CUSTOMER_STATS,
     Card,
+    Element,
     Transaction,
     Welford,
     apply_event,
@@ -45,12 +46,19 @@ def test_keys(entity_id: str, tags: bool, key: str) -> None:
     assert CARD_HISTORY.of(entity_id, tags=tags) == key
 
 
-def test_a_transaction_survives_the_wire() -> None:
-    transaction = Transaction("t1", 'café "Zoë"\\', 0.1, "2026-01-01T00:00:00.001+00:00", None, -180.0)
-    assert Transaction.decode(transaction.encode()) == transaction
-    assert Transaction.decode(transaction.encode().encode()) == transaction
-    assert Transaction.decode(transaction.encode()[:-1] + ',"scored":true}') == transaction
-    assert transaction.time.timestamp() == 1767225600.001
+@pytest.mark.parametrize(("element", "more"), [("object", ',"scored":true}'), ("array", ",true]")])
+@pytest.mark.parametrize("time", ["1900-01-01T00:00:00.999", "2026-01-01T00:00:00.001", "2299-12-31T23:59:59.999"])
+def test_a_transaction_survives_the_wire(element: Element, more: str, time: str) -> None:
+    transaction = Transaction("t1", 'café "Zoë"\\', 0.1, f"{time}+00:00", None, -180.0)
+    written = transaction.encode(element)
+    for one in (written, written.encode(), written[:-1] + more):
+        assert Transaction.decode(one) == transaction
+
+
+def test_an_array_is_in_the_order_of_the_contract() -> None:
+    transaction = Transaction("t1", None, 12.5, "2026-01-01T01:00:00.123+01:00", 48.1, None)
+    assert transaction.encode("array") == '["t1",null,12.5,1767225600.123,48.1,null]'
+    assert transaction.time.timestamp() == 1767225600.123
 
 
 def test_welford_fields_parse_back_to_the_same_doubles() -> None:
@@ -79,12 +87,13 @@ def event(number: int, seconds: float, amount: float = 1.0, place: float | None 
 @pytest.mark.parametrize("newest_first", [False, True])
 @pytest.mark.parametrize("tags", [False, True])
 def test_events_move_card_and_customer_on(online: redis.Redis, newest_first: bool, tags: bool) -> None:
-    """Fifty events, from nothing: list, place, time, count and statistics as plain Python has them."""
+    """Fifty events, from nothing, every other an array: list, place, time, count and statistics are plain Python's."""
     draw = random.Random(5)
     events = [event(i, 1e9 + i / 8, draw.lognormvariate(3, 2), None if i % 3 else i / 7) for i in range(50)]
     state = Welford()
-    for one in events:
-        apply_event(online, "a", "b", one, history_length=4, newest_first=newest_first, tags=tags)
+    for i, one in enumerate(events):
+        form: Element = "array" if i % 2 else "object"
+        apply_event(online, "a", "b", one, history_length=4, newest_first=newest_first, element=form, tags=tags)
         state = state.update(one.amount)
     latest = events[:-5:-1] if newest_first else events[-4:]
     assert read_card(online, "b", tags=tags) == Card(tuple(latest), (48 / 7, -48 / 7), 1e9 + 49 / 8, 50)

@@ -102,6 +102,7 @@ def test_addresses(url: str, address: str) -> None:
     [
         ("FEATURE_SEED_ON_CONFLICT", "newest", "keep_newer or overwrite"),
         ("FEATURE_SEED_HISTORY_ORDER", "newest", "oldest_first or newest_first"),
+        ("FEATURE_SEED_ELEMENT", "list", "object or array"),
         ("FEATURE_SEED_SHARDS", "0", "from 1 to 256"),
         ("FEATURE_SEED_SHARDS", "many", "from 1 to 256"),
         ("FEATURE_SEED_HISTORY_LENGTH", "-1", "from 1 to 1000"),

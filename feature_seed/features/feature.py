@@ -53,7 +53,7 @@ HISTORY = Feature(
         "transaction_id": Value("string", "transaction_id", "Orders transactions of the same time."),
         "merchant_category": Value("string", "merchant_category", "null where gold has none."),
         "amount": Value("double", "amount", "The amount paid, as in gold."),
-        "timestamp": Value("string", "timestamp", "ISO 8601 in UTC, with milliseconds."),
+        "timestamp": Value("string", "timestamp", "ISO 8601 in UTC, with milliseconds; in an array Unix seconds."),
         "location_lat": Value("double", "location_lat", "Degrees; null where gold has none."),
         "location_long": Value("double", "location_long", "Degrees; null where gold has none."),
         "seq": Value("int", "transaction_id", "How many transactions the card has made."),

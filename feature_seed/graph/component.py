@@ -73,6 +73,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
             shard_count=environment.shard_count(),
             history_length=number("FEATURE_SEED_HISTORY_LENGTH", 10, 1, 1000),
             newest_first=(self.standard.card_history.order or order) == "newest_first",
+            element=choice("FEATURE_SEED_ELEMENT", ("object", "array")),
             key_tags=flag("FEATURE_SEED_KEY_TAGS"),
             on_conflict=choice("FEATURE_SEED_ON_CONFLICT", ("keep_newer", "overwrite")),
             full=flag("FEATURE_SEED_FULL"),

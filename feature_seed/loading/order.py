@@ -52,5 +52,5 @@ def _ends(client: redis.Redis) -> list[tuple[float, float]]:
 def _time(reply: object) -> float | None:
     try:
         return Transaction.decode(reply[0]).time.timestamp() if isinstance(reply, list) and reply else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -14,20 +14,10 @@ from redis.exceptions import AskError, ClusterDownError
 from feature_seed.contract import KEYS
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.loading.memory import MemoryEstimate
+from feature_seed.store.acl import needed_by
 from feature_seed.store.bulk import NEEDS_CLUSTER
 from feature_seed.store.cluster import ClusterStore, primaries
-from feature_seed.store.commands import (
-    DONE_WITHOUT,
-    FIELDS,
-    NEEDED,
-    NEEDED_BY_DECLARED,
-    NEEDED_IN_CLUSTERS,
-    NEEDED_IN_FAILOVERS,
-    NEEDED_TO_WAIT,
-    SPARED,
-    Calls,
-    spared,
-)
+from feature_seed.store.commands import DONE_WITHOUT, FIELDS, SPARED, Calls, spared
 from feature_seed.store.lock import KEY as LOCK
 from feature_seed.store.online_store import OnlineStore
 
@@ -99,13 +89,7 @@ def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = (
     Of one that may be replaced there is no id of a start: what a failover has lost is looked into where it is called
     ready. While sentinels name a primary that is none any more, the error is a StoreUnavailableError.
     """
-    needed = {
-        **NEEDED,
-        **(NEEDED_BY_DECLARED if declared else {}),
-        **(NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
-        **(NEEDED_IN_FAILOVERS if store.fails_over else {}),
-        **(NEEDED_TO_WAIT if store.wait_replicas else {}),
-    }
+    needed = needed_by(store, declared)
     server = Server.together([_examine(primary, store, needed, declared) for primary in primaries(client)])
     return replace(server, run_id="") if store.fails_over else server
 

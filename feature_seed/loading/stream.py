@@ -11,7 +11,7 @@ import dagster as dg
 from clickhouse_connect.driver.client import Client
 from pydantic import PrivateAttr
 
-from feature_seed.contract import HISTORY_LENGTH, Ready
+from feature_seed.contract import HISTORY_LENGTH, Element, Ready
 from feature_seed.errors import WarehouseError
 from feature_seed.features.entity import Entity, OnConflict
 from feature_seed.loading.changes import Changes
@@ -40,6 +40,7 @@ class Layout(dg.ConfigurableResource):
     shard_count: int = 16
     history_length: int = HISTORY_LENGTH
     newest_first: bool = False
+    element: Element = "object"
     key_tags: bool = False
     on_conflict: OnConflict = "keep_newer"
     full: bool = False
@@ -213,6 +214,7 @@ class FeatureStream:
                 key_tags=self.layout.key_tags,
                 history_length=self.layout.history_length,
                 newest_first=self.layout.newest_first,
+                array=self.layout.element == "array",
             ),
             **self.warehouse.table,
             **self.warehouse.profile().readable,

@@ -25,14 +25,14 @@ def _calls(text: str) -> Calls:
 
 
 NEEDED = _calls(
-    "DEL key | EVALSHA script 1 key | GET key | HDEL key field | HGETALL key | HMGET key field | "
+    "DEL key | EVALSHA script 1 key | EXISTS key | GET key | HDEL key field | HGETALL key | HMGET key field | "
     "HSET key field value | HSETNX key field value | LRANGE key 0 -1 | LTRIM key 0 -1 | MSET key value | PING | "
     "RPUSH key value | SCRIPT LOAD text | SET key value | TIME"
 )
 
 # The same where features are declared; what expires or is united needs more than what is replaced.
 NEEDED_BY_DECLARED = _calls(
-    "EXISTS key | LLEN key | PERSIST key | PEXPIREAT key 0 | PTTL key | SADD key member | SMEMBERS key | STRLEN key | "
+    "LLEN key | PERSIST key | PEXPIREAT key 0 | PTTL key | SADD key member | SMEMBERS key | STRLEN key | "
     "ZADD key 0 member | ZCARD key | ZRANGE key 0 -1 | ZREMRANGEBYSCORE key 0 0"
 )
 
@@ -41,7 +41,7 @@ NEEDED_IN_CLUSTERS = _calls("ASKING | CLUSTER SLOTS | COMMAND")
 NEEDED_IN_FAILOVERS = _calls("INFO")
 NEEDED_TO_WAIT = _calls("WAIT 0 1")
 
-SPARED = _calls("CLIENT KILL id 0 | CLIENT LIST | CLIENT SETNAME name | EXISTS key | INFO | MEMORY USAGE key | SCAN 0")
+SPARED = _calls("CLIENT KILL id 0 | CLIENT LIST | CLIENT SETNAME name | INFO | MEMORY USAGE key | SCAN 0")
 
 _RESTART = "a restart of it during the job is noticed only if it lost everything"
 
@@ -51,7 +51,6 @@ DONE_WITHOUT: Mapping[str, str] = {
         ("CLIENT KILL", "CLIENT LIST", "CLIENT SETNAME"),
         "a run that was suspended for longer than its lease may still write a batch when it wakes up",
     ),
-    "EXISTS": "the memory estimate takes every entity for a new one",
     "INFO": f"its version, role and memory are not checked, and {_RESTART}",
     "MEMORY USAGE": "the report does not say how many bytes an entity takes",
     "SCAN": "the check unknown_entities looks at no key",

@@ -287,15 +287,17 @@ def test_times_as_scorers_spell_them(client: redis.Redis, spelling: str, day: st
         assert pair.state().history == (("t1", number) if stays else ("t1",))
 
 
+@pytest.mark.parametrize("array", [False, True])
 @pytest.mark.parametrize("number", ["7", "-7", "9007199254740993", "184467440737095516159"])
-def test_ids_that_a_scorer_writes_as_numbers(client: redis.Redis, number: str) -> None:
-    """Whatever its size, such an id is gold's: an element of it is no live event."""
+def test_ids_that_a_scorer_writes_as_numbers(client: redis.Redis, number: str, array: bool) -> None:
+    """Whatever its size, an element of such an id is a live event, until gold has the id."""
     pair = Pair(client)
     pair.load([at(0)], BEGIN + 0.999)
-    element = replace(at(3), id=number).element.replace(f'"{number}"', number)
+    element = replace(at(3), id=number, array=array).element.replace(f'"{number}"', number)
     client.rpush(pair.key("history"), element)
-    pair.load([at(0), replace(at(3), id=number, millis=BEGIN + 1000)], BEGIN + 1000.999)
-    assert len(pair.listed()) == 2 and pair.state().seq == 2
+    for gold in ([at(0)], [at(0), replace(at(3), id=number, millis=BEGIN + 1000)]):
+        pair.load(gold, BEGIN + (len(gold) - 1) * 1000 + 0.999)
+        assert len(pair.listed()) == 2 and pair.state().seq == 2
 
 
 def test_a_scorer_that_changes_from_plain_to_recording(client: redis.Redis) -> None:

@@ -49,8 +49,9 @@ def watermark(step: int | None) -> float:
 
 @st.composite
 def worlds(draw: st.DrawFn) -> dict[str, Event]:
-    details = st.tuples(STEPS, AMOUNTS, st.none() | PLACES)
-    return {id_: Event(id_, millis(step), amount, place) for id_ in IDS for step, amount, place in [draw(details)]}
+    details = st.tuples(STEPS, AMOUNTS, st.none() | PLACES, st.booleans())
+    drawn = {id_: draw(details) for id_ in IDS}
+    return {id_: Event(id_, millis(step), amount, place, array) for id_, (step, amount, place, array) in drawn.items()}
 
 
 some = st.lists(st.sampled_from(IDS), min_size=1, max_size=6)
@@ -59,10 +60,13 @@ deliver = st.tuples(st.just("deliver"), some, readers)
 load = st.tuples(st.just("load"), st.sets(st.sampled_from(IDS), max_size=10), STEPS)
 pay = st.tuples(st.just("pay"), some, st.booleans())
 # Of an ordered world, whose events come at every other step: at the steps 6 and 7 gold has the same ones.
-ORDERED = {id_: Event(id_, BEGIN + 500 * n, n / 8, (n, -n) if n % 3 else None) for n, id_ in enumerate(IDS)}
+ORDERED = {
+    id_: Event(id_, BEGIN + 500 * n, n / 8, (n, -n) if n % 3 else None, array=n % 2 == 1) for n, id_ in enumerate(IDS)
+}
 nightly = st.tuples(
     st.sampled_from(["load", "load", "broken"]), st.sampled_from([(), (), ("7",)]), st.sampled_from([6, 7, 7, 8])
 )
+JUNK = ["", "no json", "[1]", '{"transaction_id":null}', '["t",null,1,1767225600123,null,null]']
 unusual = st.one_of(
     st.tuples(st.just("unrecorded"), some, readers),
     st.tuples(st.just("again"), st.none(), st.none()),
@@ -71,7 +75,7 @@ unusual = st.one_of(
         st.just("lose"), st.sampled_from(["history", "loc", "last_ts", "seq", "stats", "seed", "k-seed"]), st.none()
     ),
     st.tuples(st.just("future"), st.sampled_from(IDS), st.none()),
-    st.tuples(st.just("junk"), st.sampled_from(["", "no json", "[1]", '{"transaction_id":null}']), st.none()),
+    st.tuples(st.just("junk"), st.sampled_from(JUNK), st.none()),
     st.tuples(st.just("no time"), st.sampled_from(IDS), st.none()),
     st.tuples(st.just("no number"), st.none(), st.none()),
 )
@@ -156,9 +160,9 @@ class Mixture:
         elif kind == "junk":
             push(pair.key("history"), str(what))
         elif kind == "no time":
-            pair.pay(
-                self.world[str(what)], self.world[str(what)].element.replace('"timestamp":"2', '"timestamp":"on 2')
-            )
+            event = self.world[str(what)]
+            moment, other = (f",{event.millis / 1000},", ',"no",') if event.array else (event.timestamp, "no")
+            pair.pay(event, event.element.replace(moment, other))
         elif kind == "no number" and client.exists(pair.key("stats")):
             client.hset(pair.key("stats"), "mean", "nan")
         elif kind == "version before":

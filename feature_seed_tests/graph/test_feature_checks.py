@@ -110,6 +110,7 @@ DAMAGE: list[tuple[str, Callable[[redis.Redis, str], object], str]] = [
     (LIST, lambda r, k: alter(r, k, 9, "+00:00", "Z"), "[9].timestamp: gold has '2026-01-01T00:06:01.0"),
     (LIST, lambda r, k: alter(r, k, 9, ":1.5", ":0"), "[9].location_lat: gold has 1.5, the store 0"),
     (LIST, lambda r, k: r.lset(k, 9, "no json"), "cannot be read: JSONDecodeError"),
+    (LIST, lambda r, k: r.lset(k, 9, '["t",null,1,1767225600123,null,null]'), "cannot be read: OverflowError"),
     (LIST, lambda r, k: r.set(k, "x"), "cannot be read: ResponseError WRONGTYPE"),
     (LOC, lambda r, k: r.delete(k), "lat: gold has 1.5, the store nothing"),
     (LOC, lambda r, k: r.hset(k, "lon", "-2.2500001"), "lon: gold has -2.25"),

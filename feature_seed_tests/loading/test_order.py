@@ -20,10 +20,14 @@ READY = Ready("ready", watermark=WATERMARK.isoformat())
 
 
 def element(minutes: float) -> str:
-    """A transaction so many minutes after the watermark."""
+    """A transaction so many minutes after the watermark; at odd ones an array."""
     time = WATERMARK + timedelta(minutes=minutes)
-    return Transaction(f"t{minutes}", None, 1.0, time.isoformat(timespec="milliseconds"), None, None).encode()
+    paid = Transaction(f"t{minutes}", None, 1.0, time.isoformat(timespec="milliseconds"), None, None)
+    return paid.encode("array" if minutes % 2 else "object")
 
+
+# Of a scorer that takes them for seconds.
+MILLISECONDS = '["t",null,1.0,1767225600123,null,null]'
 
 # Minutes of each list's transactions, the order of the load, and whether the load is refused.
 CASES = {
@@ -40,7 +44,7 @@ CASES = {
         True,
     ),
     "one late event": ([[-3, -2, -1, 5]] * 3 + [[5, 4]], "oldest_first", False),
-    "elements that nobody can read": ([["x", -1]] * 3, "newest_first", False),
+    "elements that nobody can read": ([["x", -1], [MILLISECONDS, -1]] * 3, "newest_first", False),
 }
 
 

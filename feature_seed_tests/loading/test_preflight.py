@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 import redis
 
+from feature_seed.contract import Element
 from feature_seed.errors import StoreError
 from feature_seed.features.entity import CUSTOMERS
 from feature_seed.features.feature import FEATURES
@@ -156,15 +157,17 @@ def shallow() -> list[Row]:
     return [transaction(i, card, seconds=i) for i, card in enumerate(cards)]
 
 
-@pytest.mark.parametrize("rows", [deep, shallow])
-def test_the_estimate_is_what_is_taken(make_parquet: MakeWarehouse, rows: Callable[[], list[Row]]) -> None:
+@pytest.mark.parametrize(("rows", "element"), [(deep, "object"), (shallow, "array")])
+def test_the_estimate_is_what_is_taken(
+    make_parquet: MakeWarehouse, rows: Callable[[], list[Row]], element: Element
+) -> None:
     """Before: an empty store. After seeding, its memory has grown by what was estimated, within 25 %."""
     warehouse, shards = make_parquet(rows()), tuple(shard_names(16))
-    stream = FeatureStream(warehouse, Layout(), CUSTOMERS, shards)
+    stream = FeatureStream(warehouse, Layout(element=element), CUSTOMERS, shards)
     with server() as (client, store):
         needed = estimate_memory(client, stream, FEATURES)
         before = client.info("memory")["used_memory"]
-        seed(warehouse, store)
+        seed(warehouse, store, element=element)
         grown = client.info("memory")["used_memory"] - before
         assert grown * 0.75 < needed.needed < grown * 1.25
         assert estimate_memory(client, stream, FEATURES).needed == 0

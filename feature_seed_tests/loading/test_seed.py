@@ -126,7 +126,11 @@ def test_all_shards_one_by_one_equal_one_run(sample: Warehouse, online: redis.Re
 
 @pytest.mark.parametrize(
     ("make", "layout"),
-    [("make_parquet", {}), ("make_table", {"newest_first": True, "history_length": 3, "on_conflict": "overwrite"})],
+    [
+        ("make_parquet", {}),
+        ("make_parquet", {"element": "array"}),
+        ("make_table", {"newest_first": True, "history_length": 3, "element": "array", "on_conflict": "overwrite"}),
+    ],
 )
 def test_awkward_rows(
     request: pytest.FixtureRequest, online: redis.Redis, store: OnlineStore, make: str, layout: dict[str, Any]

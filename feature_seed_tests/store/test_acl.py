@@ -3,16 +3,22 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from feature_seed import features
+from feature_seed.__main__ import main
 from feature_seed.contract import Transaction, Welford, apply_event, read_card, read_customer, read_ready, read_state
 from feature_seed.errors import StoreError
 from feature_seed.features.entity import ENTITIES
+from feature_seed.graph.configuration import read
 from feature_seed.loading.preflight import examine
 from feature_seed.sql import lua
+from feature_seed.store.acl import acl
+from feature_seed.store.cluster import ClusterStore
 from feature_seed.store.commands import DONE_WITHOUT, NEEDED, NEEDED_BY_DECLARED
 from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
@@ -26,6 +32,9 @@ from feature_seed_tests.support.store import assert_holds, dump
 ACL = {user: only(rf"^ACL SETUSER {user} (.*)$")[1].split() for user in ("seeder", "scorer")}
 
 RIGHTS = [rule for rule in ACL["seeder"] if rule[0] in "+~"]
+
+# Three features of kinds hash and zset, on keys of cards, customers and merchants.
+EXAMPLE = Path(features.__file__).parent / "examples" / "riskfabric.yaml"
 
 # Of events: before another one, and a week apart.
 EARLIER = "2026-01-01T12:00:00.000+00:00"
@@ -93,6 +102,35 @@ def test_the_seeder_has_what_the_whole_job_needs(
     assert commands == {rule[1:].upper().replace("|", " ") for rule in RIGHTS if rule[0] == "+"}
 
 
+def test_the_documented_lines_are_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a configuration; a cluster, replicas and declared features need more, each by itself."""
+    assert main(["acl"]) == 0
+    plain = capsys.readouterr().out
+    assert plain.split() == [word for user in ("seeder", "scorer") for word in ("ACL", "SETUSER", user, *ACL[user])]
+    monkeypatch.setenv("FEATURE_SEED_CONFIG", str(EXAMPLE))
+    assert main(["acl"]) == 0
+    assert {"~merch:*", "+zadd", "+hincrby"} <= set(capsys.readouterr().out.split()) - set(plain.split())
+    for line in acl(ClusterStore(wait_replicas=1), ()):
+        assert {"+cluster|slots", "+command", "+asking"} <= set(line.split())
+        assert ("+wait" in line.split()) == ("seeder" in line)
+
+
+def test_a_scorer_of_declared_features(admin: redis.Redis) -> None:
+    """Before: the scorer's line of a configuration. It reads and writes these keys by commands of its own."""
+    line = acl(OnlineStore(), read(EXAMPLE).declared)[1].split()
+    admin.execute_command("ACL", "DELUSER", "scorer")
+    admin.execute_command(*(f">{PASSWORD}" if rule == ">…" else rule for rule in line))
+    port = admin.connection_pool.connection_kwargs["port"]
+    with redis.Redis(port=port, username="scorer", password=PASSWORD) as scorer:
+        scorer.zadd("card:c1:burst", {"live": 1.5})
+        scorer.zremrangebyscore("card:c1:burst", "-inf", 1)
+        scorer.expire("card:c1:burst", 60)
+        scorer.hincrby("cust:a:agg", "count")
+        assert scorer.zcount("card:c1:burst", 1, 2) == 1 and scorer.hgetall("merch:m1:agg") == {}
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            scorer.sadd("card:c1:merchants", "m1")
+
+
 def test_preflight_looks_for_every_right() -> None:
     """What the scripts call is in the list, and the list is the documented one."""
     called = {name for entity in ENTITIES for name in re.findall(r"redis\.p?call\('(\w+)'", entity.guard)}
@@ -103,17 +141,18 @@ def test_preflight_looks_for_every_right() -> None:
 
 def test_declared_features_need_more(admin: redis.Redis, grant: Callable[..., OnlineStore]) -> None:
     """Before: the seeder without what declared features need. All of it is named, and it is what is documented."""
-    documented = only(r"`(\+llen [^`]*)`")[1].split()
-    assert {rule[1:].upper() for rule in (*documented, "+exists")} == {*NEEDED_BY_DECLARED}
+    lines = acl(OnlineStore(), read(EXAMPLE).declared)
+    documented = [rule for rule in lines[0].split() if rule[0] in "+~" and rule not in RIGHTS]
+    assert {rule[1:].upper() for rule in documented if rule[0] == "+"} == {*NEEDED_BY_DECLARED}
     called = set(re.findall(r"redis\.call\('(\w+)'", lua("features/declared/load")))
     assert called <= {*NEEDED, *NEEDED_BY_DECLARED}
     store = grant("seeder")
     with store.client() as client:
         with pytest.raises(StoreError) as refused:
-            examine(client, store, ["merch:{merchant_id}:agg", "{card_id}:agg"])
-        assert all(rule in str(refused.value).split() for rule in (*documented, "~merch:*", "~*"))
-        admin.execute_command("ACL", "SETUSER", "seeder", *documented, "~merch:*", "~*")
-        examine(client, store, ["merch:{merchant_id}:agg", "{card_id}:agg"])
+            examine(client, store, ["merch:{merchant_id}:agg"])
+        assert "~merch:*" in documented and all(rule in str(refused.value).split() for rule in documented)
+        admin.execute_command("ACL", "SETUSER", "seeder", *documented)
+        examine(client, store, ["merch:{merchant_id}:agg"])
 
 
 SPARED = [right for right in RIGHTS if right[1:].upper().replace("|", " ") in DONE_WITHOUT]
@@ -198,6 +237,7 @@ def test_the_scorer_has_what_it_needs(
 
 def _apply_by_commands(scorer: redis.Redis, event: Transaction, customer: Welford) -> None:
     scorer.rpush("card:c1:history", event.encode())
+    assert scorer.lindex("card:c1:history", -1)
     scorer.lpush("card:c2:history", event.encode())
     scorer.ltrim("card:c1:history", -10, -1)
     scorer.hset("card:c1:loc", mapping={"lat": 9.0, "lon": 8.0})

@@ -65,8 +65,8 @@ def test_seed_show_empty(home: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.slow
-def test_shards_and_tags_from_the_environment(home: Path, make_parquet: MakeWarehouse) -> None:
-    """A run is of as many shards as it says, and keys have braces: for those who read them as well."""
+def test_shards_tags_and_elements_from_the_environment(home: Path, make_parquet: MakeWarehouse) -> None:
+    """A run is of as many shards as it says, keys have braces, and elements are arrays: `show` reads them as well."""
     seeded = run(
         *DAGSTER,
         "job",
@@ -77,15 +77,17 @@ def test_shards_and_tags_from_the_environment(home: Path, make_parquet: MakeWare
         "seed_all",
         FEATURE_SEED_SHARDS="3",
         FEATURE_SEED_KEY_TAGS="1",
+        FEATURE_SEED_ELEMENT="array",
         FEATURE_SEED_LOG_LEVEL="DEBUG",
         FEATURE_SEED_GOLD_PARQUET=str(make_parquet([transaction(i, f"c{i}") for i in range(50)]).gold_parquet),
     )
     assert "50 entities in 3 shards" in seeded.stderr
     local = redis.Redis(unix_socket_path=str(LocalRedis(home).socket))
     assert local.get("card:{c42}:seq")
+    assert local.lrange("card:{c42}:history", 0, -1) == [b'["t042","food",10.5,1767225600,1.5,-2.25]']
     assert not local.get("card:c42:seq")
     shown = run(*FEATURE_SEED, "show", "card", "c42", FEATURE_SEED_KEY_TAGS="1")
-    assert json.loads(shown.stdout)["card:{c42}:last_ts"] > 0
+    assert json.loads(shown.stdout)["card:{c42}:history"][0]["timestamp"] == "2026-01-01T00:00:00.000+00:00"
 
 
 def test_empty_never_touches_a_store_of_ones_own(

@@ -12,15 +12,22 @@ from typing import Any
 
 HOUR = 3600
 
+# Of the members of an element, in their order.
+NAMES = ("transaction_id", "merchant_category", "amount", "timestamp", "location_lat", "location_long")
+
 
 @dataclass(frozen=True)
 class Event:
-    """A transaction as gold or a stream has it. `millis` is Unix time, `place` latitude and longitude, if known."""
+    """A transaction as gold or a stream has it. `millis` is Unix time, `place` latitude and longitude, if known.
+
+    Its element is an object, or an `array`.
+    """
 
     id: str
     millis: int
     amount: float
     place: tuple[float, float] | None = None
+    array: bool = field(default=False, compare=False)
 
     @property
     def order(self) -> tuple[float, bytes]:
@@ -34,17 +41,9 @@ class Event:
     @property
     def element(self) -> str:
         lat, lon = self.place or (None, None)
-        return json.dumps(
-            {
-                "transaction_id": self.id,
-                "merchant_category": "food",
-                "amount": self.amount,
-                "timestamp": self.timestamp,
-                "location_lat": lat,
-                "location_long": lon,
-            },
-            separators=(",", ":"),
-        )
+        time = self.millis / 1000 if self.array else self.timestamp
+        members = dict(zip(NAMES, (self.id, "food", self.amount, time, lat, lon), strict=True))
+        return json.dumps([*members.values()] if self.array else members, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,11 @@ def read_element(element: str) -> Event | None:
     """An element as an event; None where it has no id or no time."""
     try:
         members: Any = json.loads(element, parse_int=str)
-        time = datetime.fromisoformat(members["timestamp"].replace("Z", "+00:00"))
+        if isinstance(members, list):
+            members = dict(zip(NAMES, members, strict=True))
+            time = datetime.fromtimestamp(float(members["timestamp"]), timezone.utc)
+        else:
+            time = datetime.fromisoformat(members["timestamp"].replace("Z", "+00:00"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if not isinstance(members.get("transaction_id"), str):

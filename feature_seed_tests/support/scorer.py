@@ -22,10 +22,10 @@ def pay(client: redis.Redis, row: Row, layout: Layout) -> None:
     state = read_customer(client, row.customer_id, tags=tags) or Welford()
     history = CARD_HISTORY.of(row.card_id, tags=tags)
     if layout.newest_first:
-        client.lpush(history, element.encode())
+        client.lpush(history, element.encode(layout.element))
         client.ltrim(history, 0, length - 1)
     else:
-        client.rpush(history, element.encode())
+        client.rpush(history, element.encode(layout.element))
         client.ltrim(history, -length, -1)
     if element.location_lat is not None and element.location_long is not None:
         place = {"lat": element.location_lat, "lon": element.location_long}

@@ -6,6 +6,16 @@
 --       transactions in stored order
 local newest_first, watermark, size, stored, oldest = ARGV[2] == '1', ARGV[3], tonumber(ARGV[1]), nil, nil
 
+if redis.call('EXISTS', unpack(KEYS)) == 0 then -- a new card, as all are in a first load: two thirds of the time
+    redis.call('RPUSH', KEYS[1], unpack(ARGV, 10))
+    redis.call('MSET', KEYS[2], ARGV[4], KEYS[5], ARGV[5])
+    if ARGV[6] ~= '' then
+        redis.call('HSET', KEYS[4], 'lat', ARGV[6], 'lon', ARGV[7])
+    end
+    redis.call('HSET', KEYS[3], 'watermark', watermark, 'count', ARGV[4], 'digest', ARGV[9])
+    return 0
+end
+
 -- All is read before the first write, so that a key of another type leaves the card as it was. Of the list as much as two
 -- lists have and, where nobody trims it, on while all of it is after the watermark.
 repeat
@@ -23,6 +33,13 @@ for i = 1, #stored do
     same = same and stored[i] == ARGV[i + 9]
 end
 local list = not same and {unpack(ARGV, 10)}
+
+-- The time of an element that looks as a load writes it, as text, which sorts like time. It takes a fifth of decode.
+local function written_time(element)
+    local _, start = string.find(element, '"timestamp":"', 1, true)
+    local form = '^([%dT:-]+%.%d%d%d)%+00:00","location_lat":[%d.nul-]+,"location_long":[%d.nul-]+}$'
+    return start and string.match(element, form, start + 1)
+end
 
 local function ids_of(loaded)
     local ids = {}
@@ -43,8 +60,11 @@ if not same and #stored > 0 then
     for _, event in ipairs(live) do
         known[event.id] = event
     end
+    -- Without records, only what is later than gold's newest can matter: most others are those that left gold's list.
+    local newest = #live == 0 and written_time(list[newest_first and 1 or #list])
     for _, element in ipairs(stored) do
-        local event = not known[element] and decode(element)
+        local early = newest and not known[element] and written_time(element)
+        local event = not known[element] and not (early and early <= newest) and decode(element)
         local recorded_as = event and known[event.id]
         if type(recorded_as) == 'table' then
             recorded_as.element = element
@@ -100,7 +120,8 @@ if seq ~= count or last_ts ~= at then
 end
 if lat == '' then
     redis.call('DEL', KEYS[4])
-elseif tonumber(loc[1] or '') ~= tonumber(lat) or tonumber(loc[2] or '') ~= tonumber(lon) then
+elseif (loc[1] ~= lat or loc[2] ~= lon)
+    and (tonumber(loc[1] or '') ~= tonumber(lat) or tonumber(loc[2] or '') ~= tonumber(lon)) then
     redis.call('HSET', KEYS[4], 'lat', lat, 'lon', lon)
 end
 if seeded then

@@ -1,5 +1,5 @@
--- One row per card: its newest transactions as JSON objects, ordered by (time, transaction_id), how many it made, the
--- time of the newest, and where the latest one with coordinates was.
+-- One row per card: its newest transactions as JSON objects or arrays, ordered by (time, transaction_id), how many it
+-- made, the time of the newest, and where the latest one with coordinates was.
 WITH
     -- One string per row, ordered as transactions are (big-endian time, then id) and ending in its coordinates: grouping,
     -- sorting and cutting one array instead of six takes a fifth less CPU and a third less memory. Nor may a lambda look
@@ -44,18 +44,22 @@ SELECT
     toString(summed) AS digest,
     arrayMap(
         row -> toValidUTF8(concat(
-            '{"transaction_id":',
+            if({array:Bool}, '[', '{"transaction_id":'),
             json_text(replaceAll(substring(row, 9, (position(row, '\0\0', 9) AS end) - 9), '\0\xff', '\0')),
-            ',"merchant_category":', substring(row, end + 10, length(row) - end - 25),
-            ',"amount":', toString(reinterpretAsFloat64(ordinal(unsorted(substring(row, end + 2, 8))))),
-            ',"timestamp":"', replaceOne(
-                toString(fromUnixTimestamp64Milli(millis(unsorted(substring(row, 1, 8))), 'UTC')), ' ', 'T'
+            if({array:Bool}, ',', ',"merchant_category":'), substring(row, end + 10, length(row) - end - 25),
+            if({array:Bool}, ',', ',"amount":'),
+            toString(reinterpretAsFloat64(ordinal(unsorted(substring(row, end + 2, 8))))),
+            if({array:Bool}, ',', ',"timestamp":"'),
+            if(
+                {array:Bool},
+                toString(millis(unsorted(substring(row, 1, 8))) / 1000),
+                replaceOne(toString(fromUnixTimestamp64Milli(millis(unsorted(substring(row, 1, 8))), 'UTC')), ' ', 'T')
             ),
-            '+00:00","location_lat":',
+            if({array:Bool}, ',', '+00:00","location_lat":'),
             if(isFinite(reinterpretAsFloat64(substring(row, -16, 8)) AS latitude), toString(latitude), 'null'),
-            ',"location_long":',
+            if({array:Bool}, ',', ',"location_long":'),
             if(isFinite(reinterpretAsFloat64(substring(row, -8)) AS longitude), toString(longitude), 'null'),
-            '}'
+            if({array:Bool}, ']', '}')
         )),
         if({newest_first:Bool}, arrayReverse(newest), newest)
     ) AS history,

@@ -3,6 +3,11 @@
 -- KEYS: stats, seed
 -- ARGV: watermark in Unix seconds, gold's count, mean and M2, the store's watermark before, the digest
 local watermark, count, mean, m2 = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if redis.call('EXISTS', unpack(KEYS)) == 0 then -- a new customer, as all are in a first load: two thirds of the time
+    redis.call('HSET', KEYS[1], 'count', count, 'mean', mean, 'M2', m2)
+    redis.call('HSET', KEYS[2], 'watermark', watermark, 'count', count, 'digest', ARGV[6])
+    return 0
+end
 local stored = redis.call('HMGET', KEYS[1], 'count', 'mean', 'M2', 'seeded')
 local live, spread = tonumber(stored[1] or ''), (tonumber(stored[2] or '') or 0 / 0) + (tonumber(stored[3] or '') or 0 / 0)
 if not live or spread - spread ~= 0 then

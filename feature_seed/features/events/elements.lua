@@ -38,17 +38,21 @@ local function elements()
     -- An element as a transaction; nil where it has no id. It has no time where that cannot be read.
     local function decode(element)
         local is_json, event = pcall(cjson.decode, element)
-        local id = is_json and type(event) == 'table' and event.transaction_id
+        event = is_json and type(event) == 'table' and event or {}
+        local id, time, lat, lon = event.transaction_id, unix(event.timestamp), event.location_lat, event.location_long
+        if event[1] then -- an array
+            id, time, lat, lon = event[1], type(event[4]) == 'number' and event[4], event[5], event[6]
+        end
         if type(id) == 'number' then -- cjson's doubles lack digits beyond 2^53
-            for digits in string.gmatch(element, '"transaction_id"%s*:%s*(%-?%d+)') do
+            for digits in string.gmatch(element, (event[1] and '%[' or '"transaction_id"%s*:') .. '%s*(%-?%d+)') do
                 id = tonumber(digits) == id and digits or id
             end
         end
         if type(id) == 'string' then
-            local lat, lon = tonumber(event.location_lat), tonumber(event.location_long)
+            lat, lon = tonumber(lat), tonumber(lon)
             local placed = lat and lon and math.abs(lat) <= 90 and math.abs(lon) <= 180
             return {
-                id = id, time = unix(event.timestamp), element = element,
+                id = id, time = time, element = element,
                 lat = placed and string.format('%.17g', lat), lon = placed and string.format('%.17g', lon)
             }
         end
@@ -58,7 +62,7 @@ local function elements()
     local function read_seed(key)
         local stored, fields, recorded = redis.call('HGETALL', key), {}, {}
         for i = 1, #stored, 2 do
-            if string.sub(stored[i], 1, 2) ~= 'e:' then
+            if string.byte(stored[i], 2) ~= 58 then -- no e:…
                 fields[stored[i]] = stored[i + 1]
             else
                 local at, amount, lat, lon = string.match(stored[i + 1], '^([^,]+),([^,]+),([^,]+),([^,]+)$')
@@ -68,7 +72,9 @@ local function elements()
                 }
             end
         end
-        table.sort(recorded, before)
+        if #recorded > 1 then
+            table.sort(recorded, before)
+        end
         return fields, recorded
     end
 

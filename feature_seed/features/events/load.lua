@@ -6,7 +6,7 @@ local before, decode, read_seed = elements()
 -- up to its watermark, else up to that of the store, as it is without a seed.
 local function open_seed(key, watermark, store)
     local fields, later = read_seed(key)
-    local left_out = fields.digest and tonumber(store) and tonumber(store) > tonumber(fields.watermark)
+    local left_out = fields.digest and store ~= fields.watermark and (tonumber(store) or 0) > tonumber(fields.watermark)
     fields.loaded = not left_out and fields.watermark or store
     local passed = 0
     while later[passed + 1] and later[passed + 1].time <= tonumber(watermark) do

@@ -200,7 +200,7 @@ def stored(key: Key, reply: Any) -> Mapping[str, Any]:
     """A reply of Redis as a scorer would read it."""
     try:
         return _decoded(key, reply) if reply else {}
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, OverflowError) as e:
         return {"": e}
 
 

@@ -1,0 +1,60 @@
+"""The ACL lines of the seeder and of a scorer: every right that they use, by what is configured, and no other."""
+
+from collections.abc import Iterable, Sequence
+
+from feature_seed.features.declared.declared import Declared
+from feature_seed.store.cluster import ClusterStore
+from feature_seed.store.commands import (
+    NEEDED,
+    NEEDED_BY_DECLARED,
+    NEEDED_IN_CLUSTERS,
+    NEEDED_IN_FAILOVERS,
+    NEEDED_TO_WAIT,
+    SPARED,
+    Calls,
+)
+from feature_seed.store.online_store import OnlineStore
+
+# What EVENT calls, and what scorers call that read and write the standard features by themselves.
+_SCORER = (
+    "evalsha exec get hdel hget hgetall hmget hset incr incrby lindex linsert llen lpush lrange ltrim multi ping rpush "
+    "script|exists script|load set time"
+)
+
+# The same of the kinds of declared features.
+_BY_KIND = {
+    "hash": "hget hgetall hincrby hincrbyfloat hmget hset",
+    "string": "get incr incrby incrbyfloat set",
+    "list": "lindex llen lpush lrange ltrim rpush",
+    "zset": "zadd zcard zcount zrange zrangebyscore zremrangebyscore zscore",
+    "set": "sadd scard sismember smembers",
+}
+
+
+def needed_by(store: OnlineStore, declared: Sequence[object]) -> Calls:
+    """The commands without which this store cannot be seeded."""
+    return {
+        **NEEDED,
+        **(NEEDED_BY_DECLARED if declared else {}),
+        **(NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
+        **(NEEDED_IN_FAILOVERS if store.fails_over else {}),
+        **(NEEDED_TO_WAIT if store.wait_replicas else {}),
+    }
+
+
+def acl(store: OnlineStore, declared: Sequence[Declared]) -> list[str]:
+    """Of the seeder and of the scorer. A cluster needs them on every node."""
+    own = [f"~{start}*" for start in dict.fromkeys(one.key.partition("{")[0] for one in declared)]
+    keys = [one for one in own if not one.startswith(("~card:", "~cust:"))]
+    seeder = (name.replace(" ", "|").lower() for name in (*needed_by(store, declared), *SPARED, "MULTI", "EXEC"))
+    scorer = " ".join([_SCORER, *(_BY_KIND[one.kind] for one in declared)]).split()
+    ends = ["expire", "pexpire"] if any(one.lifetime for one in declared) else []
+    nodes = ["cluster|slots", "command", "asking"] if isinstance(store, ClusterStore) else []
+    return [
+        _line("seeder", ["~card:*", "~cust:*", "~feature_seed:*", *keys], seeder),
+        _line("scorer", ["~card:*", "~cust:*", "%R~feature_seed:ready", *keys], [*scorer, *ends, *nodes]),
+    ]
+
+
+def _line(user: str, keys: Iterable[str], commands: Iterable[str]) -> str:
+    return " ".join([f"ACL SETUSER {user} on >…", *keys, *(f"+{name}" for name in sorted(set(commands)))])

@@ -1,7 +1,7 @@
 """The checks of gold, which run before anything is written."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from math import ceil
@@ -20,7 +20,7 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold
 from feature_seed.warehouse.limits import FUTURE, GoldLimits
-from feature_seed.warehouse.profile import Profile, Rows
+from feature_seed.warehouse.profile import Profile
 
 # Of more rows than this a part is searched for repeated ids: grouping them takes 27 bytes of memory a row.
 _SEARCHED_ROWS = 10_000_000
@@ -99,9 +99,9 @@ def _evaluated(
         check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings])),
         _not_empty(gold),
         _rejected_rows(gold, limits.max_rejected),
-        *([_freshness(gold.newest, limits.max_age_hours)] if gold.read.rows or gold.unread.rows else []),
-        _coordinates(gold.read.out_of_range),
-        _zeros([gold.read, *gold.rejections], warehouse.zero_is_unknown),
+        *([_freshness(gold.newest, limits.max_age_hours)] if gold.rows - gold.rejected + gold.unread else []),
+        _coordinates(gold.out_of_range),
+        _zeros(gold.zero_places, gold.zero_times, warehouse.zero_is_unknown),
         duplicates,
         shared_cards,
     ]
@@ -131,18 +131,19 @@ def _read(client: Client, warehouse: Warehouse) -> str:
 
 
 def _not_empty(gold: Profile) -> dg.AssetCheckResult:
-    text, unread = f"{gold.read.rows:,} of {gold.rows:,} rows can be used", gold.unread.rows
-    if unread:
-        text += f"; {unread:,} more are after the watermark and were not read"
-    return check_result("not_empty", gold.read.rows > 0, text, {"unread_rows": unread})
+    usable = gold.rows - gold.rejected
+    text = f"{usable:,} of {gold.rows:,} rows can be used"
+    if gold.unread:
+        text += f"; {gold.unread:,} more are after the watermark and were not read"
+    return check_result("not_empty", usable > 0, text, {"unread_rows": gold.unread})
 
 
 def _rejected_rows(gold: Profile, limit: float) -> dg.AssetCheckResult:
-    counts = {found.reason: found.rows for found in gold.rejections}
     share = gold.rejected / max(gold.rows, 1)
     text = f"{gold.rejected:,} of {gold.rows:,} rows ({share:.2%}) are rejected, and {limit:.2%} may be"
-    for found in gold.rejections:
-        text += f"; {found.reason}: {found.rows:,}, for example {found.example}"
+    for reason, rows, example in gold.reasons:
+        text += f"; {reason}: {rows:,}, for example {example}"
+    counts = {reason: rows for reason, rows, _ in gold.reasons}
     return check_result("rejected_rows", share <= limit, text, {"rejected": gold.rejected, "share": share, **counts})
 
 
@@ -162,8 +163,7 @@ def _coordinates(out_of_range: int) -> dg.AssetCheckResult:
     return check_result("coordinates", not out_of_range, text, {"out_of_range": out_of_range})
 
 
-def _zeros(found: Sequence[Rows], unknown: bool) -> dg.AssetCheckResult:
-    places, times = sum(one.zero_places for one in found), sum(one.zero_times for one in found)
+def _zeros(places: int, times: int, unknown: bool) -> dg.AssetCheckResult:
     text = (
         f"{places:,} rows are at (0, 0) and {times:,} of 1970-01-01 00:00:00, as a join leaves them that finds nothing"
     )
@@ -176,8 +176,8 @@ def _zeros(found: Sequence[Rows], unknown: bool) -> dg.AssetCheckResult:
 
 def _duplicates(ask: Ask, gold: Profile, read: str) -> dg.AssetCheckResult:
     """Transactions that are there more than once, in one of so many slices of their ids as memory is given for."""
-    slices = max(1, ceil((gold.rows + gold.unread.rows) / _SEARCHED_ROWS))
-    (found,) = ask("duplicates", slices=slices, slice=random.randrange(slices), all_read=not gold.unread.rows)
+    slices = max(1, ceil((gold.rows + gold.unread) / _SEARCHED_ROWS))
+    (found,) = ask("duplicates", slices=slices, slice=random.randrange(slices), all_read=not gold.unread)
     duplicates, looked_at = found["duplicates"], found["looked_at"]
     text = f"{duplicates:,} duplicate rows"
     if slices > 1:
@@ -189,7 +189,7 @@ def _duplicates(ask: Ask, gold: Profile, read: str) -> dg.AssetCheckResult:
 
 
 def _shared_cards(ask: Ask, gold: Profile) -> dg.AssetCheckResult:
-    if gold.read.pairs <= gold.cards:
+    if gold.pairs <= gold.cards:
         return check_result("shared_cards", True, "0 cards have several customers", {"cards": 0})
     (found,) = ask("shared_cards")
     (one,) = ask("shared_card", hash=found["hash"])

@@ -239,7 +239,7 @@ def _figures(redis: Loading, seconds: float, plan: Plan | None) -> dict[str, Any
 
 
 def _rows(profile: Profile) -> dict[str, int]:
-    return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread.rows}
+    return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
 
 
 def _shard(shard: str, counts: Counter[int], counted_at: int, redis: Loading) -> dict[str, Any]:

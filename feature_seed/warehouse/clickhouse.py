@@ -25,7 +25,7 @@ from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, r
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
-from feature_seed.warehouse.profile import Profile, Rows, nothing_readable
+from feature_seed.warehouse.profile import Profile, micros, nothing_readable
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.watermark import Watermarked
 
@@ -207,7 +207,7 @@ class Warehouse(Watermarked):
         A GoldError says that the table, a column of the right type, or a row that can be used is missing.
         """
         profile = self.looked_at()
-        if not profile.read.rows:
+        if profile.rows == profile.rejected:
             found = nothing_readable(profile)
             raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
         return profile
@@ -222,14 +222,16 @@ class Warehouse(Watermarked):
     def _examine(self, client: Client) -> Profile:
         columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
-        query, parameters = self.mapping.over(over_gold("warehouse/profile")), {**self.table, "latest": self.latest}
-        row = self.only_row(client.query(query, parameters, query_formats={"Tuple": "tuple"}))
-        found = {one.reason: one for one in map(Rows._make, row["reasons"])}
-        read, unread = (found.pop(reason, Rows(reason)) for reason in ("", "unread"))
-        profile = Profile(read, unread, [*found.values()], tick(columns["timestamp"]), self.latest, identity)
-        if small := self._access.restrictions.too_small(profile.rows):
+        parameters, formats = {**self.table, "latest": self.latest}, {"Tuple": "tuple"}
+        query = self.mapping.over(over_gold("warehouse/profile"))
+        found = client.query(query, parameters, query_formats=formats, query_tz="UTC", tz_mode="aware")
+        counts = self.only_row(found)
+        if small := self._access.restrictions.too_small(counts["rows"]):
             raise refusal(self.source, small)
-        if read.rows and keeps_versions(self.engine(client)):
+        # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
+        until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
+        profile = Profile(**counts, until=until, identity=identity)
+        if profile.rows > profile.rejected and keeps_versions(self.engine(client)):
             profile = replace(profile, content=self._readable(client, profile)["content"])
         return profile
 
@@ -279,7 +281,7 @@ class Warehouse(Watermarked):
         if now.version == profile.version:
             return
         readable = self._readable(client, profile)
-        before = {"rows": profile.read.rows, "content": profile.content or readable["content"]}
+        before = {"rows": profile.rows - profile.rejected, "content": profile.content or readable["content"]}
         if readable != before:
             raise GoldError(
                 f"Gold table {self.gold_table!r} got rows older than {profile.watermark}, its watermark, while "

@@ -14,6 +14,7 @@ import redis
 from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance
 
+from feature_seed.__main__ import main
 from feature_seed.contract import Transaction, apply_event
 from feature_seed.errors import ReadinessError, StoreError, StoreUnavailableError
 from feature_seed.features.entity import ENTITIES, OnConflict
@@ -21,6 +22,7 @@ from feature_seed.features.feature import FEATURES
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store import bulk
 from feature_seed.store import cluster as cluster_module
+from feature_seed.store.acl import acl
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import BulkConnection
 from feature_seed.store.cluster import ClusterConnection, ClusterStore
@@ -29,7 +31,6 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.declared import declare, differences
 from feature_seed_tests.support.declared import load as load_declared
-from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import transaction, write_parquet
 from feature_seed_tests.support.patience import HANG_SECONDS, eventually, patient
@@ -165,6 +166,38 @@ def test_what_is_kept_is_counted(warehouse: Warehouse, client: Any, store: Clust
     result = seed(warehouse, store, key_tags=True)
     assert features(client) == live
     assert metadata(result, "card_history")["kept_newer"] == 1
+
+
+def test_what_has_departed(
+    make_parquet: MakeWarehouse,
+    warehouse: Warehouse,
+    client: Any,
+    store: ClusterStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before: gold has lost ten cards, on all nodes, one of which has a live event. The others go, with every key. So
+    does that one, as soon as it is asked for.
+    """
+    seed(warehouse, store, verify=True, key_tags=True)
+    event = Transaction("live", "fuel", 2.5, "2026-01-02T00:00:00.000+00:00", None, None)
+    apply_event(client, "of c1", "c1", event, tags=True)
+    before: dict[bytes, object] = features(client)
+    gold = make_parquet([row for row in ROWS if len(row.card_id) > 2])
+    result = seed(gold, store, job="load_and_prune", prune=True, key_tags=True)
+    found = metadata(result, "departed")
+    assert (found["cards_departed"], found["cards_live"], found["customers_removed"]) == (10, 1, 9)
+    gone = tuple(f"{{{of}c{n}}}".encode() for n in range(10) if n != 1 for of in ("", "of "))
+    assert features(client) == {name: value for name, value in before.items() if not any(one in name for one in gone)}
+    environment = {
+        "REDIS_URL": store.url,
+        "REDIS_PASSWORD": PASSWORD,
+        "REDIS_CLUSTER": "1",
+        "FEATURE_SEED_KEY_TAGS": "1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    assert main(["forget", "card", "c1"]) == 0
+    assert not client.exists(*(name for name in before if name.startswith(b"card:{c1}")))
 
 
 def test_slots_that_moved_since_the_topology_was_read(
@@ -426,20 +459,20 @@ def test_replicas_of_a_single_node(warehouse: Warehouse, tmp_path: Path, monkeyp
 
 
 def test_the_rights_that_a_cluster_takes(warehouse: Warehouse, cluster: Cluster, store: ClusterStore) -> None:
-    """The documented rules let the whole job run; without one of those for clusters, the run says which, or where."""
-    rules = only(r"^ACL SETUSER seeder (.*)$")
-    extra = only(r"^- `REDIS_CLUSTER=1`: `(.*)`, on every node")
+    """The printed rules let the whole job run; without one of those for clusters, the run says which, or where."""
+    rules = acl(store, [])[0].removeprefix("ACL SETUSER seeder ").replace("…", PASSWORD).split()
 
-    def grant(*commands: str) -> None:
+    def grant(lacking: str = "") -> None:
         for node in cluster.primaries:
             node.ask("ACL", "DELUSER", "seeder")
-            node.ask("ACL", "SETUSER", "seeder", *rules[1].replace("…", PASSWORD).split(), *commands)
+            node.ask("ACL", "SETUSER", "seeder", *(rule for rule in rules if rule != lacking))
 
     limited = ClusterStore(url=store.url.replace("//", "//seeder@"), password=PASSWORD)  # type: ignore[union-attr]
-    grant(*extra[1].split())
+    grant()
     assert seed(warehouse, limited, job="seed_all", key_tags=True, on_conflict="overwrite").success
-    for lacking in extra[1].split():
-        grant(*(one for one in extra[1].split() if one != lacking))
+    for lacking in ("+asking", "+cluster|slots", "+command"):
+        assert lacking in rules
+        grant(lacking)
         with pytest.raises(StoreError, match=rf"{re.escape(lacking)}|feature_seed/store/README.md lists them"):
             seed(warehouse, limited, key_tags=True)
 

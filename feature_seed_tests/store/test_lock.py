@@ -141,31 +141,30 @@ def test_runs_of_a_backfill_share_it(store: OnlineStore, online: redis.Redis) ->
         pass
 
 
-def lose(store: OnlineStore, online: redis.Redis, found: str, notice: Callable[[StoreLock], None]) -> None:
-    """Held by a, then gone or another's: `notice` raises, and what is another's stays there."""
+def asked_for(held: StoreLock) -> None:
+    held.stop_renewing()
+    held.confirm()
+
+
+def renewed(held: StoreLock) -> None:
+    eventually(lambda: held.require_held() is not None)
+
+
+@pytest.mark.parametrize("found", ["", "run b on elsewhere (process 1)"])
+@pytest.mark.parametrize("notice", [asked_for, renewed])
+def test_a_lost_lock_is_noticed(
+    quick_renewals: None,
+    store: OnlineStore,
+    online: redis.Redis,
+    found: str,
+    notice: Callable[[StoreLock], None],
+) -> None:
+    """Held by a, then gone or another's: that raises as soon as it is asked for or renewed. Another's stays there."""
     with taken(of(store, A)) as held:
-        if found:
-            online.set(KEY, found)
-        else:
-            online.delete(KEY)
+        online.set(KEY, found) if found else online.delete(KEY)
         with pytest.raises(StoreError, match=f"run a lost the lock .*{'run b on elsewhere' if found else 'ran out'}"):
             notice(held)
     assert text(online) == found
-
-
-LOST = pytest.mark.parametrize("found", ["", "run b on elsewhere (process 1)"])
-
-
-@LOST
-def test_a_lost_lock_is_noticed_when_asked_for(store: OnlineStore, online: redis.Redis, found: str) -> None:
-    lose(store, online, found, StoreLock.confirm)
-
-
-@LOST
-def test_a_lost_lock_is_noticed_at_the_next_renewal(
-    quick_renewals: None, store: OnlineStore, online: redis.Redis, found: str
-) -> None:
-    lose(store, online, found, lambda held: eventually(lambda: held.require_held() is not None))
 
 
 def test_a_store_out_of_reach_ends_the_lease(quick_renewals: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import redis
 from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.features.feature import FEATURES
-from feature_seed.graph.checks import WARM_START, blocking, check_name, check_result, check_specs
+from feature_seed.graph.checks import DEPARTED, WARM_START, blocking, check_name, check_result, check_specs
 from feature_seed.graph.feature_checks import checked
 from feature_seed.graph.readiness import Loads, all_loads, recorded, require_kept
 from feature_seed.graph.retries import retried
@@ -57,7 +57,7 @@ def _kept(instance: dg.DagsterInstance, client: redis.Redis, address: str, loads
     if wrong:
         text = f"feature_seed:ready in Redis at {address} is not as {run} set it: {', '.join(wrong)}. Run seed_all"
         return _result(False, text)
-    keys, then = Size.of(client).keys, recorded.get("store_keys", 0)
+    keys, then = Size.of(client).keys, _keys_left(instance, seeded)
     if keys is not None and keys < then:  # maybe another program's, of a database that is shared
         text = (
             f"Redis at {address} has {keys:,} keys, {then - keys:,} fewer than after {run}. Find out whether Redis "
@@ -67,6 +67,14 @@ def _kept(instance: dg.DagsterInstance, client: redis.Redis, address: str, loads
     loading = f". A load of gold {ready.loading} over it is under way, or has failed" if ready.loading else ""
     text = f"Redis at {address} has gold {ready.gold_version} up to {ready.watermark}, of {run}{loading}"
     return _result(True, text, **({} if keys is None else {"keys": keys, "keys_then": then}))
+
+
+def _keys_left(instance: dg.DagsterInstance, seeded: dg.EventLogEntry) -> int:
+    """How many keys the store had after the run, or after a later removal of what gold has no more."""
+    since = dg.AssetRecordsFilter(DEPARTED, after_timestamp=seeded.timestamp)
+    removals = [one.event_log_entry for one in instance.fetch_materializations(since, limit=10).records]
+    pages: Any = [one.asset_materialization and one.asset_materialization.metadata for one in (*removals, seeded)]
+    return next((page["store_keys"].value for page in pages if "store_keys" in page), 0) or 0
 
 
 def _result(passed: bool, text: str, **metadata: int) -> dg.AssetCheckResult:

@@ -70,6 +70,11 @@ class FeatureStream:
     max_loss: float = 1
 
     @property
+    def scripts(self) -> Sequence[str]:
+        """What its commands call."""
+        return [self.entity.guard]
+
+    @property
     def numbers(self) -> list[int]:
         """Its shards, as SQL numbers them."""
         return sorted(int(shard, 16) for shard in self.shards)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis.exceptions import NoPermissionError
 
 from feature_seed import features
 from feature_seed.__main__ import main
@@ -127,13 +128,14 @@ def test_a_scorer_of_declared_features(admin: redis.Redis) -> None:
         scorer.expire("card:c1:burst", 60)
         scorer.hincrby("cust:a:agg", "count")
         assert scorer.zcount("card:c1:burst", 1, 2) == 1 and scorer.hgetall("merch:m1:agg") == {}
-        with pytest.raises(redis.exceptions.NoPermissionError):
+        with pytest.raises(NoPermissionError):
             scorer.sadd("card:c1:merchants", "m1")
 
 
 def test_preflight_looks_for_every_right() -> None:
     """What the scripts call is in the list, and the list is the documented one."""
-    called = {name for entity in ENTITIES for name in re.findall(r"redis\.p?call\('(\w+)'", entity.guard)}
+    scripts = [*(entity.guard for entity in ENTITIES), lua("loading/changes"), lua("loading/departed")]
+    called = {name for script in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", script)}
     assert called <= set(NEEDED)
     granted = {rule[1:].upper().replace("|", " ") for rule in RIGHTS if rule[0] == "+"}
     assert granted == {*NEEDED, *DONE_WITHOUT, "MULTI", "EXEC"}

@@ -3,6 +3,7 @@
 SELECT
     id,
     count() AS transactions,
+    max(micros) AS newest,
     arraySlice(
         arrayReverseSort(groupArray(tuple(micros, number, paid, category, latitude, longitude))),
         1, {history_length:UInt16}

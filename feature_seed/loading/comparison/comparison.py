@@ -14,7 +14,15 @@ from clickhouse_connect.driver.client import Client
 from feature_seed.contract import Key
 from feature_seed.errors import printable
 from feature_seed.features.feature import Feature
-from feature_seed.loading.comparison.state import BESIDE, State, difference, expected, stored
+from feature_seed.loading.comparison.state import (
+    BESIDE,
+    State,
+    difference,
+    expected,
+    expires,
+    stored,
+    wrong_end,
+)
 from feature_seed.loading.stream import Layout
 from feature_seed.sql import sql
 from feature_seed.store.cluster import primaries
@@ -68,9 +76,14 @@ class Comparison:
     watermarks: Set[int]
     mapping: GoldMapping = field(default_factory=GoldMapping)
 
+    @property
+    def expire(self) -> int:
+        """After how many seconds entities expire; 0 where they do not."""
+        return self.layout.expire.get(self.feature.entity.name, 0)
+
     def entities(self, scanned: Sequence[int]) -> list[dict[str, Any]]:
         """How many entities and transactions each shard has, and the ids whose hashes were `scanned`."""
-        return self._ask("entities", ("usable",), scanned=scanned)
+        return self._ask("entities", ("usable",), scanned=scanned, expire=self.expire)
 
     def _ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
         named = ", ".join(f"{name} AS ({sql(f'loading/comparison/{name}')})" for name in relations)
@@ -108,22 +121,36 @@ class Comparison:
             some = rows[first : first + _READ_ENTITIES]
             verdicts = list(self._looked_at(some))
             for _ in range(_LOOKS - 1):
-                differ = [i for i, verdict in enumerate(verdicts) if verdict.difference]
+                differ = [i for i, verdict in enumerate(verdicts) if verdict and verdict.difference]
                 for i, verdict in zip(differ, self._looked_at([some[i] for i in differ]), strict=True):
                     verdicts[i] = verdict
-            yield from verdicts
+            yield from filter(None, verdicts)
 
-    def _looked_at(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
-        for row, store in zip(rows, self._read([row["id"] for row in rows]), strict=True):
+    def _looked_at(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Verdict | None]:
+        """None of an entity that has expired by the store's clock."""
+        before = self._now() if self.expire else 0
+        stores = list(self._read([row["id"] for row in rows]))
+        after = self._now() if self.expire else 0
+        for row, (store, left) in zip(rows, stores, strict=True):
+            if self.expire and row["newest"] // 1000 + self.expire * 1000 <= after:
+                yield None
+                continue
             should = expected(row, store, self.layout, self.watermarks)
+            end = expires(row, store, self.expire) if self.expire and not should.unrecorded else None
             found = (
                 f"{printable(self._name(key, row['id']))} {text}"
                 for key in self.feature.keys
-                if (text := difference(should.state[key], store[key]))
+                if (text := difference(should.state[key], store[key]) or wrong_end(end, left[key], before, after))
             )
             yield Verdict(should.live, should.unrecorded, next(found, ""))
 
-    def _read(self, entity_ids: Sequence[bytes]) -> Iterator[State]:
+    def _now(self) -> int:
+        """The store's clock, in milliseconds."""
+        seconds, micros = primaries(self.store)[0].time()  # type: ignore[misc]
+        return seconds * 1000 + micros // 1000
+
+    def _read(self, entity_ids: Sequence[bytes]) -> Iterator[tuple[State, Mapping[Key, Any]]]:
+        """What is in the keys, and how many milliseconds they have left."""
         keys = dict.fromkeys(
             [*self.feature.keys, *chain.from_iterable(BESIDE.get(key, ()) for key in self.feature.keys)]
         )
@@ -132,8 +159,12 @@ class Comparison:
             for entity_id in entity_ids:
                 for key in keys:
                     read[key.type](self._name(key, entity_id))
+                for key in keys if self.expire else ():
+                    pipeline.pttl(self._name(key, entity_id))
             replies = iter(pipeline.execute(raise_on_error=False))
-        return ({key: stored(key, next(replies)) for key in keys} for _ in entity_ids)
+        for _ in entity_ids:
+            state = {key: stored(key, next(replies)) for key in keys}
+            yield state, {key: next(replies) if self.expire else None for key in keys}
 
     def _name(self, key: Key, entity_id: bytes) -> bytes:
         return key.of(entity_id, tags=self.layout.key_tags)

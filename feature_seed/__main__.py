@@ -1,5 +1,6 @@
 """`python -m feature_seed`: what an operator asks a store, without Dagster's pages."""
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -14,12 +15,14 @@ import click
 from feature_seed import contract
 from feature_seed.environment import flag, require_store
 from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError
+from feature_seed.features.entity import CARDS, CUSTOMERS
 from feature_seed.graph import failure, status, store_check
 from feature_seed.graph.configuration import configured
 from feature_seed.graph.plan import planned
 from feature_seed.store.acl import acl
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis
+from feature_seed.store.lock import Owner, StoreLock
 from feature_seed.store.online_store import OnlineStore
 
 _POLL_SECONDS = 1.0
@@ -144,6 +147,34 @@ def show(kind: str, id_: str) -> int:
         return 1
     click.echo(_json(_keys(state, id_, tags=tags)))
     return 0
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice(["card", "customer"]))
+@click.argument("id_", metavar="ID")
+def forget(kind: str, id_: str) -> int:
+    """Delete every key of a card or a customer, whatever they hold. A load of a gold that has it brings it back.
+
+    The keys of declared features go too where they name this id alone. The exit code is 1 if there was no key.
+
+    \b
+    Example:
+      python -m feature_seed forget card card-4307
+    """
+    store, tags, column = _store(), flag("FEATURE_SEED_KEY_TAGS"), f"{{{kind}_id}}"
+    names = {"card": CARDS, "customer": CUSTOMERS}[kind].names(id_, tags=tags)
+    declared = [one.key for one in configured().declared if one.columns == (column[1:-1],)]
+    names += [key.replace(column, f"{{{id_}}}" if tags else id_) for key in declared]
+    lock = StoreLock(store, Owner("the command forget", shared=False), wait_seconds=0)
+    try:
+        lock.acquire(logging.getLogger())
+        with store.client(lock.owner.connection) as redis:
+            gone = redis.delete(*names)
+    finally:
+        lock.release()
+    done = f"{gone} keys of {kind} {id_!r} were deleted" if gone else f"{kind} {id_!r} is not in the store"
+    click.echo(f"{done} at {store.address}", err=not gone)
+    return 0 if gone else 1
 
 
 def _keys(state: contract.Card | contract.Welford, id_: str, *, tags: bool) -> dict[str, Any]:

@@ -25,7 +25,9 @@ from feature_seed.contract import read_ready
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits
+from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
+from feature_seed_tests.support.declared import declare, differences, load
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import Row, create_table, transaction
 from feature_seed_tests.support.redis_server import redis_server
@@ -53,6 +55,26 @@ PROFILES: dict[str, dict[str, str]] = {
     "compatibility 23.3": {"compatibility": "23.3"},
 }
 
+
+# Gold as it is, by expressions; and a feature of every kind, with a window, a condition and an end.
+MAPPING = GoldMapping(
+    columns={"customer_id": "concat('of ', card_id)", "amount": "toFloat64(amount)", "merchant_category": "NULL"},
+    where="amount IS NOT NULL",
+)
+DECLARED = {
+    "hash": {
+        "key": "cust:{customer_id}:agg",
+        "hash": {"mean": "avg(amount)", "dear": "countIf(amount > 9)"},
+    },
+    "string": {"key": "{card_id}:of:{customer_id}", "string": "sum(amount)", "where": "amount > 2", "window": "1d"},
+    "list": {"key": "{card_id}:list", "list": {"member": "amount", "length": 5, "order": "newest_first"}},
+    "zset": {
+        "key": "{card_id}:zset",
+        "zset": {"member": "transaction_id", "score": "toUnixTimestamp64Milli(timestamp) / 1000"},
+        "expire": "50000d",
+    },
+    "set": {"key": "{card_id}:set", "set": "location_lat"},
+}
 
 # Versions that the old analyzer was taken out of.
 _ONE_ANALYZER = ("26.9",)
@@ -194,6 +216,15 @@ def holds(warehouse: Warehouse, store: OnlineStore, online: redis.Redis, gold: G
     assert ready and ready.state == "ready"
 
 
+def declared_hold(warehouse: Warehouse, store: OnlineStore, online: redis.Redis, gold: Gold) -> None:
+    """The same of mapped gold, and every declared feature is what an independent query makes of it."""
+    mapped = warehouse.model_copy(update={"mapping": MAPPING})
+    holds(mapped, store, online, replace(gold, rows=[replace(row, merchant_category=None) for row in gold.rows]))
+    fresh, declared = mapped.model_copy(), declare(DECLARED)
+    assert load(fresh, store, declared) > 0
+    assert [differences(fresh, online, one) for one in declared] == [[] for _ in declared]
+
+
 def outcomes(version: str, home: Path) -> dict[str, str]:
     """What became of the job, for each depth of gold and each profile."""
     found: dict[str, str] = {}
@@ -211,6 +242,7 @@ def _outcome(warehouse: Warehouse, store: OnlineStore, online: redis.Redis, gold
     try:
         for i, gold in enumerate(golds):
             holds(warehouse, store, online, gold, element="array" if i % 2 else "object")
+        declared_hold(warehouse, store, online, golds[0])
     except Exception as e:  # noqa: BLE001 - whatever it is, it is this version's outcome
         return f"{type(e).__name__}: {str(e).splitlines()[0][:200]}" if str(e) else type(e).__name__
     return "right"

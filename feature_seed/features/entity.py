@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import AnyStr, Literal
 
 from feature_seed.contract import (
     CARD_HISTORY,
@@ -66,6 +66,11 @@ class Entity:
         """The files that decide what is written."""
         folders = (Path(__file__).parent / name for name in (self.name, "events"))
         return tuple(path for folder in folders for path in sorted(folder.iterdir()))
+
+    def names(self, entity_id: AnyStr, *, tags: bool) -> list[AnyStr]:
+        """All keys of one of them, in the order of `keys`, and what the version before had of a card."""
+        keys = (*self.keys, _CARD_SEEDED) if CARD_SEED in self.keys else self.keys
+        return [key.of(entity_id, tags=tags) for key in keys]
 
     def relations(self, *, deep: bool = False) -> dict[str, str]:
         """Its relation over the warehouse's `transactions`, and those it reads; `deep` cuts before it collects."""

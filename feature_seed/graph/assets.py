@@ -8,15 +8,16 @@ from typing import Any
 
 import dagster as dg
 
-from feature_seed.contract import READY, Ready
+from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.environment import shard_count, shards_per_run
-from feature_seed.errors import ConfigurationError
-from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
+from feature_seed.errors import ConfigurationError, ReadinessError
+from feature_seed.features.entity import CARDS, CUSTOMERS, ENTITIES, Entity
 from feature_seed.features.feature import FEATURES, Feature
-from feature_seed.graph.checks import GOLD
+from feature_seed.graph.checks import GOLD, WARM_START
 from feature_seed.graph.readiness import latest_loads, ready_when_whole, require_kept, require_verified
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
+from feature_seed.loading.departed import Departed
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -177,6 +178,35 @@ def warm_start_after(loaded: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefiniti
         return dg.MaterializeResult(value=ready, metadata={**page, **_ready(ready)})
 
     return warm_start
+
+
+@dg.asset(
+    deps=[WARM_START],
+    io_manager_key="redis_io_manager",
+    pool=POOL,
+    group_name=GROUP,
+    kinds={"clickhouse", "redis"},
+    owners=["team:fraud"],
+    backfill_policy=dg.BackfillPolicy.single_run(),  # as that of warm_start
+)
+def departed(
+    context: dg.AssetExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout, limits: GoldLimits
+) -> dg.MaterializeResult[list[Departed]]:
+    """Finds the cards and customers that the store has from a load and that gold has no more.
+
+    With FEATURE_SEED_PRUNE=1 it is part of seed_all, and removes those that have no live events. Without the variable
+    it only lists them, and writes nothing. See feature_seed/graph/README.md.
+    """
+    with retried(context.retry_number):
+        version = warehouse.profile().version
+        with store.client() as client:
+            ready: Ready | None = read_ready(client)
+        if not ready or (ready.state, ready.gold_version, ready.loading) != ("ready", version, ""):
+            raise ReadinessError(f"Redis at {store.address} does not hold gold {version} whole: run seed_all")
+        found = [Departed(warehouse, layout, one, (), before=ready, max_loss=limits.max_loss) for one in ENTITIES]
+        for one in found:
+            one.find(store)
+    return dg.MaterializeResult(value=found)
 
 
 def _ready(ready: Ready) -> dict[str, Any]:

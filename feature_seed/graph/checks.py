@@ -9,7 +9,7 @@ from feature_seed.errors import CheckFailedError
 from feature_seed.features.feature import FEATURES
 from feature_seed.loading.stream import Layout, shard_names
 
-GOLD, WARM_START = dg.AssetKey("gold_transactions"), dg.AssetKey("warm_start")
+GOLD, WARM_START, DEPARTED = (dg.AssetKey(name) for name in ("gold_transactions", "warm_start", "departed"))
 
 _OF_GOLD = {
     "schema": "Gold has every column, of a type that can be read.",

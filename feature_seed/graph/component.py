@@ -10,11 +10,11 @@ from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.errors import ConfigurationError
 from feature_seed.features.declared.declared import seconds
 from feature_seed.features.entity import CARDS, CUSTOMERS
-from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start_after
+from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
 from feature_seed.graph.configuration import Configuration
 from feature_seed.graph.dagster_private import log_runs_to
 from feature_seed.graph.declared import declared_assets, declared_checks
-from feature_seed.graph.feature_checks import FEATURE_CHECKS
+from feature_seed.graph.feature_checks import STANDARD_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard
@@ -113,8 +113,8 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
         store = store_from_environment()
         loaded = [cards, customers, *declared_assets(self.declared)]
         return dg.Definitions(
-            assets=[gold_transactions, *loaded, warm_start_after(loaded)],
-            asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(self.declared), store_check],
+            assets=[gold_transactions, *loaded, warm_start_after(loaded), departed],
+            asset_checks=[gold_checks, STANDARD_CHECKS, *declared_checks(self.declared), store_check],
             jobs=[seed_all, seed_shard, check_store],
             sensors=SENSORS,
             schedules=[seed_on_schedule(), check_on_schedule],
@@ -128,6 +128,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
                     memory_check=choice("FEATURE_SEED_MEMORY_CHECK", ("refuse", "warn")),
                     max_rate=decimal("FEATURE_SEED_MAX_RATE", 1, 1e9),
                     max_latency_ms=decimal("FEATURE_SEED_MAX_LATENCY_MS", 0.1, 10_000),
+                    prune=flag("FEATURE_SEED_PRUNE"),
                     declared_keys=[one.key for one in self.declared],
                 ),
             },

@@ -43,7 +43,7 @@ _FORMS = {
 }
 
 # Names of assets and of the steps that load them.
-_TAKEN = {"gold_transactions", "warm_start", "cards", "customers", *(feature.name for feature in FEATURES)}
+_TAKEN = {"gold_transactions", "warm_start", "departed", "cards", "customers", *(one.name for one in FEATURES)}
 
 Place = tuple[str | int, ...]
 

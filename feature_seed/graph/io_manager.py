@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from feature_seed.graph.progress import progress
 from feature_seed.graph.readiness import LOAD, Mark, mark_loading
 from feature_seed.graph.retries import retried
 from feature_seed.loading.changes import Changes
+from feature_seed.loading.departed import Departed
 from feature_seed.loading.memory import estimate_memory
 from feature_seed.loading.order import require_order
 from feature_seed.loading.preflight import Server, examine
@@ -37,6 +38,7 @@ from feature_seed.loading.throttle import Throttle
 from feature_seed.store.bulk import Loading
 from feature_seed.store.lock import Owner, StoreLock
 from feature_seed.store.online_store import OnlineStore
+from feature_seed.store.size import Size
 from feature_seed.warehouse.profile import Profile
 
 # Read ahead, so that ClickHouse groups the next pass while Redis takes the last: 10 MB cost 12 % of the time, 300 MB
@@ -55,8 +57,9 @@ Record = Mapping[str, Mapping[str, Any]]
 class RedisIOManager(dg.ConfigurableIOManager):
     """Writes a FeatureStream to the online store; done means that Redis has acknowledged every command.
 
-    Given a Ready, it says so in the store. One object lives as long as the run, or in executors that give every step
-    a process of its own, as the step. `max_rate` (entities per second) and `max_latency_ms` spare those who read.
+    Given a Ready, it says so in the store; given what has Departed, it removes that with `prune`. One object lives as
+    long as the run, or in executors that give every step a process of its own, as the step. `max_rate` (entities per
+    second) and `max_latency_ms` spare those who read.
     `declared_keys` are the patterns of declared features' keys.
 
     See feature_seed/loading/README.md.
@@ -66,6 +69,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
     memory_check: MemoryCheck = "refuse"
     max_rate: float | None = None
     max_latency_ms: float | None = None
+    prune: bool = False
     declared_keys: list[str] = Field(default_factory=list)
 
     _lock: StoreLock | None = PrivateAttr(default=None)
@@ -73,14 +77,33 @@ class RedisIOManager(dg.ConfigurableIOManager):
     _load: tuple[FeatureStream, Counter[int], Loading, Mapping[str, Any]] | None = PrivateAttr(default=None)
     _written: bool = PrivateAttr(default=False)
 
-    def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: FeatureStream | Ready | Sequence[Departed]) -> None:
         with retried(previous_attempts(context)):
             if isinstance(obj, Ready):
                 with self._writing(context) as (client, _):
                     client.hset(READY.pattern, mapping=obj.encode())
-            else:
+            elif isinstance(obj, FeatureStream):
                 for shard, metadata in self._seeded(context, obj).items():
                     add_shard_metadata(context, shard, metadata)
+            else:
+                if self.prune and any(one.expected for one in obj):
+                    self._remove(context, obj)
+                for one in obj:
+                    context.log.info(str(one))
+                    context.add_output_metadata({f"{one.entity.name}_{k}": v for k, v in one.metadata.items()})
+
+    def _remove(self, context: dg.OutputContext, departed: Sequence[Departed]) -> None:
+        """Unless gold lacks too many, or another run has written since they were found."""
+        for one in departed:
+            if one.share > one.max_loss:
+                share = f"{one.share:.2%} of the {one.entity.name} would be removed, and {one.max_loss:.2%} may be"
+                raise GoldError(f"{share}. {one}. If gold is right, run once with FEATURE_SEED_MAX_LOSS=1")
+        with self._writing(context) as (client, lock):
+            if read_ready(client) != departed[0].before:
+                raise StoreError(f"Another run has written to Redis at {self.store.address} meanwhile: run again")
+            for one in departed:
+                self._write(context, one, lock, Throttle(self.max_rate, self.max_latency_ms))
+            context.add_output_metadata({"store_keys": Size.of(client).keys})
 
     def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
         """What is said of a load: the features of an entity come one after the other, with one stream for all."""
@@ -145,7 +168,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _write(self, context: dg.OutputContext, stream: FeatureStream, lock: StoreLock, throttle: Throttle) -> Loading:
         with (
             progress(context, stream.entity.name, context.asset_key, stream.expected) as done,
-            self.store.bulk([stream.entity.guard], lock.owner.connection) as redis,
+            self.store.bulk(stream.scripts, lock.owner.connection) as redis,
             stream.prefetched(_BYTES_AHEAD, redis.keep_alive) as blocks,
             throttle.applied(blocks, self.store, context.log) as throttled,
         ):

@@ -13,7 +13,7 @@ import redis
 from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import ReadinessError
 from feature_seed.features.feature import FEATURES
-from feature_seed.graph.checks import WARM_START, blocking, check_name, check_result, check_specs
+from feature_seed.graph.checks import DEPARTED, WARM_START, blocking, check_name, check_result, check_specs
 from feature_seed.graph.feature_checks import checked
 from feature_seed.graph.readiness import Loads, all_loads, recorded, require_kept
 from feature_seed.graph.retries import retried
@@ -59,7 +59,7 @@ def _kept(
     if wrong:
         text = f"feature_seed:ready in Redis at {address} is not as {run} set it: {', '.join(wrong)}. Run seed_all"
         return _result(False, text)
-    keys, then = Size.of(client).keys, recorded.get("store_keys", 0)
+    keys, then = Size.of(client).keys, _keys_left(instance, seeded)
     if keys is not None and keys < then and not layout.expire:  # maybe another program's, of a database that is shared
         text = (
             f"Redis at {address} has {keys:,} keys, {then - keys:,} fewer than after {run}. Find out whether Redis "
@@ -69,6 +69,14 @@ def _kept(
     loading = f". A load of gold {ready.loading} over it is under way, or has failed" if ready.loading else ""
     text = f"Redis at {address} has gold {ready.gold_version} up to {ready.watermark}, of {run}{loading}"
     return _result(True, text, **({} if keys is None else {"keys": keys, "keys_then": then}))
+
+
+def _keys_left(instance: dg.DagsterInstance, seeded: dg.EventLogEntry) -> int:
+    """How many keys the store had after the run, or after a later removal of what gold has no more."""
+    since = dg.AssetRecordsFilter(DEPARTED, after_timestamp=seeded.timestamp)
+    removals = [one.event_log_entry for one in instance.fetch_materializations(since, limit=10).records]
+    pages: Any = [one.asset_materialization and one.asset_materialization.metadata for one in (*removals, seeded)]
+    return next((page["store_keys"].value for page in pages if "store_keys" in page), 0) or 0
 
 
 def _result(passed: bool, text: str, **metadata: int) -> dg.AssetCheckResult:
@@ -102,11 +110,10 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
                 f"Gold was rebuilt since: the store holds version {ready.gold_version}, and gold is {version}. "
                 "Run seed_all"
             )
-        for feature in FEATURES:
-            seeded = loads[feature.name]
-            results = checked(feature, seeded, warehouse, layout, store, shards, uuid4().hex, size)
-            # Digests are of gold up to the watermark of the loads, where that is known.
-            yield from _told(one for one in results if seeded or one.check_name != "entity_count")
+        results = checked(FEATURES, loads, warehouse, layout, store, shards, uuid4().hex, size)
+        # Digests are of gold up to the watermark of the loads, where that is known.
+        known = {dg.AssetKey(name) for name, seeded in loads.items() if seeded}
+        yield from _told(one for one in results if one.asset_key in known or one.check_name != "entity_count")
 
 
 def _told(results: Iterable[dg.AssetCheckResult]) -> Iterator[str]:

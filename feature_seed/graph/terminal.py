@@ -112,8 +112,8 @@ class _Run:
             found: dict[str, Any] = {name: value.value for name, value in one.metadata.items()}
             until = datetime.fromtimestamp(found["watermark"], timezone.utc).isoformat()
             self._ready = Ready("ready", found["gold_version"], until, found["cards"], found["customers"])
-        else:
-            self._loaded.setdefault(one.asset_key.to_user_string(), set()).add(one.partition or "")
+        elif one.partition:
+            self._loaded.setdefault(one.asset_key.to_user_string(), set()).add(one.partition)
 
     def end(self, event: DagsterEvent) -> None:
         """Tell what came of the run, if this is its last event."""

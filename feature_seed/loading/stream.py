@@ -72,6 +72,11 @@ class FeatureStream:
     max_loss: float = 1
 
     @property
+    def scripts(self) -> Sequence[str]:
+        """What its commands call."""
+        return [self.entity.guard]
+
+    @property
     def numbers(self) -> list[int]:
         """Its shards, as SQL numbers them."""
         return sorted(int(shard, 16) for shard in self.shards)
@@ -177,7 +182,8 @@ class FeatureStream:
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
         """The query of each pass, and its shards: of shards in which few entities are sent, those alone."""
         few = self.changes.few() if self.changes else {}
-        whole = [one for one in self.numbers if one not in few and (not self.changes or one in self.changes.hashes)]
+        some = self.changes.hashes if self.changes and not self.changes.all_changed else self.numbers
+        whole = [one for one in self.numbers if one not in few and one in some]
         for shards in self._passes(profile, whole):
             yield self._query(profile), shards
         hashes = [one for some in few.values() for one in some]

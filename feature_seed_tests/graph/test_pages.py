@@ -64,6 +64,7 @@ def columns(page: dg.AssetSpec) -> dict[str, dg.TableColumn]:
         ("gold_transactions", {"clickhouse"}, "team:data-platform"),
         *((feature, {"clickhouse", "redis"}, "team:fraud") for feature in WRITTEN),
         ("warm_start", {"redis"}, "team:fraud"),
+        ("departed", {"clickhouse", "redis"}, "team:fraud"),
     ],
 )
 def test_what_an_asset_is(pages: Pages, asset: str, kinds: set[str], owner: str) -> None:
@@ -74,7 +75,7 @@ def test_what_an_asset_is(pages: Pages, asset: str, kinds: set[str], owner: str)
 
 
 def test_every_asset_has_its_page(pages: Pages) -> None:
-    assert set(pages) == {"gold_transactions", *WRITTEN, "warm_start"}
+    assert set(pages) == {"gold_transactions", *WRITTEN, "warm_start", "departed"}
 
 
 def test_every_page_says_what_it_is_and_where_to_read_on(defs: dg.Definitions) -> None:

@@ -14,7 +14,7 @@ from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.gold import transaction
-from feature_seed_tests.support.run import seed
+from feature_seed_tests.support.run import metadata, seed
 from feature_seed_tests.support.store import dump
 from feature_seed_tests.support.webhook import webhook
 
@@ -140,6 +140,44 @@ def test_whether_the_store_is_what_the_run_left(
     online.hset("feature_seed:ready", mapping={**ready, b"store_id": b"another"})  # type: ignore[arg-type]
     code, text = ask("check")
     assert code == 1 and "was emptied since it was seeded" in text
+
+
+def test_an_entity_is_forgotten(
+    make_parquet: MakeWarehouse,
+    online: redis.Redis,
+    store: OnlineStore,
+    ask: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Before: a card with a live event and a declared key. Not while somebody writes, but then all of its keys go, and
+    no other; then its customer. The next load of the same gold sends these two, and brings them back.
+    """
+    warehouse = make_parquet(ROWS)
+    seed(warehouse, store, verify=True)
+    loaded = dump(online, but=(b"feature_seed:",))
+    for key in ("card:c1:burst", "card:c1:other:burst"):
+        online.set(key, 1)
+    (tmp_path / "seed.yaml").write_text('features: {burst: {key: "card:{card_id}:burst", string: count()}}')
+    monkeypatch.setenv("FEATURE_SEED_CONFIG", str(tmp_path / "seed.yaml"))
+    live_event(online, 1)
+    before = dump(online)
+    online.set("feature_seed:lock", "run another on there")
+    code, text = ask("forget", "card", "c1")
+    assert code == 1 and "is being seeded by run another on there" in text
+    online.delete("feature_seed:lock")
+    assert dump(online) == before
+    code, text = ask("forget", "card", "c1")
+    gone = {f"card:c1:{kind}" for kind in ("history", "loc", "last_ts", "seq", "seed", "burst")}
+    assert code == 0 and text.startswith("6 keys of card 'c1' were deleted at ")
+    assert dump(online) == {key: value for key, value in before.items() if key.decode() not in gone}
+    code, text = ask("forget", "card", "c1")
+    assert code == 1 and "card 'c1' is not in the store" in text
+    assert ask("forget", "customer", "of c1")[0] == 0
+    online.delete("card:c1:other:burst")
+    again = seed(warehouse, store)
+    assert [metadata(again, name)["sent"] for name in ("card_history", "customer_stats")] == [1, 1]
+    assert dump(online, but=(b"feature_seed:",)) == loaded
 
 
 def test_nothing_starts_a_local_redis(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,6 @@ def test_what_has_expired_is_not_expected(
             verify=True,
             instance=instance,
             limits=GoldLimits(max_loss=0, sample_size=None),
-            shard_count=2,
             on_conflict=on_conflict,
             **expire,
         )
@@ -121,7 +120,7 @@ def test_what_has_expired_is_not_expected(
     assert night(grown, expire=EXPIRE) == (5, 4)
     if on_conflict == "keep_newer":
         assert_ends(online, grown)
-    result = seed(make(grown), store, job="check_store", instance=instance, expire=EXPIRE, shard_count=2)
+    result = seed(make(grown), store, job="check_store", instance=instance, expire=EXPIRE)
     assert failures(result) == {}
 
 
@@ -129,7 +128,7 @@ def test_live_events_renew_the_end(make_parquet: MakeWarehouse, online: redis.Re
     """Before: loaded, and events of one card that would have expired, of one that had, and of a new one. After the next
     load: the ends are counted from the events, and every check passes.
     """
-    seed(make_parquet(GOLD), store, expire=EXPIRE, verify=True, shard_count=2)
+    seed(make_parquet(GOLD), store, expire=EXPIRE, verify=True)
     events = [
         transaction(200, "c3", timestamp=NOW),
         transaction(201, "c3", timestamp=NOW - timedelta(minutes=2)),  # late
@@ -141,10 +140,10 @@ def test_live_events_renew_the_end(make_parquet: MakeWarehouse, online: redis.Re
     found = ends(online)
     assert found["card:old:seq"] is None is found["card:new:seq"]
     assert online.get("card:old:seq") == b"1"
-    result = seed(make_parquet(GOLD), store, expire=EXPIRE, verify=True, shard_count=2)
+    result = seed(make_parquet(GOLD), store, expire=EXPIRE, verify=True)
     assert all("unknown" in check for check in failures(result))
     gold = [*GOLD, *events]
-    assert failures(seed(make_parquet(gold), store, expire=EXPIRE, verify=True, shard_count=2)) == {}
+    assert failures(seed(make_parquet(gold), store, expire=EXPIRE, verify=True)) == {}
     assert_ends(online, gold)
     assert online.get("card:old:seq") == b"4"
 

@@ -13,6 +13,7 @@ import redis
 from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance
 
+from feature_seed.__main__ import main
 from feature_seed.contract import Transaction, apply_event
 from feature_seed.errors import ReadinessError, StoreError, StoreUnavailableError
 from feature_seed.features.entity import ENTITIES, OnConflict
@@ -26,6 +27,8 @@ from feature_seed.store.cluster import ClusterConnection, ClusterStore
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
+from feature_seed_tests.support.declared import declare, differences
+from feature_seed_tests.support.declared import load as load_declared
 from feature_seed_tests.support.documents import only
 from feature_seed_tests.support.expected import Expected, expect
 from feature_seed_tests.support.gold import transaction, write_parquet
@@ -162,6 +165,38 @@ def test_what_is_kept_is_counted(warehouse: Warehouse, client: Any, store: Clust
     result = seed(warehouse, store, key_tags=True)
     assert features(client) == live
     assert metadata(result, "card_history")["kept_newer"] == 1
+
+
+def test_what_has_departed(
+    make_parquet: MakeWarehouse,
+    warehouse: Warehouse,
+    client: Any,
+    store: ClusterStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before: gold has lost ten cards, on all nodes, one of which has a live event. The others go, with every key. So
+    does that one, as soon as it is asked for.
+    """
+    seed(warehouse, store, verify=True, key_tags=True)
+    event = Transaction("live", "fuel", 2.5, "2026-01-02T00:00:00.000+00:00", None, None)
+    apply_event(client, "of c1", "c1", event, tags=True)
+    before: dict[bytes, object] = features(client)
+    gold = make_parquet([row for row in ROWS if len(row.card_id) > 2])
+    result = seed(gold, store, job="load_and_prune", prune=True, key_tags=True)
+    found = metadata(result, "departed")
+    assert (found["cards_departed"], found["cards_live"], found["customers_removed"]) == (10, 1, 9)
+    gone = tuple(f"{{{of}c{n}}}".encode() for n in range(10) if n != 1 for of in ("", "of "))
+    assert features(client) == {name: value for name, value in before.items() if not any(one in name for one in gone)}
+    environment = {
+        "REDIS_URL": store.url,
+        "REDIS_PASSWORD": PASSWORD,
+        "REDIS_CLUSTER": "1",
+        "FEATURE_SEED_KEY_TAGS": "1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    assert main(["forget", "card", "c1"]) == 0
+    assert not client.exists(*(name for name in before if name.startswith(b"card:{c1}")))
 
 
 def test_slots_that_moved_since_the_topology_was_read(
@@ -480,3 +515,17 @@ def test_a_cluster_is_no_single_node(warehouse: Warehouse, cluster: Cluster, cli
             connection.write(Block([0] * 30, keys, b"".join(get), [*map(len, get)], 1, False))
             connection.drain()
     assert client.dbsize() == 0
+
+
+def test_declared_features(warehouse: Warehouse, store: ClusterStore, client: Any) -> None:
+    """Keys of several columns, each in a slot of its own: all are there, twice the same, and equal to gold."""
+    declared = declare(
+        {
+            "spent": {"key": "velocity:{card_id}:{customer_id}", "string": "count()"},
+            "seen": {"key": "card:{card_id}:seen", "set": "transaction_id"},
+        }
+    )
+    for _ in range(2):
+        assert load_declared(warehouse, store, declared, key_tags=True) == 200
+        assert client.get("velocity:{c7}:{of c7}") == b"4" and client.scard("card:{c7}:seen") == 4
+        assert [differences(warehouse, client, one, key_tags=True) for one in declared] == [[], []]

@@ -8,10 +8,10 @@ import dagster as dg
 
 from feature_seed.environment import shard_count
 from feature_seed.features.declared.declared import Declared
-from feature_seed.graph.assets import cards, customers, gold_transactions, warm_start_after
-from feature_seed.graph.checks import CHECKS, WARM_START
+from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
+from feature_seed.graph.checks import CHECKS, DEPARTED, WARM_START
 from feature_seed.graph.declared import declared_assets, declared_checks
-from feature_seed.graph.feature_checks import FEATURE_CHECKS
+from feature_seed.graph.feature_checks import STANDARD_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard
@@ -25,7 +25,7 @@ from feature_seed.warehouse.limits import GoldLimits
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 _features = dg.AssetSelection.assets(cards, customers)
-_checks = dg.AssetSelection.checks(gold_checks, *FEATURE_CHECKS)
+_checks = dg.AssetSelection.checks(gold_checks, STANDARD_CHECKS)
 
 # Parts of the two jobs: the features by themselves, and with all that makes the store ready but the checks of gold.
 _JOBS = [
@@ -45,6 +45,13 @@ _JOBS = [
         for key, names in CHECKS.items()
         for name in names
     ),
+    dg.define_asset_job("departed", dg.AssetSelection.assets(DEPARTED)),
+    dg.define_asset_job(
+        "load_and_prune",
+        _features | dg.AssetSelection.assets(WARM_START, DEPARTED),
+        tags=seed_all.tags,
+        executor_def=dg.in_process_executor,
+    ),
     dg.define_asset_job("warm_start", dg.AssetSelection.assets(WARM_START).without_checks()),
     dg.define_asset_job("checks_alone", _checks, tags=seed_all.tags, executor_def=dg.in_process_executor),
     dg.define_asset_job("checks_without_a_range", _checks, executor_def=dg.in_process_executor),
@@ -63,8 +70,8 @@ def definitions(
     """Ours, and the parts of the jobs."""
     loaded = [cards, customers, *declared_assets(declared)]
     return dg.Definitions(
-        assets=[gold_transactions, *loaded, warm_start_after(loaded)],
-        asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(declared), store_check],
+        assets=[gold_transactions, *loaded, warm_start_after(loaded), departed],
+        asset_checks=[gold_checks, STANDARD_CHECKS, *declared_checks(declared), store_check],
         jobs=_JOBS,
         sensors=sensors,
         resources={
@@ -90,6 +97,7 @@ def seed(
     memory_check: MemoryCheck = "refuse",
     max_rate: float | None = None,
     max_latency_ms: float | None = None,
+    prune: bool = False,
     config: dict[str, Any] = QUIET,
     declared: Sequence[Declared] = (),
     **layout: Any,
@@ -100,6 +108,7 @@ def seed(
         memory_check=memory_check,
         max_rate=max_rate,
         max_latency_ms=max_latency_ms,
+        prune=prune,
         declared_keys=[one.key for one in declared],
     )
     limits = limits or GoldLimits(max_rejected=0 if job else 1)

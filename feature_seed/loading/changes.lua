@@ -17,11 +17,13 @@ end
 
 local function look_closer(stored, live, key, digest, count, hash)
     -- An entity of which nothing is left at its end is as gold has it.
-    local expire, newest = string.match(digest, ':(%d+):(.+)$')
-    local now = expire and not live and #stored == 0 and call('TIME')
-    if now and newest + expire <= now[1] + now[2] / 1e6 then
-        known, rows = known + 1, rows + count
-        return
+    if not live and #stored == 0 and string.find(digest, ':', 1, true) then
+        local expire, newest = string.match(digest, ':(%d+):(.+)$')
+        local now = call('TIME')
+        if newest + expire <= now[1] + now[2] / 1e6 then
+            known, rows = known + 1, rows + count
+            return
+        end
     end
     local fields = {}
     for i = 1, #stored, 2 do

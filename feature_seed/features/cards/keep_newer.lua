@@ -13,7 +13,7 @@ if redis.call('EXISTS', unpack(KEYS)) == 0 then -- a new card, as all are in a f
         redis.call('HSET', KEYS[4], 'lat', ARGV[6], 'lon', ARGV[7])
     end
     redis.call('HSET', KEYS[3], 'watermark', watermark, 'count', ARGV[4], 'digest', ARGV[9])
-    end_keys(ARGV[9], nil, {})
+    end_keys(ARGV[9])
     return 0
 end
 

@@ -60,11 +60,12 @@ end
 -- All keys of an entity end together, as many seconds after its newest event as a load has written into its digest. Of a
 -- customer this end alone says when that was: an event that comes late leaves it.
 local function renew(first, last, digest, newest)
-    local expire = digest and string.match(digest, ':(%d+):')
-    local now = expire and redis.call('TIME')
-    if expire and (newest or time + expire > now[1] + now[2] / 1e6 + redis.call('PTTL', KEYS[last]) / 1e3) then
-        for i = first, last do
-            redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', ((newest or time) + expire) * 1000))
+    if digest and string.find(digest, ':', 1, true) then
+        local ends, now = (newest or time) + string.match(digest, ':(%d+):'), redis.call('TIME')
+        if newest or ends > now[1] + now[2] / 1e6 + redis.call('PTTL', KEYS[last]) / 1e3 then
+            for i = first, last do
+                redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', ends * 1000))
+            end
         end
     end
 end

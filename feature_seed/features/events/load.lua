@@ -63,9 +63,9 @@ end
 -- All keys of an entity end together: as many seconds after its newest row, or the newest of its `live` events, as its
 -- digest says. Where the load `before` gave them an end and this one gives none, they have none.
 local function end_keys(digest, before, live)
-    local expire, newest = string.match(digest, ':(%d+):(.+)$')
-    if expire then
-        newest = live[1] and live[#live].time or newest
+    if string.find(digest, ':', 1, true) then
+        local expire, newest = string.match(digest, ':(%d+):(.+)$')
+        newest = live and live[1] and live[#live].time or newest
         for _, key in ipairs(KEYS) do
             redis.call('PEXPIREAT', key, string.format('%.0f', (newest + expire) * 1000))
         end

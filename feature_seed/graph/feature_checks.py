@@ -65,7 +65,7 @@ def checked(
     with store.client() as client, warehouse.client() as gold, warehouse.errors():
         for one in dict.fromkeys(untils.values()):
             some = [feature for feature in features if untils[feature.name] == one]
-            comparison = comparison_of(some, warehouse, gold, client, layout, shards, one)
+            comparison = comparison_of(warehouse, gold, layout, shards, one, features=some, store=client)
             entities = {one.entity.name: one.entity for one in some}
             digests = {name: _digests(comparison, entity, store) for name, entity in entities.items()}
             yield from _compared(comparison, run_id, size, loads, digests)

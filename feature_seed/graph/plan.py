@@ -109,9 +109,9 @@ def _planned(stream: FeatureStream, changes: Changes, before: Ready, keys: int |
 def _still_there(stream: FeatureStream, changes: Changes, before: Ready) -> int:
     """How many entities of the last load gold still has: by its rows up to that watermark, as they expired then.
 
-    Where `expire` may have been another, by all that gold has.
+    By all that gold has where `expire` may have been another then, as where the first load with it has broken off.
     """
-    if changes.all_changed:
+    if changes.all_changed or before.loading:
         return stream.warehouse.profile().entities(stream.entity.id)
     with stream.warehouse.client() as client, stream.warehouse.errors():
         return stream.entities(client, until=micros(datetime.fromisoformat(before.watermark)))

@@ -1,6 +1,6 @@
--- MULTI, DEL, HDEL, HSET, HSET, where customers expire PEXPIREAT of each key, EXEC: the stats are gold's, and the seed comes
--- without a live event. HDEL takes what the version before has left, and with all fields the end of the key; DEL would
--- take the key of another program.
+-- MULTI, DEL, HDEL, HSET, HSET, where customers expire PEXPIREAT of each key, EXEC: the stats are gold's, and the seed
+-- comes without a live event. HDEL takes what the version before has left, and with all fields the end of the key; DEL
+-- would take the key of another program.
 SELECT
     shard_of(customer_id) AS shard,
     format({customer_stats:String}, tagged(customer_id)) AS stats_key,

@@ -19,7 +19,8 @@ end
 
 -- All is read before the first write: what cannot be applied fails while nothing has changed.
 local card, customer, records, field = #KEYS ~= 2, #KEYS ~= 5, ARGV[8] == '1', 'e:' .. id
-local watermark, answers, digests, last_ts, placed, count, mean, m2 = tonumber(ARGV[7]) or -math.huge, {}, {}, nil, nil, nil, nil, nil
+local watermark, answers, digests = tonumber(ARGV[7]) or -math.huge, {}, {}
+local last_ts, placed, count, mean, m2
 for seed = card and 5 or 2, #KEYS, 2 do
     local known = redis.call('HMGET', KEYS[seed], 'watermark', 'forgot', field, 'digest')
     digests[#digests + 1] = known[4]

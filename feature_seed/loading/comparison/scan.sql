@@ -21,7 +21,8 @@
             ) AS cards,
             uniqExactResampleIf(0, {shard_count:UInt16}, 1)(
                 customer_hash, customer_shard,
-                of_customer AND ({customers_expire:Int64} = 0 OR micros > customer_until - {customers_expire:Int64} * 1000000)
+                of_customer
+                    AND ({customers_expire:Int64} = 0 OR micros > customer_until - {customers_expire:Int64} * 1000000)
             ) AS customers,
             -- By CRC32, which Python has too: whatever their length, thousands of ids fit into the URL of a request.
             groupUniqArrayIf(card, of_card AND CRC32(card) IN {scanned_cards:Array(UInt32)}) AS known_cards,
@@ -40,9 +41,8 @@
             )) AS customer_rows
         FROM looked
     )
--- What one scan of gold says of cards and customers: how many each shard has that
--- have not expired, which of the ids scanned in the store are
--- among them, and the rows of a sample; by the run's id in the hash, of others in every run.
+-- What one scan of gold says of cards and customers: how many each shard has that have not expired, which of the ids
+-- scanned in the store are gold's, and the rows of a sample; by the run's id in the hash, of others in every run.
 SELECT
     cards,
     customers,

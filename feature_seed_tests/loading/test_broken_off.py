@@ -92,5 +92,7 @@ def test_damage_is_counted(over_http: Stage) -> None:
 
 
 def damage(online: redis.Redis) -> None:
-    assert online.delete("cust:cust-0000001:stats") and online.rpop("card:card-00000001:history")
+    assert online.delete(next(online.scan_iter("cust:*:stats"))) and online.rpop(
+        next(online.scan_iter("card:*:history"))
+    )
     assert online.hget(READY.pattern, "state") == b"ready"

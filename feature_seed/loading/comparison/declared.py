@@ -44,7 +44,7 @@ class DeclaredComparison(Comparison):
         usable = hidden(_OWN, sql("loading/comparison/usable"), others)
         rows = sql("loading/comparison/declared_rows").format(others=others)
         query = f"WITH usable AS ({usable}), transactions AS ({rows}) {select}"
-        return self._ask(query, entity=self.declared.columns[0], **parameters)
+        return list(self._ask(query, entity=self.declared.columns[0], **parameters).named_results())
 
     def _select(self, content: str, united: str) -> str:
         one = self.declared

@@ -2,11 +2,12 @@
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.query import QueryResult
 
 from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.stream import Layout, shard_names
@@ -50,6 +51,10 @@ class Found:
     known: Set[bytes]
     rows: Sequence[Row]
 
+    def thinned(self, size: int) -> "Found":
+        """The same with about so many sampled ones, or with fewer if there are no more."""
+        return replace(self, rows=self.rows[:: max(len(self.rows) // size, 1)] if size else ())
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -82,10 +87,11 @@ class Scan:
             some = {name: slice_of(share, number, slices) for name, (share, _) in shares.items()}
             ends = {f"{end}_of_{name}": one for name, ends in some.items() for end, one in ends.items()}
             length = self.layout.history_length
-            (row,) = self._ask(query, run_id=run_id, history_length=length, **ids, **ends, **lives)
+            answer = self._ask(query, run_id=run_id, history_length=length, **ids, **ends, **lives)
+            row = self.warehouse.only_row(answer)
             found = {one.name: self._found(row, one.name) for one in ENTITIES}
             if part == 1 and slices == 1 and size and size >= _SAMPLE:
-                self.layout.found[_FOUND] = found
+                self.layout.found[_FOUND] = {name: one.thinned(_SAMPLE) for name, one in found.items()}
             yield found
 
     def _found(self, row: Row, name: str) -> Found:
@@ -93,8 +99,8 @@ class Scan:
         rows = [dict(zip(_SAMPLED[name], one, strict=True)) for one in row[f"sampled_{name}"]]
         return Found(entities, set(row[f"known_{name}"]), rows)
 
-    def _ask(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Rows of a query that shares nothing with the one that seeds. Ids are bytes, and need not be text."""
+    def _ask(self, query: str, **parameters: Any) -> QueryResult:
+        """The answer to a query that shares nothing with the one that seeds. Ids are bytes, and need not be text."""
         common = {
             **self.warehouse.table,
             "shard_count": self.layout.shard_count,
@@ -103,12 +109,11 @@ class Scan:
         }
         # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
         formats = {"String": "bytes", "Tuple": "tuple"}
-        rows = self.gold.query(self.warehouse.mapping.over(query), {**common, **parameters}, query_formats=formats)
-        return list(rows.named_results())
+        return self.gold.query(self.warehouse.mapping.over(query), {**common, **parameters}, query_formats=formats)
 
 
 def sample(warehouse: Warehouse, layout: Layout) -> Mapping[str, Found]:
-    """The sample of all shards that the run has compared, or else one of its own."""
+    """Some of the sample of all shards that the run has compared, or else one of its own."""
     if _FOUND not in layout.found:
         shards, until = shard_names(layout.shard_count), warehouse.profile().until
         with warehouse.client() as gold, warehouse.errors():

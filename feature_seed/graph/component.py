@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from feature_seed import environment
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.errors import ConfigurationError
+from feature_seed.features.declared.declared import seconds
+from feature_seed.features.entity import CARDS, CUSTOMERS
 from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
 from feature_seed.graph.configuration import Configuration
 from feature_seed.graph.dagster_private import log_runs_to
@@ -77,7 +79,20 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
             key_tags=flag("FEATURE_SEED_KEY_TAGS"),
             on_conflict=choice("FEATURE_SEED_ON_CONFLICT", ("keep_newer", "overwrite")),
             full=flag("FEATURE_SEED_FULL"),
+            expire=self._expire(),
         )
+
+    def _expire(self) -> dict[str, int]:
+        """In seconds, of the entities that do."""
+        standard = self.standard
+        cards = {one for one in (standard.card_history.expire, standard.card_location.expire) if one}
+        if len(cards) > 1:
+            raise ConfigurationError(
+                f"standard has {' and '.join(sorted(cards))} for cards, whose keys expire together: write expire once, "
+                f"as in card_history: {{expire: {min(cards)}}}"
+            )
+        customers = {one for one in (standard.customer_stats.expire,) if one}
+        return {entity.name: seconds(*one) for entity, one in ((CARDS, cards), (CUSTOMERS, customers)) if one}
 
     def limits(self) -> GoldLimits:
         return GoldLimits(

@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails
 
 from feature_seed.contract import KEYS
 from feature_seed.errors import ConfigurationError
-from feature_seed.features.declared.declared import Declared, Order
+from feature_seed.features.declared.declared import DURATION, Declared, Order
 from feature_seed.features.declared.entity import names_in
 from feature_seed.features.feature import FEATURES
 from feature_seed.sql import balanced, words
@@ -37,6 +37,7 @@ _FORMS = {
     "standard.card_history.order": "order: newest_first, or order: oldest_first",
     "standard.card_location": "card_location: {}",
     "standard.customer_stats": "customer_stats: {}",
+    **{f"standard.{feature.name}.expire": "expire: 30d" for feature in FEATURES},
     "features": "features: {card_amount_1h: {key: 'velocity:{card_id}:1h', string: sum(amount), window: 1h}}",
     "features.*": "card_amount_1h: {key: 'velocity:{card_id}:1h', string: sum(amount), window: 1h}",
 }
@@ -82,11 +83,13 @@ class Gold(dg.Model):
         return columns
 
 
-class AsItIs(dg.Model):
-    """A standard feature that has nothing to choose."""
+class Lasting(dg.Model):
+    """A standard feature. `expire` is how long after the newest row of its card or customer all keys of that expire."""
+
+    expire: str | None = Field(default=None, pattern=f"^{DURATION}$")
 
 
-class History(dg.Model):
+class History(Lasting):
     """The histories of cards. `order` is that in which the scorer keeps them."""
 
     order: Order | None = None
@@ -96,8 +99,8 @@ class Standard(dg.Model):
     """The standard features. All of them are seeded, named here or not."""
 
     card_history: History = Field(default_factory=History)
-    card_location: AsItIs = Field(default_factory=AsItIs)
-    customer_stats: AsItIs = Field(default_factory=AsItIs)
+    card_location: Lasting = Field(default_factory=Lasting)
+    customer_stats: Lasting = Field(default_factory=Lasting)
 
 
 class Configuration(dg.Model):

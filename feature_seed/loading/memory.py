@@ -62,13 +62,14 @@ def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequen
     for feature in features:
         ids = sample.cards if feature.entity is CARDS else sample.customers
         entities = profile.entities(feature.entity.id) * len(stream.shards) / layout.shard_count
+        expired = stream.expired(feature.entity)
         events = profile.daily / profile.entities(feature.entity.id) * sample.record / len(_SEEDS)
         history = sample.history if feature == HISTORY else 0
         seeds = [key for key in feature.keys if key in _SEEDS]
         values = [key for key in feature.keys if key not in _SEEDS]
         for keys, bytes_ in (seeds, _SEED_BYTES + events), (values, _VALUE_BYTES[feature.name] + history):
             names = [key.of(entity_id, tags=layout.key_tags) for key in keys for entity_id in ids]
-            missing = entities * _missing(client, names[: len(ids)])
+            missing = max(entities * _missing(client, names[: len(ids)]) - expired, 0)
             of_keys = _KEY_BYTES * len(keys) + sum(len(name.encode()) for name in names) / max(len(ids), 1)
             needed += missing * (of_keys + bytes_) if keys else 0
         new[feature.name] = round(missing)

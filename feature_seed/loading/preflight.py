@@ -38,6 +38,7 @@ class Server:
     used: int  # bytes
     limit: int  # likewise; 0 is none
     run_id: str  # another after every start
+    expires: bool = False  # whether features do
     losses: tuple[str, ...] = ()  # what is less good since the store lacks a command or says too little, in a text each
 
     @classmethod
@@ -62,8 +63,8 @@ class Server:
 
     @property
     def evicts(self) -> bool:
-        """Whether it may evict features; volatile-* only takes keys that expire, and features do not."""
-        return self.limit > 0 and self.policy.startswith("allkeys-")
+        """Whether it may evict features; volatile-* only takes keys that expire."""
+        return self.limit > 0 and self.policy.startswith(("allkeys-", "volatile-") if self.expires else "allkeys-")
 
     def shortage(self, estimate: MemoryEstimate) -> str:
         """What is wrong with its memory, with the figures, for features that need this much; '' if nothing."""
@@ -83,15 +84,17 @@ class Server:
         return ""
 
 
-def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = ()) -> Server:
+def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = (), expires: bool = False) -> Server:
     """What the store is, all its primaries together. A StoreError says why it cannot be seeded, and what to do.
+
+    `declared` are the patterns of declared keys, and standard features may be such that `expires`.
 
     Of one that may be replaced there is no id of a start: what a failover has lost is looked into where it is called
     ready. While sentinels name a primary that is none any more, the error is a StoreUnavailableError.
     """
-    needed = needed_by(store, declared)
+    needed = needed_by(store, declared, expires)
     server = Server.together([_examine(primary, store, needed, declared) for primary in primaries(client)])
-    return replace(server, run_id="") if store.fails_over else server
+    return replace(server, expires=expires, run_id="" if store.fails_over else server.run_id)
 
 
 def _examine(client: redis.Redis, store: OnlineStore, needed: Calls, declared: Sequence[str]) -> Server:

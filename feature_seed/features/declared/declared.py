@@ -20,6 +20,7 @@ FORMS = {
     "set": "set: merchant_id",
 }
 
+DURATION = r"([1-9]\d{0,6})([smhdw])"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -124,7 +125,7 @@ class Declared:
 
 def seconds(duration: str) -> int:
     """A duration with its unit, `60s`, `10m`, `24h`, `30d` or `2w`, in seconds."""
-    found = re.fullmatch(r"([1-9]\d{0,6})([smhdw])", str(duration))
+    found = re.fullmatch(DURATION, str(duration))
     if not found:
         raise ConfigurationError(f"{duration!r} is no duration: give a whole number with s, m, h, d or w, as in 24h")
     return int(found[1]) * _UNITS[found[2]]

@@ -1,7 +1,8 @@
 """The online store: the Redis that the scorer reads."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
@@ -15,7 +16,7 @@ from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.store.bulk import NEEDS_CLUSTER, BulkConnection, Loading, advised
 from feature_seed.store.client import client_of, passes, tls_advice
 from feature_seed.store.local import LocalRedis
-from feature_seed.store.replication import ReplicationState, SentinelConnection
+from feature_seed.store.replication import PrimaryConnection, ReplicationState
 from feature_seed.store.url import StoreUrl
 
 # For half a second, as long as a small server takes to start; a longer absence is for the retries of a step.
@@ -71,18 +72,15 @@ class OnlineStore(dg.ConfigurableResource):
     @contextmanager
     def bulk(self, scripts: Sequence[str] = (), name: str | None = None) -> Iterator[Loading]:
         """A connection for ready commands, on which `scripts` are loaded."""
-        with self.client(name) as client:
-            for script in scripts:
-                client.script_load(script)
-            connection = client.connection_pool.get_connection()
-            try:
-                if self.fails_over:
-                    yield SentinelConnection(connection, self.wait_replicas, self._replication_state)
-                else:
-                    yield BulkConnection(connection, self.wait_replicas)
-            finally:
-                connection.disconnect()  # never back to the pool: replies may be outstanding
-                client.connection_pool.release(connection)
+        with self.client(name) as client, closing(self._loading(client, scripts)) as loading:
+            yield loading
+
+    def _loading(self, client: redis.Redis, scripts: Sequence[str]) -> Loading:
+        connection: Any = client.connection_pool.make_connection()
+        connection.connect()
+        if self.fails_over:
+            return PrimaryConnection(connection, scripts, self.wait_replicas, self._replication_state)
+        return BulkConnection(connection, scripts, self.wait_replicas)
 
     def _replication_state(self) -> ReplicationState:
         """Where the primary that is one now is in its replication."""

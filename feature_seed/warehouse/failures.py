@@ -138,37 +138,30 @@ def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
 def _said(error: Error, place: GoldSource) -> str:
     settings = next((names for pattern, names in _SETTINGS.items() if re.fullmatch(pattern, error.name or "")), "")
     if settings and "(total)" not in str(error):  # else it is the server's memory, not a user's
-        return (
-            f"ClickHouse at {place.address} does not answer user {place.user!r}, for the settings of its profile: "
-            f"change {settings} for it. {error}"
+        said = (
+            f"does not answer user {place.user!r}, for the settings of its profile: change {settings} for it. {error}"
         )
-    if _caused_by(error, ReadTimeoutError):
-        return (
-            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s: "
-            "look at its load and at the network, then run again"
-        )
-    if isinstance(error, StreamFailureError) and error.code is None:
-        return (
-            f"ClickHouse at {place.address} broke off in the middle of its answer: "
-            f"look into its log, then run again. {error}"
-        )
-    if status := _status(error):
-        return (
-            f"ClickHouse at {place.address} answered HTTP status {status} and no error of its own, as a proxy does: "
+    elif _caused_by(error, ReadTimeoutError):
+        said = f"sent nothing for {ANSWER_SECONDS} s: look at its load and at the network, then run again"
+    elif isinstance(error, StreamFailureError) and error.code is None:
+        said = f"broke off in the middle of its answer: look into its log, then run again. {error}"
+    elif status := _status(error):
+        said = (
+            f"answered HTTP status {status} and no error of its own, as a proxy does: "
             f"look at what is in between, and check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
         )
-    if _caused_by(error, HTTPError):
-        return (
-            f"ClickHouse at {place.address} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, "
-            f"CLICKHOUSE_SECURE and CLICKHOUSE_CA. {error}"
+    elif _caused_by(error, HTTPError):
+        names = "CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE and CLICKHOUSE_CA"
+        said = f"cannot be reached: check {names}. {error}"
+    elif isinstance(error, OperationalError | InternalError) and error.code is None:
+        said = (
+            "answered what its client cannot read. If it is ClickHouse that answers there, look for offset, "
+            "additional_result_filter and output_format_native_encode_types_in_binary_format in the profile of user "
+            f"{place.user!r}. {error}"
         )
-    if isinstance(error, OperationalError | InternalError) and error.code is None:
-        return (
-            f"ClickHouse at {place.address} answered what its client cannot read. If it is ClickHouse that answers "
-            "there, look for offset, additional_result_filter and output_format_native_encode_types_in_binary_format "
-            f"in the profile of user {place.user!r}. {error}"
-        )
-    return f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}"
+    else:
+        said = f"failed on gold table {place.table!r}: {error}"
+    return f"ClickHouse at {place.address} {said}"
 
 
 def with_retries(begin: Callable[[], T]) -> T:

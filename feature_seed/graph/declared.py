@@ -25,7 +25,9 @@ def declared_assets(declared: Sequence[Declared]) -> list[dg.AssetsDefinition]:
 
 def declared_checks(declared: Sequence[Declared]) -> list[dg.AssetChecksDefinition]:
     return [
-        feature_checks(feature_of(one, DeclaredEntity.of(one)), partial(DeclaredComparison, declared=one))
+        feature_checks(
+            f"{one.name}_checks", [feature_of(one, DeclaredEntity.of(one))], partial(DeclaredComparison, declared=one)
+        )
         for one in declared
     ]
 

@@ -11,7 +11,7 @@ from feature_seed.features.declared.declared import Declared
 from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
 from feature_seed.graph.checks import CHECKS, DEPARTED, WARM_START
 from feature_seed.graph.declared import declared_assets, declared_checks
-from feature_seed.graph.feature_checks import FEATURE_CHECKS
+from feature_seed.graph.feature_checks import STANDARD_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard
@@ -25,7 +25,7 @@ from feature_seed.warehouse.limits import GoldLimits
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 _features = dg.AssetSelection.assets(cards, customers)
-_checks = dg.AssetSelection.checks(gold_checks, *FEATURE_CHECKS)
+_checks = dg.AssetSelection.checks(gold_checks, STANDARD_CHECKS)
 
 # Parts of the two jobs: the features by themselves, and with all that makes the store ready but the checks of gold.
 _JOBS = [
@@ -71,7 +71,7 @@ def definitions(
     loaded = [cards, customers, *declared_assets(declared)]
     return dg.Definitions(
         assets=[gold_transactions, *loaded, warm_start_after(loaded), departed],
-        asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(declared), store_check],
+        asset_checks=[gold_checks, STANDARD_CHECKS, *declared_checks(declared), store_check],
         jobs=_JOBS,
         sensors=sensors,
         resources={

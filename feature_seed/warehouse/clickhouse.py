@@ -19,15 +19,14 @@ from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
-from feature_seed.warehouse.failures import GoldSource, explain, with_retries
+from feature_seed.warehouse.failures import explain, with_retries
 from feature_seed.warehouse.files import Snapshot
 from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
-from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
 from feature_seed.warehouse.sockets import Sockets
-from feature_seed.warehouse.watermark import Watermarked
+from feature_seed.warehouse.source import GoldSource
 
 CONNECT_SECONDS = 10
 
@@ -45,7 +44,7 @@ common.set_setting("http_buffer_size", 65536)
 MEMORY_OF_PASS = 4
 
 
-class Warehouse(Watermarked):
+class Warehouse(GoldSource):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
     See feature_seed/warehouse/README.md. `pass_bytes` is about what ClickHouse collects in memory in a pass over gold.
@@ -53,21 +52,14 @@ class Warehouse(Watermarked):
     embedded, a job takes 44 CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, 40 and 2.1 in one.
     """
 
-    host: str | None = None
-    port: int | None = None
-    user: str | None = None
     password: str | None = Field(default=None, repr=False)
-    database: str = "default"
     secure: bool = False
     verify: bool = True
     ca: str | None = None
-    gold_table: str = "fact_transactions_gold"
     gold_final: bool = True
-    gold_parquet: str | None = None
     s3_endpoint: str | None = None
     s3_region: str | None = None
     zero_is_unknown: bool = False
-    mapping: GoldMapping = GoldMapping()
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
 
@@ -114,7 +106,7 @@ class Warehouse(Watermarked):
                 ) from e
             raise
         if self._access is FREE:
-            self._access = examine(client, self.source, self.table)
+            self._access = examine(client, self, self.table)
         else:
             lift(client, self._access.restrictions)
         return self._with_final(client, self._access.final)
@@ -143,7 +135,7 @@ class Warehouse(Watermarked):
             client.set_client_setting("final", 1)
         elif keeps_versions(engine := self.engine(client)):
             raise GoldError(
-                f"Gold table {self.gold_table!r} is a {engine}, and user {self.user!r} may not change the setting "
+                f"Gold table {self.gold_table!r} is a {engine}, and user {self.login!r} may not change the setting "
                 "final, without which replaced rows count as well: put final=1 into the user's profile, or make it "
                 "changeable_in_readonly there, or set FEATURE_SEED_GOLD_FINAL=0 to read the table as it is"
             )
@@ -162,9 +154,10 @@ class Warehouse(Watermarked):
         return self._files
 
     def release_memory(self, client: Client) -> None:
-        """Have embedded ClickHouse return what it has freed."""
-        if not self.host:
-            embedded.release_memory(client)
+        """Have embedded ClickHouse return what it has freed, which is in the way of its next query's memory."""
+        jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
+        if not self.host and client.command(jemalloc):
+            client.command("SYSTEM JEMALLOC PURGE")
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -172,13 +165,7 @@ class Warehouse(Watermarked):
         try:
             yield
         except Error as e:
-            raise explain(e, self.source) from (None if self.mapping.salts else e)
-
-    @property
-    def source(self) -> GoldSource:
-        """Where gold is, for messages."""
-        user = self.user or "default"
-        return GoldSource(self.address, user, self.database, self.gold_table, self.gold_parquet, self.mapping)
+            raise explain(e, self) from (None if self.mapping.salts else e)
 
     @property
     def warnings(self) -> list[str]:
@@ -195,11 +182,6 @@ class Warehouse(Watermarked):
         """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
         memory = self._access.restrictions.memory
         return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
-
-    @property
-    def address(self) -> str:
-        """Where the warehouse is, for messages."""
-        return f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
 
     def profile(self) -> Profile:
         """Check gold's columns, take the watermark and count the rows up to it, once per run.
@@ -227,7 +209,7 @@ class Warehouse(Watermarked):
         found = client.query(query, parameters, query_formats=formats, query_tz="UTC", tz_mode="aware")
         counts = self.only_row(found)
         if small := self._access.restrictions.too_small(counts["rows"]):
-            raise refusal(self.source, small)
+            raise refusal(self, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
         profile = Profile(**counts, until=until, identity=identity)

@@ -16,15 +16,12 @@ from feature_seed.warehouse.mapping import GoldMapping
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one state of gold from another."""
-
     version: str  # another after every change of gold
     # What stays while rows are only added: files of a snapshot, a table with its partitions' first blocks.
     kept: frozenset[Sequence[Any]]
 
 
 def identity_of_files(files: Iterable[File], mapping: GoldMapping) -> Identity:
-    """A snapshot is known by its files."""
     listed = [astuple(file) for file in files]
     return Identity(_digest(listed, mapping), frozenset(listed))
 

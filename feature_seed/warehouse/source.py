@@ -1,20 +1,41 @@
-"""The watermark of a run: taken once, for all of its steps."""
+"""Where gold is, how it is read, and up to which time a run reads it."""
 
 import time
 
 import dagster as dg
 from pydantic import PrivateAttr
 
+from feature_seed.warehouse.mapping import GoldMapping
 
-class Watermarked(dg.ConfigurableResource):
-    """What reads gold up to the watermark of the run that it is a resource of.
+
+class GoldSource(dg.ConfigurableResource):
+    """Gold as messages name it, up to the watermark of the run that it is a resource of.
 
     `watermark_lag` is for how many seconds before the run began gold may still lack rows: they are the stream's.
     """
 
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    database: str = "default"
+    gold_table: str = "fact_transactions_gold"
+    gold_parquet: str | None = None
+    mapping: GoldMapping = GoldMapping()
     watermark_lag: float = 0
 
     _began: float | None = PrivateAttr(default=None)
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
+
+    @property
+    def login(self) -> str:
+        return self.user or "default"
+
+    @property
+    def columns_read(self) -> str:
+        return ", ".join(self.mapping.names())
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Every step takes the start of its run, whichever process it is in."""

@@ -36,16 +36,12 @@ _MEASURED = '""0.00.00.0'
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What some features need."""
-
     needed: int  # bytes, for what is not in the store yet
     entities: dict[str, int]  # how many of each feature that is, by its name
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some entities of gold."""
-
     cards: Sequence[str]  # ids
     customers: Sequence[str]  # likewise
     history: float  # mean bytes of the elements of a history

@@ -121,7 +121,6 @@ class Throttle:
             self.waited += time.monotonic() - now
 
     def _adapt(self, seconds: float) -> None:
-        """Take a probe's latency into account."""
         slowest, fastest = self._bounds
         missed = seconds
         while missed > 0:  # a stall also delays the probes that would have been sent meanwhile

@@ -5,18 +5,19 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, cast
 
 import redis
 from redis.cluster import RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, RedisClusterException
+from redis.exceptions import ClusterDownError, NoPermissionError, RedisClusterException
 
 from feature_seed.environment import flag, home, is_set, number, secret
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import Loading
-from feature_seed.store.client import named, options_of
+from feature_seed.store.client import give_name, options_of
 from feature_seed.store.cluster_node import BLOCKS_AHEAD, NodeConnection, during_the_load
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.replication import FAILOVER_SECONDS, PAUSE_SECONDS
@@ -38,7 +39,15 @@ class ClusterStore(OnlineStore):
         """A client that sends every command to the node it concerns, once every primary answers."""
         self.target.require_node()
         with super().client(name) as node:
-            self._require_cluster(node)
+            try:
+                node.execute_command("CLUSTER SLOTS")
+            except NoPermissionError:
+                raise  # to RedisCluster, it would look the same
+            except redis.ResponseError as e:
+                raise StoreError(
+                    f"REDIS_CLUSTER=1 and Redis at {self.address} is not a node of a Redis Cluster: unset "
+                    f"REDIS_CLUSTER, or name a node of one in REDIS_URL. {e}"
+                ) from e
             cluster = self._connect_to_all(name)
             try:
                 yield cast(redis.Redis, cluster)
@@ -48,32 +57,15 @@ class ClusterStore(OnlineStore):
     def _loading(self, client: redis.Redis, scripts: Sequence[str]) -> Loading:
         return ClusterConnection(cast(RedisCluster, client), scripts, self.wait_replicas)
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        with super().errors():
-            try:
-                yield
-            except (RedisClusterException, ClusterError) as e:
-                raise StoreUnavailableError(f"Redis Cluster at {self.address} is not whole: {e}") from e
-
-    def _require_cluster(self, node: redis.Redis) -> None:
-        try:
-            node.execute_command("CLUSTER SLOTS")
-        except NoPermissionError:
-            raise  # to RedisCluster, it would look the same
-        except redis.ResponseError as e:
-            raise StoreError(
-                f"REDIS_CLUSTER=1 and Redis at {self.address} is not a node of a Redis Cluster: unset REDIS_CLUSTER, "
-                f"or name a node of one in REDIS_URL. {e}"
-            ) from e
-
     def _connect_to_all(self, name: str | None) -> RedisCluster:
         (host, port), options = self.target.hosts[0], options_of(self.target, self.password)
         del options["retry"]  # it follows a slot that has moved
         deadline = time.monotonic() + FAILOVER_SECONDS
         while True:
             try:
-                cluster = RedisCluster(host, port, ssl=self.target.tls, redis_connect_func=named(name), **options)
+                cluster = RedisCluster(
+                    host, port, ssl=self.target.tls, redis_connect_func=partial(give_name, name), **options
+                )
                 cluster.ping(target_nodes=RedisCluster.PRIMARIES)
                 return cluster
             except redis.AuthenticationError:
@@ -132,7 +124,6 @@ class ClusterConnection(Loading):
         return sum(node.entities for node in self._nodes.values())
 
     def write(self, block: Block) -> None:
-        """Have every node sent its part of a block."""
         self._send(block)
         if len(self._redirected) > _REDIRECTED_AT_MOST:
             self._resend()

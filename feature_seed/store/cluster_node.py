@@ -1,5 +1,6 @@
 """One node of a Redis Cluster during a load: its connection, and the thread that feeds it."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,7 +59,7 @@ class NodeConnection(PrimaryConnection):
         self._thread.shutdown()
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
-        if _span_slots(block.keys[entity]):
+        if re.match(rb"[^{]*\{\}.*, ", block.keys[entity], re.DOTALL):  # several keys share no slot, their tag is empty
             super()._refuse(
                 block, entity, f"{reply} (an id that begins with '}}' has no slot: Redis takes no such tag)"
             )
@@ -88,8 +89,3 @@ def during_the_load(node: str) -> Iterator[None]:
             f"Node {node} of the Redis Cluster went away during the load, and a replica that takes over may lack what "
             f"it had acknowledged: run again. {e}"
         ) from e
-
-
-def _span_slots(keys: bytes) -> bool:
-    """Whether these are several keys that share no slot, since their tag is empty."""
-    return keys.partition(b"{")[2].startswith(b"}") and b", " in keys

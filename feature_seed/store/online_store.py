@@ -9,7 +9,7 @@ import dagster as dg
 import redis
 from pydantic import Field
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import MovedError
+from redis.exceptions import ClusterError, MovedError, RedisClusterException
 from redis.retry import Retry
 
 from feature_seed.errors import StoreError, StoreUnavailableError
@@ -37,7 +37,6 @@ class OnlineStore(dg.ConfigurableResource):
 
     @property
     def target(self) -> StoreUrl:
-        """What `url` names."""
         return StoreUrl.of(self.url or f"unix://{quote(str(LocalRedis(self.home).socket))}")
 
     @property
@@ -100,6 +99,8 @@ class OnlineStore(dg.ConfigurableResource):
         except (redis.ConnectionError, redis.TimeoutError) as e:  # an OSError is of what the body reads besides
             kind = StoreUnavailableError if passes(e) else StoreError
             raise kind(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
+        except (RedisClusterException, ClusterError) as e:
+            raise StoreUnavailableError(f"Redis Cluster at {self.address} is not whole: {e}") from e
         except redis.ResponseError as e:
             # A primary that was replaced refuses to write. Its sentinels name another one at the next attempt.
             replaced = self.fails_over and isinstance(e, redis.ReadOnlyError)

@@ -97,8 +97,6 @@ _NOT_IN_CLUSTERS = ("db", "ssl_ciphers", "ssl_min_version")
 
 @dataclass(frozen=True)
 class StoreUrl:
-    """REDIS_URL, read."""
-
     address: str  # as written, without user, password and options
     tls: bool  # whether it asks for TLS
     hosts: tuple[tuple[str, int], ...]  # host and port; of sentinels one or more; of a unix socket none

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
@@ -137,23 +137,25 @@ class ClusterConnection(Loading):
         self._resend()
         self._join(NodeConnection.drain)
         for node in self._nodes.values():
-            self._add(node)
+            for history, offset in node.replication_offsets.items():
+                self.replication_offsets[history] = max(offset, self.replication_offsets.get(history, 0))
+            self.shards.update(node.shards)
+            for shard, outcome in node.outcomes.items():
+                self.outcomes[shard].merge(outcome)
+            self.commands += node.commands
+            self.bytes += node.bytes
 
     def close(self) -> None:
         for node in self._nodes.values():
             node.close()
 
     def _send(self, block: Block) -> None:
-        for name, positions in self._by_owner(block).items():
-            node = self._node(name)
-            node.begin(node.write, block.pick(positions))
-
-    def _by_owner(self, block: Block) -> Mapping[str, list[int]]:
-        """Positions in the block, by node: 0.5 µs per entity."""
-        owners, positions = self._owners, defaultdict(list)
-        for position, key in enumerate(block.keys):
+        owners, positions = self._owners, defaultdict[str, list[int]](list)
+        for position, key in enumerate(block.keys):  # 0.5 µs per entity
             positions[owners[key_slot(key)]].append(position)
-        return positions
+        for name, its in positions.items():
+            node = self._node(name)
+            node.begin(node.write, block.pick(its))
 
     def _node(self, name: str) -> NodeConnection:
         if name not in self._nodes:
@@ -198,15 +200,6 @@ class ClusterConnection(Loading):
         with suppress(RedisClusterException, redis.RedisError):  # in a failover: the next attempt may find an owner
             self._cluster.nodes_manager.initialize()
             self._owners = _owners(self._cluster)
-
-    def _add(self, node: NodeConnection) -> None:
-        for history, offset in node.replication_offsets.items():
-            self.replication_offsets[history] = max(offset, self.replication_offsets.get(history, 0))
-        self.shards.update(node.shards)
-        for shard, outcome in node.outcomes.items():
-            self.outcomes[shard].merge(outcome)
-        self.commands += node.commands
-        self.bytes += node.bytes
 
 
 def _owners(cluster: RedisCluster) -> list[str]:

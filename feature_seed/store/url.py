@@ -28,16 +28,6 @@ _SHAPES = (
     rf"(?:/(?P<primary>[^/?#@]*)(?:/(?P<db>\d*))?)?){_QUERY}",
 )
 
-_UNREADABLE = (
-    "REDIS_URL cannot be read. It begins with redis://, rediss://, unix:// or redis+sentinel://, and its port and "
-    "database are numbers. In user and password, percent-encode everything but letters and digits, or give the "
-    "password in REDIS_PASSWORD"
-)
-
-_NO_PRIMARY = (
-    "REDIS_URL names sentinels and no primary: add its name, as in redis+sentinel://host:26379,host2:26379/mymaster/0"
-)
-
 
 def _cert_reqs(text: str) -> str:
     """As redis-py calls it; others say CERT_NONE."""
@@ -109,10 +99,17 @@ class StoreUrl:
         """Read a URL. A ConfigurationError says what is wrong, without the password."""
         found = next(filter(None, (re.fullmatch(shape, url) for shape in _SHAPES)), None)
         if not found:
-            raise ConfigurationError(_UNREADABLE)
+            raise ConfigurationError(
+                "REDIS_URL cannot be read. It begins with redis://, rediss://, unix:// or redis+sentinel://, and its "
+                "port and database are numbers. In user and password, percent-encode everything but letters and "
+                "digits, or give the password in REDIS_PASSWORD"
+            )
         parts = {name: text or "" for name, text in found.groupdict().items()}
         if not parts.get("primary", "-"):
-            raise ConfigurationError(_NO_PRIMARY)
+            raise ConfigurationError(
+                "REDIS_URL names sentinels and no primary: add its name, as in "
+                "redis+sentinel://host:26379,host2:26379/mymaster/0"
+            )
         given = [(name, unquote(parts[name])) for name in ("username", "password", "db") if parts.get(name)]
         tls = parts["scheme"].startswith("rediss")
         return cls(

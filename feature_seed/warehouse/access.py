@@ -7,7 +7,6 @@ setting, every query does so; where not, the load is refused, and the setting is
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
@@ -127,8 +126,8 @@ class Access:
 FREE = Access(Restrictions({}, {}, {}, None), FASTER, parts=False, final=Setting("0", fixed=False), warnings=[])
 
 
-def examine(client: Client, source: GoldSource, table: dict[str, Any]) -> Access:
-    """Look at version, settings and rights, and lift what can be; `table` is gold's name as the SQL's parameters.
+def examine(client: Client, source: GoldSource) -> Access:
+    """Look at version, settings and rights, and lift what can be.
 
     A WarehouseError says that the server is too old, or which setting no load can live with.
     """
@@ -145,7 +144,7 @@ def examine(client: Client, source: GoldSource, table: dict[str, Any]) -> Access
         client.command("SELECT 1", settings={**asked.changed})  # what it says names the setting
     lift(client, asked)
     user, parts = source.login, not _refused(client, "SELECT count() FROM system.parts WHERE 0", {}, "ACCESS_DENIED")
-    hidden = _row_filter(client, table)
+    hidden = _row_filter(client, source)
     warnings = {
         f"User {user!r} may not read system.parts, so all of gold is read whenever it is looked at for changes, and a "
         f"run fails if gold grows meanwhile: GRANT SELECT ON system.parts TO {user}": not parts,
@@ -205,10 +204,10 @@ def _refused(client: Client, query: str, settings: dict[str, str], *errors: str)
     return False
 
 
-def _row_filter(client: Client, table: dict[str, Any]) -> str:
+def _row_filter(client: Client, source: GoldSource) -> str:
     """By which a row policy hides rows from the user; '' without one."""
     try:
-        plan = client.query(sql("warehouse/row_filter"), table).result_columns
+        plan = client.query(sql("warehouse/row_filter"), source.table).result_columns
     except DatabaseError as e:
         if e.name in ("ACCESS_DENIED", "UNKNOWN_TABLE", "UNKNOWN_DATABASE", "UNKNOWN_IDENTIFIER"):
             return ""  # whoever reads gold next is told

@@ -21,7 +21,7 @@ from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
 from feature_seed.warehouse.failures import explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
+from feature_seed.warehouse.gold import keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, nothing_readable
@@ -59,24 +59,12 @@ class Warehouse(GoldSource):
     gold_final: bool = True
     s3_endpoint: str | None = None
     s3_region: str | None = None
-    zero_is_unknown: bool = False
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
     _access: Access = PrivateAttr(default_factory=lambda: FREE)
     _files: Snapshot | None = PrivateAttr(default=None)
-
-    @property
-    def table(self) -> dict[str, Any]:
-        """Gold's name, and how its zeros are taken, as the SQL's parameters."""
-        database, gold = (self.database, self.gold_table) if self.host else ("default", embedded.SNAPSHOT)
-        return {
-            "database": Identifier(database),
-            "gold": Identifier(gold),
-            "zero_is_unknown": self.zero_is_unknown,
-            **self.mapping.parameters,
-        }
 
     @contextmanager
     def client(self, *, view: bool = True) -> Iterator[Client]:
@@ -106,7 +94,7 @@ class Warehouse(GoldSource):
                 ) from e
             raise
         if self._access is FREE:
-            self._access = examine(client, self, self.table)
+            self._access = examine(client, self)
         else:
             lift(client, self._access.restrictions)
         return self._with_final(client, self._access.final)
@@ -246,7 +234,7 @@ class Warehouse(GoldSource):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            return identity_of_table(client, self._named, self.table, self.mapping, parts=self._access.parts)
+            return identity_of_table(client, self, parts=self._access.parts)
         return identity_of_files(self._snapshot(client).listed(client), self.mapping)
 
     def require_unbroken(self, client: Client) -> None:
@@ -277,8 +265,4 @@ class Warehouse(GoldSource):
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""
-        return table_of(client, self._named)[0] if self.host else ""
-
-    @property
-    def _named(self) -> dict[str, Any]:
-        return {"database": self.database, "gold": self.gold_table}
+        return table_of(client, self)[0] if self.host else ""

@@ -10,9 +10,7 @@ from feature_seed.errors import ConfigurationError
 from feature_seed.sql import sql
 from feature_seed.warehouse.files import Snapshot, columns_read, require_columns
 from feature_seed.warehouse.mapping import GoldMapping
-
-# The view of the snapshot.
-SNAPSHOT = "gold_snapshot"
+from feature_seed.warehouse.source import SNAPSHOT
 
 
 def embed() -> Client:
@@ -33,7 +31,8 @@ def view(client: Client, snapshot: Snapshot, table: str, mapping: GoldMapping) -
     files = snapshot.files(client)
     columns = columns_read(files, mapping)
     require_columns(files, columns, table)
-    client.command(f"CREATE OR REPLACE VIEW default.{SNAPSHOT} AS {snapshot.select(files, columns)}")
+    view = ".".join(SNAPSHOT.values())
+    client.command(f"CREATE OR REPLACE VIEW {view} AS {snapshot.select(files, columns)}")
 
 
 def sample_gold(client: Client, home: Path) -> Path:

@@ -119,32 +119,32 @@ def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
 
 
 def _said(error: Error, place: GoldSource) -> str:
+    at, user = place.address, place.login
     settings = next((names for pattern, names in _SETTINGS.items() if re.fullmatch(pattern, error.name or "")), "")
     if settings and "(total)" not in str(error):  # else it is the server's memory, not a user's
-        said = (
-            f"does not answer user {place.login!r}, for the settings of its profile: change {settings} for it. {error}"
+        return (
+            f"ClickHouse at {at} does not answer user {user!r}, for the settings of its profile: "
+            f"change {settings} for it. {error}"
         )
-    elif _caused_by(error, ReadTimeoutError):
-        said = f"sent nothing for {ANSWER_SECONDS} s: look at its load and at the network, then run again"
-    elif isinstance(error, StreamFailureError) and error.code is None:
-        said = f"broke off in the middle of its answer: look into its log, then run again. {error}"
-    elif status := _status(error):
-        said = (
-            f"answered HTTP status {status} and no error of its own, as a proxy does: "
+    if _caused_by(error, ReadTimeoutError):
+        return f"ClickHouse at {at} sent nothing for {ANSWER_SECONDS} s: look at its load and the network. Run again"
+    if isinstance(error, StreamFailureError) and error.code is None:
+        return f"ClickHouse at {at} broke off in the middle of its answer: look into its log, then run again. {error}"
+    if status := _status(error):
+        return (
+            f"ClickHouse at {at} answered HTTP status {status} and no error of its own, as a proxy does: "
             f"look at what is in between, and check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
         )
-    elif _caused_by(error, HTTPError):
+    if _caused_by(error, HTTPError):
         names = "CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE and CLICKHOUSE_CA"
-        said = f"cannot be reached: check {names}. {error}"
-    elif isinstance(error, OperationalError | InternalError) and error.code is None:
-        said = (
-            "answered what its client cannot read. If it is ClickHouse that answers there, look for offset, "
-            "additional_result_filter and output_format_native_encode_types_in_binary_format in the profile of user "
-            f"{place.login!r}. {error}"
+        return f"ClickHouse at {at} cannot be reached: check {names}. {error}"
+    if isinstance(error, OperationalError | InternalError) and error.code is None:
+        return (
+            f"ClickHouse at {at} answered what its client cannot read. If it is ClickHouse that answers there, look "
+            "for offset, additional_result_filter and output_format_native_encode_types_in_binary_format in the "
+            f"profile of user {user!r}. {error}"
         )
-    else:
-        said = f"failed on gold table {place.gold_table!r}: {error}"
-    return f"ClickHouse at {place.address} {said}"
+    return f"ClickHouse at {at} failed on gold table {place.gold_table!r}: {error}"
 
 
 def with_retries(begin: Callable[[], T]) -> T:

@@ -150,8 +150,10 @@ class Snapshot:
         """All rows of files whose types are the same, but for NULL."""
         compression = next(iter(files.values())).compression
         paths = [file.path for file in files]
+        types = {name: [one.columns[name] for one in files.values()] for name in columns}
         structure = ", ".join(
-            f"{quote_identifier(name)} {_with_null([one.columns[name] for one in files.values()])}" for name in columns
+            f"{quote_identifier(name)} {next((one for one in some if 'Nullable(' in one), some[0])}"
+            for name, some in types.items()
         )
         text = sql("warehouse/files" if len(paths) > 1 else "warehouse/file")
         pattern = self.place.pattern if len(paths) > 1 else self.place.argument(paths[0])
@@ -159,11 +161,6 @@ class Snapshot:
             text.format(columns=selected.replace("%", "%%"), function=self.place.function),
             {"pattern": pattern, "structure": structure, "compression": compression, "paths": paths},
         )
-
-
-def _with_null(types: Sequence[str]) -> str:
-    """One type for several that differ in NULL at most."""
-    return next((type_ for type_ in types if "Nullable(" in type_), types[0])
 
 
 def _hidden(below: str) -> bool:

@@ -1,11 +1,16 @@
 """Where gold is, how it is read, and up to which time a run reads it."""
 
 import time
+from typing import Any
 
 import dagster as dg
 from pydantic import PrivateAttr
 
+from feature_seed.warehouse.gold import Identifier
 from feature_seed.warehouse.mapping import GoldMapping
+
+# The view of a snapshot.
+SNAPSHOT = {"database": "default", "gold": "gold_snapshot"}
 
 
 class GoldSource(dg.ConfigurableResource):
@@ -21,9 +26,20 @@ class GoldSource(dg.ConfigurableResource):
     gold_table: str = "fact_transactions_gold"
     gold_parquet: str | None = None
     mapping: GoldMapping = GoldMapping()
+    zero_is_unknown: bool = False
     watermark_lag: float = 0
 
     _began: float | None = PrivateAttr(default=None)
+
+    @property
+    def named(self) -> dict[str, str]:
+        return {"database": self.database, "gold": self.gold_table} if self.host else SNAPSHOT
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """Gold's name, and how its zeros are taken, as the SQL's parameters."""
+        names = {name: Identifier(text) for name, text in self.named.items()}
+        return {**names, "zero_is_unknown": self.zero_is_unknown, **self.mapping.parameters}
 
     @property
     def address(self) -> str:

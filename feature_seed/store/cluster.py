@@ -191,7 +191,7 @@ class ClusterConnection(Loading):
             self._join(NodeConnection.load_scripts)  # a node may have lost them
             for block in some:
                 self._send(block)
-            self._join(NodeConnection.keep_alive)  # which others of them need
+            self._join(NodeConnection.keep_alive)  # those that had nothing to take may close what is idle
             self.resent += sum(len(block.keys) for block in some)
             if self._redirected:
                 time.sleep(PAUSE_SECONDS)

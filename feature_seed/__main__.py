@@ -64,7 +64,8 @@ def check() -> int:
     from feature_seed.definitions import start  # needs the variables of gold too
 
     warehouse, layout = start.warehouse().process_config_and_initialize(), start.layout()
-    for line in store_check.require_unchanged(warehouse, store, layout, start.limits().sample_size):
+    size = start.limits().sample_size
+    for line in store_check.require_unchanged(warehouse, store, layout, size, start.declared):
         click.echo(line)
     return 0
 

@@ -1,7 +1,6 @@
 """The checks of the features: they compare the store with gold before the store is called ready."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -65,7 +64,7 @@ def checked(
     with store.client() as client, warehouse.client() as gold, warehouse.errors():
         for one in dict.fromkeys(untils.values()):
             some = [feature for feature in features if untils[feature.name] == one]
-            comparison = comparison_of(some, warehouse, gold, client, layout, shards, one)
+            comparison = comparison_of(warehouse, gold, layout, shards, one, features=some, store=client)
             entities = {one.entity.name: one.entity for one in some}
             digests = {name: _digests(comparison, entity, store) for name, entity in entities.items()}
             yield from _compared(comparison, run_id, size, loads, digests)
@@ -87,7 +86,7 @@ def _compared(
     def look(found: Mapping[str, Found]) -> dict[str, Found]:
         for one in features:
             parities[one.name].add(comparison.differences(one, found[one.entity.name].rows))
-        return {name: replace(one, rows=()) for name, one in found.items()}
+        return {name: one.thinned(0) for name, one in found.items()}
 
     # A map lets go of a slice before it asks for the next.
     found, *_ = map(look, comparison.scans(run_id, size, ids))

@@ -24,7 +24,7 @@ from feature_seed.warehouse.files import Snapshot
 from feature_seed.warehouse.gold import keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.place import place_of
-from feature_seed.warehouse.profile import Profile, micros, nothing_readable
+from feature_seed.warehouse.profile import Profile, micros, require_readable
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.source import GoldSource
 
@@ -177,9 +177,7 @@ class Warehouse(GoldSource):
         A GoldError says that the table, a column of the right type, or a row that can be used is missing.
         """
         profile = self.looked_at()
-        if profile.rows == profile.rejected:
-            found = nothing_readable(profile)
-            raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
+        require_readable(profile, self.gold_table)
         return profile
 
     def looked_at(self) -> Profile:
@@ -194,8 +192,7 @@ class Warehouse(GoldSource):
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
         parameters, formats = {**self.table, "latest": self.latest}, {"Tuple": "tuple"}
         query = self.mapping.over(over_gold("warehouse/profile"))
-        found = client.query(query, parameters, query_formats=formats, query_tz="UTC", tz_mode="aware")
-        counts = self.only_row(found)
+        counts = self.only_row(client.query(query, parameters, query_formats=formats, query_tz="UTC", tz_mode="aware"))
         if small := self._access.restrictions.too_small(counts["rows"]):
             raise refusal(self, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+from feature_seed.errors import GoldError
 from feature_seed.warehouse.identity import Identity
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -68,11 +69,13 @@ def unix_text(micros: int) -> str:
     return format(Decimal(micros).scaleb(-6), "f")
 
 
-def nothing_readable(profile: Profile) -> str:
-    """Why no row can be read."""
+def require_readable(profile: Profile, table: str) -> None:
+    """Raise a GoldError that says why no row can be read, if none can."""
+    why = f"all {profile.rows} rows are rejected" if profile.rows else "it is empty"
     if profile.unread:
-        return (
+        why = (
             f"its {profile.unread} usable rows are all after the watermark, the time at which the run began less "
             "FEATURE_SEED_WATERMARK_LAG"
         )
-    return f"all {profile.rows} rows are rejected" if profile.rows else "it is empty"
+    if profile.rows == profile.rejected:
+        raise GoldError(f"Gold table {table!r} has nothing to seed: {why}. The store was left as it is")

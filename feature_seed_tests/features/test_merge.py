@@ -267,7 +267,9 @@ class Stage:
         assert self.source
         until, shards = self.source.profile().until, shard_names(self.layout.shard_count)
         with self.source.client() as gold:
-            comparison = Comparison(FEATURES, self.source, gold, self.online, self.layout, shards, [until])
+            comparison = Comparison(
+                self.source, gold, self.layout, shards, [until], features=FEATURES, store=self.online
+            )
             (found,) = comparison.scans("a run", None, {})
             for feature in FEATURES:
                 yield from comparison.differences(feature, found[feature.entity.name].rows)

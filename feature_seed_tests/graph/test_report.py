@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from feature_seed.graph.readiness import ShardLoad
 from feature_seed.graph.report.pictures import of_cards, of_customers, pictures
 from feature_seed.graph.report.report import figures
-from feature_seed.loading.comparison.scan import Found, scans
+from feature_seed.loading.comparison.scan import Found, Scan
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -36,8 +36,8 @@ def everything(warehouse: Warehouse) -> Mapping[str, Found]:
     """A sample of all entities."""
     layout = Layout()
     with warehouse.client() as gold:
-        shards = shard_names(layout.shard_count)
-        (found,) = scans(warehouse, gold, layout, shards, [warehouse.profile().until], "a run", None, {})
+        scan = Scan(warehouse, gold, layout, shard_names(layout.shard_count), [warehouse.profile().until])
+        (found,) = scan.scans("a run", None, {})
     return found
 
 

@@ -6,7 +6,7 @@ import redis
 
 from feature_seed.features.feature import LOCATION
 from feature_seed.loading.comparison.comparison import Comparison
-from feature_seed.loading.comparison.scan import sample_share, scans
+from feature_seed.loading.comparison.scan import Scan, sample_share
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -61,7 +61,7 @@ def test_every_run_looks_at_other_keys(make_parquet: MakeWarehouse, online: redi
     online.mset({f"card:{i}:last_ts": 1 for i in range(60_000)})
     warehouse = make_parquet(ROWS)
     with warehouse.client() as gold:
-        comparison = Comparison([LOCATION], warehouse, gold, online, Layout(), shard_names(16), [])
+        comparison = Comparison(warehouse, gold, Layout(), shard_names(16), [], features=[LOCATION], store=online)
         searches = [
             set(comparison.scanned_keys(LOCATION, 100_000)) for _ in range(8)
         ]  # all near one another: once in millions
@@ -114,7 +114,8 @@ def test_slices_are_of_every_entity_once(
     rows = [transaction(i, f"c{i % 200}") for i in range(1000)]
     warehouse = make_parquet(rows)
     with warehouse.client() as gold:
-        found = list(scans(warehouse, gold, Layout(), shard_names(16), [warehouse.profile().until], "a run", None, {}))
+        scan = Scan(warehouse, gold, Layout(), shard_names(16), [warehouse.profile().until])
+        found = list(scan.scans("a run", None, {}))
     slices = [one["cards"].rows for one in found]
     assert len(slices) == 10
     assert max(sum(one["transactions"] for one in some) for some in slices) < 250  # 100 on average

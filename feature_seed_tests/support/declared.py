@@ -42,7 +42,7 @@ def differences(warehouse: Warehouse, client: redis.Redis, one: Declared, **layo
     source = Layout(shard_count=4, **layout)
     with warehouse.client() as gold:
         comparison = DeclaredComparison(
-            [feature], warehouse, gold, client, source, shard_names(4), [until], declared=one
+            warehouse, gold, source, shard_names(4), [until], features=[feature], store=client, declared=one
         )
         (found,) = comparison.scans("", None, {})
         verdicts = comparison.differences(feature, found[feature.entity.name].rows)

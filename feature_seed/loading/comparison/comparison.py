@@ -1,7 +1,7 @@
 """The comparison of gold and store: the entities of a feature, read on both sides."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -9,16 +9,13 @@ from math import ceil
 from typing import Any
 
 import redis
-from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import Key
 from feature_seed.errors import printable
 from feature_seed.features.feature import Feature
-from feature_seed.loading.comparison.scan import Found, Row, scans
+from feature_seed.loading.comparison.scan import Row, Scan
 from feature_seed.loading.comparison.state import BESIDE, State, difference, expected, stored
-from feature_seed.loading.stream import Layout
 from feature_seed.store.cluster import primaries
-from feature_seed.warehouse.clickhouse import Warehouse
 
 # Calls and keys per call of the search for keys that gold does not know.
 _SCAN_CALLS, _SCAN_COUNT = 10, 1000
@@ -40,26 +37,12 @@ class Verdict:
     difference: str
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Features in the shards of a run, in gold and in the store.
-
-    `untils` are the watermarks that the shards were loaded up to, in microseconds since 1970: of all, or one for all.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Scan):
+    """Features in the shards of a run, in gold and in the store."""
 
     features: Sequence[Feature]
-    warehouse: Warehouse
-    gold: Client
     store: redis.Redis
-    layout: Layout
-    shards: Sequence[str]
-    untils: Sequence[int]
-
-    def scans(self, run_id: str, size: int | None, scanned: Mapping[str, Set[bytes]]) -> Iterator[Mapping[str, Found]]:
-        """What gold has of each entity by its name, in slices: see scan.py."""
-        return scans(
-            self.warehouse, self.gold, self.layout, self.shards, self.untils, run_id, size=size, scanned=scanned
-        )
 
     def differences(self, feature: Feature, rows: Sequence[Row]) -> Iterator[Verdict]:
         """What is found of each sampled entity; of what differs, when it is looked at again: an event may have come."""

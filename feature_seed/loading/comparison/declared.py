@@ -12,7 +12,7 @@ from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import as_text, hidden, names_in
 from feature_seed.features.feature import Feature
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
-from feature_seed.loading.comparison.scan import HASHES, Found, Row, asked, sample_share, slice_of
+from feature_seed.loading.comparison.scan import HASHES, Found, Row, sample_share, slice_of
 from feature_seed.sql import columns_called, literal, sql
 from feature_seed.store.cluster import primaries
 
@@ -44,14 +44,8 @@ class DeclaredComparison(Comparison):
         others = columns_called(names_in([self.declared]))
         usable = hidden(_OWN, sql("loading/comparison/usable"), others)
         rows = sql("loading/comparison/declared_rows").format(others=others)
-        common = {
-            "entity": self.declared.columns[0],
-            "shard_count": self.layout.shard_count,
-            "shards": [int(shard, 16) for shard in self.shards],
-            "untils": list(self.untils),
-        }
         query = f"WITH usable AS ({usable}), transactions AS ({rows}) {select}"
-        return asked(self.warehouse, self.gold, query, {**common, **parameters})
+        return list(self._ask(query, entity=self.declared.columns[0], **parameters).named_results())
 
     def _select(self, content: str, united: str) -> str:
         one = self.declared

@@ -2,11 +2,12 @@
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.query import QueryResult
 
 from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.stream import Layout, shard_names
@@ -50,66 +51,72 @@ class Found:
     known: Set[bytes]
     rows: Sequence[Row]
 
+    def thinned(self, size: int) -> "Found":
+        """The same with about so many sampled ones, or with fewer if there are no more."""
+        return replace(self, rows=self.rows[:: max(len(self.rows) // size, 1)] if size else ())
 
-def scans(
-    warehouse: Warehouse,
-    gold: Client,
-    layout: Layout,
-    shards: Sequence[str],
-    untils: Sequence[int],
-    run_id: str,
-    size: int | None,
-    scanned: Mapping[str, Set[bytes]],
-) -> Iterator[Mapping[str, Found]]:
-    """Of each entity by its name, what gold has in these shards, with about `size` of them: others for every run.
 
-    `untils` are the watermarks of all shards or one for all, `scanned` the ids to look up. One scan is 2.5 CPU-seconds
-    for 10 M rows. Without a size all entities are sampled, with a scan for every million rows.
+@dataclass(frozen=True)
+class Scan:
+    """Scans of gold for some shards.
+
+    `untils` are the watermarks that the shards were loaded up to, in microseconds since 1970: of all, or one for all.
     """
-    profile, part = warehouse.profile(), len(shards) / layout.shard_count
-    shares = {one.name: sample_share(size, profile.entities(one.id) * part, profile.rows * part) for one in ENTITIES}
-    slices = max(count for _, count in shares.values())
-    numbers = [int(shard, 16) for shard in shards]
-    parameters = {
-        "shard_count": layout.shard_count,
-        "shards": numbers,
-        "untils": list(untils),
-        "run_id": run_id,
-        "history_length": layout.history_length,
-        **{f"scanned_{one.name}": [zlib.crc32(id_) for id_ in scanned.get(one.name, ())] for one in ENTITIES},
-    }
-    query = f"WITH usable AS ({sql('loading/comparison/usable')}),\n{sql('loading/comparison/scan')}"
-    for number in range(slices):
-        some = {name: slice_of(share, number, slices) for name, (share, _) in shares.items()}
-        ends = {f"{end}_of_{name}": one for name, ends in some.items() for end, one in ends.items()}
-        (row,) = asked(warehouse, gold, query, {**parameters, **ends})
-        found = {one.name: _found(row, one.name, shards, numbers) for one in ENTITIES}
-        if part == 1 and slices == 1 and size and size >= _SAMPLE:
-            layout.found[_FOUND] = found
-        yield found
+
+    warehouse: Warehouse
+    gold: Client
+    layout: Layout
+    shards: Sequence[str]
+    untils: Sequence[int]
+
+    def scans(self, run_id: str, size: int | None, scanned: Mapping[str, Set[bytes]]) -> Iterator[Mapping[str, Found]]:
+        """What gold has of each entity by its name, with about `size` sampled ones: others for every run.
+
+        `scanned` are the ids to look up. One scan is 7 CPU-seconds for 10 M rows. Without a size all entities are
+        sampled, with a scan for every million rows.
+        """
+        profile, part = self.warehouse.profile(), len(self.shards) / self.layout.shard_count
+        shares = {
+            one.name: sample_share(size, profile.entities(one.id) * part, profile.rows * part) for one in ENTITIES
+        }
+        slices = max(count for _, count in shares.values())
+        ids = {f"scanned_{one.name}": [zlib.crc32(id_) for id_ in scanned.get(one.name, ())] for one in ENTITIES}
+        query = f"WITH usable AS ({sql('loading/comparison/usable')}),\n{sql('loading/comparison/scan')}"
+        for number in range(slices):
+            some = {name: slice_of(share, number, slices) for name, (share, _) in shares.items()}
+            ends = {f"{end}_of_{name}": one for name, ends in some.items() for end, one in ends.items()}
+            answer = self._ask(query, run_id=run_id, history_length=self.layout.history_length, **ids, **ends)
+            row = self.warehouse.only_row(answer)
+            found = {one.name: self._found(row, one.name) for one in ENTITIES}
+            if part == 1 and slices == 1 and size and size >= _SAMPLE:
+                self.layout.found[_FOUND] = {name: one.thinned(_SAMPLE) for name, one in found.items()}
+            yield found
+
+    def _found(self, row: Row, name: str) -> Found:
+        entities = {shard: row[name][int(shard, 16)] for shard in self.shards}
+        rows = [dict(zip(_SAMPLED[name], one, strict=True)) for one in row[f"sampled_{name}"]]
+        return Found(entities, set(row[f"known_{name}"]), rows)
+
+    def _ask(self, query: str, **parameters: Any) -> QueryResult:
+        """The answer to a query that shares nothing with the one that seeds. Ids are bytes, and need not be text."""
+        common = {
+            **self.warehouse.table,
+            "shard_count": self.layout.shard_count,
+            "shards": [int(shard, 16) for shard in self.shards],
+            "untils": list(self.untils),
+        }
+        # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
+        formats = {"String": "bytes", "Tuple": "tuple"}
+        return self.gold.query(self.warehouse.mapping.over(query), {**common, **parameters}, query_formats=formats)
 
 
 def sample(warehouse: Warehouse, layout: Layout) -> Mapping[str, Found]:
-    """The sample of all shards that the run has compared, or else one of its own."""
+    """Some of the sample of all shards that the run has compared, or else one of its own."""
     if _FOUND not in layout.found:
         shards, until = shard_names(layout.shard_count), warehouse.profile().until
         with warehouse.client() as gold, warehouse.errors():
-            return next(scans(warehouse, gold, layout, shards, [until], run_id="", size=_SAMPLE, scanned={}))
+            return next(Scan(warehouse, gold, layout, shards, [until]).scans("", _SAMPLE, {}))
     return layout.found[_FOUND]
-
-
-def _found(row: Row, name: str, shards: Sequence[str], numbers: Sequence[int]) -> Found:
-    entities = {shard: row[name][number] for shard, number in zip(shards, numbers, strict=True)}
-    rows = [dict(zip(_SAMPLED[name], one, strict=True)) for one in row[f"sampled_{name}"]]
-    return Found(entities, set(row[f"known_{name}"]), rows)
-
-
-def asked(warehouse: Warehouse, gold: Client, query: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a query over gold that shares nothing with the one that seeds. Ids are bytes, and need not be text."""
-    # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
-    formats = {"String": "bytes", "Tuple": "tuple"}
-    rows = gold.query(warehouse.mapping.over(query), {**warehouse.table, **parameters}, query_formats=formats)
-    return list(rows.named_results())
 
 
 def slice_of(share: float, number: int, slices: int) -> dict[str, int]:

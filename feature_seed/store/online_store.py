@@ -75,8 +75,7 @@ class OnlineStore(dg.ConfigurableResource):
             yield loading
 
     def _loading(self, client: redis.Redis, scripts: Sequence[str]) -> Loading:
-        connection: Any = client.connection_pool.make_connection()
-        connection.connect()
+        connection: Any = client.connection_pool.get_connection()  # never back: replies may be outstanding
         if self.fails_over:
             return PrimaryConnection(connection, scripts, self.wait_replicas, self._replication_state)
         return BulkConnection(connection, scripts, self.wait_replicas)

@@ -210,19 +210,18 @@ class Warehouse(GoldSource):
         return rows[0]
 
     def require_columns(self, client: Client) -> dict[str, str]:
-        """Gold's columns; a GoldError names every missing and mistyped one, and what is there."""
-        columns = self.columns(client)
+        """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's.
+
+        A GoldError names every missing and mistyped one, and what is there.
+        """
+        described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
+        own = {column["name"]: column["type"] for column in described.named_results()}
+        columns = {**own, **self.mapping.types(client, self.table, self.gold_table, own)}
         if wrong := wrong_columns(columns):
             lines = remedy(columns, self.mapping.columns)
             raise GoldError(f"{unreadable(self.gold_table, wrong, columns)}. {lines}")
         client.command(self.mapping.over(sql("warehouse/columns")), self.table)  # the right to read each of them
         return columns
-
-    def columns(self, client: Client) -> dict[str, str]:
-        """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's."""
-        described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
-        columns = {column["name"]: column["type"] for column in described.named_results()}
-        return {**columns, **self.mapping.types(client, self.table, self.gold_table, columns)}
 
     def version(self, client: Client) -> str:
         """A name of what gold is: another after every change. Gold without parts, as a view, is read whole for it."""

@@ -54,12 +54,11 @@ class Server:
 
     @classmethod
     def together(cls, servers: Sequence["Server"]) -> "Server":
-        """As one: slots are spread evenly, so the first node to be full ends the load."""
+        """As one: slots are spread evenly, so the first node to be full, or to evict, ends the load."""
         count = len(servers)
-        fullest = min(servers, key=lambda one: one.limit - one.used if one.limit else math.inf)
+        worst = min(servers, key=lambda one: (not one.evicts, one.limit - one.used if one.limit else math.inf))
         losses = tuple(dict.fromkeys(loss for one in servers for loss in one.losses))
-        policy = next((one.policy for one in servers if one.evicts), fullest.policy)
-        return replace(fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, losses=losses)
+        return replace(worst, used=worst.used * count, limit=worst.limit * count, losses=losses)
 
     @property
     def evicts(self) -> bool:
@@ -202,7 +201,6 @@ def _loss(store: OnlineStore, loss: str, refusals: Refusals) -> str:
 
 
 def _rules(refusals: Refusals) -> str:
-    """The rules that give the rights."""
     lacking = [name for name, error in refusals.items() if _forbidden(error)]
     return " ".join(name if name.startswith("~") else f"+{name.replace(' ', '|').lower()}" for name in lacking)
 

@@ -203,6 +203,7 @@ def test_the_tables_have_every_command() -> None:
         commands.NEEDED,
         ("MULTI", "EXEC"),
         commands.NEEDED_BY_DECLARED,
+        commands.NEEDED_TO_EXPIRE,
         commands.NEEDED_IN_CLUSTERS,
         commands.NEEDED_IN_FAILOVERS,
         commands.NEEDED_TO_WAIT,

@@ -9,10 +9,10 @@ from feature_seed.contract import Ready, read_ready
 from feature_seed.features.entity import ENTITIES
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.checks import check_result
-from feature_seed.graph.readiness import LOAD, latest_loads, loading, recorded
+from feature_seed.graph.readiness import LOAD, latest_loads, loading
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.comparison.digests import compare
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.stream import FeatureStream, Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -97,12 +97,6 @@ def _planned(stream: FeatureStream, changes: Changes, before: Ready, keys: int |
         expected = sum(getattr(before, one) * count for one, count in _KEYS.items())
         lacking = min(max(expected - keys, 0), changes.counts["new"]) if keys is not None else 0
     return Plan(name, stream.shards, changes, before, base, rows, max(base - known - lacking, 0))
-
-
-def planned(warehouse: Warehouse, store: OnlineStore, layout: Layout, limit: float) -> dg.AssetCheckResult:
-    """The same of all shards, outside of a run."""
-    with recorded() as instance:
-        return loss_result(warehouse, store, layout, shard_names(layout.shard_count), limit, instance)
 
 
 def loss_result(

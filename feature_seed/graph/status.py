@@ -111,7 +111,9 @@ def last_report() -> str:
 
 
 def in_words(ready: Ready) -> str:
-    """What is in a store that is ready."""
+    """What is in a store that is ready, or the state that it is in."""
+    if ready.state != "ready":
+        return f"its state is {ready.state!r}"
     counts = f"{ready.cards:,} cards, {ready.customers:,} customers"
     return f"ready: {counts} of gold {ready.gold_version} up to {_utc(ready.watermark)}"
 

@@ -17,6 +17,7 @@ from feature_seed.graph.checks import DEPARTED, WARM_START, blocking, check_name
 from feature_seed.graph.feature_checks import checked
 from feature_seed.graph.readiness import Loads, all_loads, recorded, require_kept
 from feature_seed.graph.retries import retried
+from feature_seed.graph.status import in_words
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
@@ -89,12 +90,9 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
     """
     shards = shard_names(layout.shard_count)
     with recorded() as instance, store.client() as client:
-        ready = read_ready(client)
-        if ready is None or ready.state != "ready":
-            state = (
-                f"{store.address} is in state {ready.state!r}" if ready else "Nothing has been seeded into the store"
-            )
-            raise ReadinessError(f"{state}: run seed_all")
+        ready: Ready = read_ready(client) or Ready("empty")
+        if ready.state != "ready":
+            raise ReadinessError(f"{store.address} is not ready, {in_words(ready)}: run seed_all")
         yield f"{store.address} is ready, by run {ready.run_id}"
         loads = all_loads(instance, shards)
         if any(loads.values()):

@@ -116,7 +116,7 @@ def test_whether_the_store_is_what_the_run_left(
     monkeypatch.delitem(
         __import__("sys").modules, "feature_seed.definitions", raising=False
     )  # made of this environment
-    assert "Nothing has been seeded" in ask("check")[1]
+    assert "is not ready, its state is 'empty': run seed_all" in ask("check")[1]
     seed(warehouse, store, verify=True, instance=instance)
     live_event(online, 1)
     before = dump(online)

@@ -3,7 +3,7 @@
 Both read and write nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +24,7 @@ from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 
 # What warm_start records of the ready key, as it is in the key.
-_RECORDED = ("gold_version", "cards", "customers")
+_RECORDED = ("state", "run_id", "gold_version", "cards", "customers")
 
 
 @dg.multi_asset_check(name="store_check", specs=check_specs(WARM_START))
@@ -46,13 +46,12 @@ def _kept(instance: dg.DagsterInstance, client: redis.Redis, address: str, loads
         require_kept(client, address, loads)
     except ReadinessError as e:
         return _result(False, str(e))
-    recorded: dict[str, Any] = {name: one.value for name, one in seeded.asset_materialization.metadata.items()}
-    expected = {"state": "ready", "run_id": seeded.run_id, **{name: recorded[name] for name in _RECORDED}}
+    recorded: Mapping[str, Any] = seeded.asset_materialization.metadata
     ready: Ready = read_ready(client) or Ready("empty")
     wrong = [
-        f"{name} is {found!r} and not {value!r}"
-        for name, value in expected.items()
-        if (found := getattr(ready, name)) != value
+        f"{name} is {found!r} and not {recorded[name].value!r}"
+        for name in _RECORDED
+        if (found := getattr(ready, name)) != recorded[name].value
     ]
     run = f"run {seeded.run_id}"
     if wrong:

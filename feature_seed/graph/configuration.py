@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -165,18 +166,14 @@ def read(path: Path) -> Configuration:
             f"{path}, line {line}: {e.problem}. Quote what has braces or a colon in it, as in key: 'card:{{card_id}}:n'"
         ) from e
     lines = [*_lines(root)]
-    earlier = [place for place, _ in lines]
-    wrong = [
-        (line, f"{place[-1]} is there twice: name it once")
-        for i, (place, line) in enumerate(lines)
-        if place in earlier[:i]
-    ]
+    known, times = dict(lines), Counter(place for place, _ in lines)
+    wrong = [(known[place], f"{place[-1]} is there twice: name it once") for place in times if times[place] > 1]
     try:
         if not wrong:
             return Configuration.model_validate({} if entries is None else entries)
     except ValidationError as e:
         whole = "the file cannot be read: write gold: {table: fact_transactions}"
-        wrong = [(_line(dict(lines), one["loc"]), str(one.get("ctx", {}).get("error", whole))) for one in e.errors()]
+        wrong = [(_line(known, one["loc"]), str(one.get("ctx", {}).get("error", whole))) for one in e.errors()]
     raise ConfigurationError("\n".join(f"{path}, line {line}: {text}" for line, text in sorted(wrong)))
 
 

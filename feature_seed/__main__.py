@@ -22,14 +22,12 @@ from feature_seed.graph import failure, status, store_check
 from feature_seed.graph.configuration import configured
 from feature_seed.graph.plan import loss_result
 from feature_seed.graph.readiness import recorded
-from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.loading.stream import shard_names
 from feature_seed.store.acl import acl
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.lock import Owner, StoreLock
 from feature_seed.store.online_store import OnlineStore
-from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.limits import GoldLimits
 
 _POLL_SECONDS = 1.0
 
@@ -66,8 +64,12 @@ def check() -> int:
     Example:
       python -m feature_seed check
     """
-    store, warehouse, layout, limits = _graph()
-    for line in store_check.require_unchanged(warehouse, store, layout, limits.sample_size):
+    store = _store()
+    from feature_seed.definitions import start  # needs the variables of gold too
+
+    warehouse, layout = start.warehouse().process_config_and_initialize(), start.layout()
+    size = start.limits().sample_size
+    for line in store_check.require_unchanged(warehouse, store, layout, size, start.declared):
         click.echo(line)
     return 0
 
@@ -83,9 +85,13 @@ def plan() -> int:
     Example:
       python -m feature_seed plan
     """
-    store, warehouse, layout, limits = _graph()
+    store = _store()
+    from feature_seed.definitions import start  # needs the variables of gold too
+
+    warehouse, layout = start.warehouse().process_config_and_initialize(), start.layout()
+    shards, limit = shard_names(layout.shard_count), start.limits().max_loss
     with recorded() as instance:
-        result = loss_result(warehouse, store, layout, shard_names(layout.shard_count), limits.max_loss, instance)
+        result = loss_result(warehouse, store, layout, shards, limit, instance)
     click.echo("\n".join(str(result.description).split("; ")))
     return 0 if result.passed else 1
 
@@ -252,14 +258,6 @@ def _store() -> OnlineStore:
             "REDIS_PASSWORD to look at a store of yours, or run seed_all, which starts a local one"
         )
     return store
-
-
-def _graph() -> tuple[OnlineStore, Warehouse, Layout, GoldLimits]:
-    """The store and gold, as the definitions have them."""
-    store = _store()
-    from feature_seed.definitions import start  # needs the variables of gold too
-
-    return store, start.warehouse().process_config_and_initialize(), start.layout(), start.limits()
 
 
 def _configured() -> OnlineStore:

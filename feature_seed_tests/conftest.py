@@ -42,9 +42,12 @@ _PASSWORD = os.environ.get("CLICKHOUSE_PASSWORD")
 
 PASSWORD = "a-password-of-tests"
 
-# Runs in this process are of four shards: Dagster keeps an event for each, which took a quarter of a small load. Read
+# Engines whose settings no test changes: the embedded one, and that of `server`.
+STEADY = {"chdb://:memory:"}
+
+# Runs in this process are of two shards: Dagster keeps events for each, and with four a run takes a tenth longer. Read
 # when the assets are imported, which nothing above does.
-os.environ["FEATURE_SEED_SHARDS"] = SHARDS = "4"
+os.environ["FEATURE_SEED_SHARDS"] = SHARDS = "2"
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +77,29 @@ def second_attempts(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> Non
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs leave the pictures out of their reports: they were a third of what a small run takes."""
     monkeypatch.setattr(report, "find_spec", lambda _: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_handshake() -> Iterator[None]:
+    """An engine of `STEADY` tells its 1,500 settings once, not to each connection: that is a seventh of a small run."""
+    ask, take = Client._init_common_settings, Client._apply_init_result  # pyright: ignore[reportPrivateUsage]
+    told: dict[object, Any] = {}
+
+    def login(client: Any) -> object:
+        return client.uri, client.database, getattr(client, "headers", {}).get("Authorization")
+
+    def ask_once(self: Client, tz_source: Any) -> None:
+        take(self, told[login(self)]) if login(self) in told else ask(self, tz_source)
+
+    def remember(self: Client, result: Any) -> None:
+        if self.uri in STEADY:
+            told[login(self)] = result
+        take(self, result)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Client, "_init_common_settings", ask_once)
+        patch.setattr(Client, "_apply_init_result", remember)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +167,7 @@ def server() -> Iterator[Warehouse]:
         yield Warehouse(host=_HOST, port=int(_PORT), user=_USER, password=_PASSWORD)
         return
     with clickhouse_server(user="seeder", password=PASSWORD) as endpoint:
+        STEADY.add(f"http://{endpoint.host}:{endpoint.port}")
         yield Warehouse(host=endpoint.host, port=endpoint.port, user=endpoint.user, password=endpoint.password)
 
 

@@ -39,7 +39,7 @@ from feature_seed.warehouse import failures
 from feature_seed.graph.sensors import run_failed
 
 retries.DELAYS_SECONDS, failures.RETRY_DELAYS = (0.1,), (0.1,)  # tried again, since that is logged too
-report.available = lambda: False
+report.find_spec = lambda _: None  # no pictures
 
 ways, whole = json.load(sys.stdin)
 with dg.DagsterInstance.get() as instance:
@@ -118,7 +118,6 @@ def test_runs_that_fail(whole: dict[str, str]) -> None:
         },
         "no Redis": {"REDIS_URL": f"redis://:{MARKS['redis']}@127.0.0.1:{nowhere}/0"},
         "a URL that is none": {"REDIS_URL": f"redis://:{MARKS['redis']}/x@127.0.0.1/0"},
-        "a scheme that is none": {"REDIS_URL": f"http://:{MARKS['redis']}@127.0.0.1/0"},
         "a key that is something else's": {"REDIS_URL": url.replace("/0", "/1")},
         "succeeds": {},
     }
@@ -131,7 +130,7 @@ def test_runs_that_fail(whole: dict[str, str]) -> None:
     assert b"run_failed" in seen
     for name in ways:
         assert f"RESULT {name} {name == 'succeeds'}" in output
-    assert output.count("ALERT The alert could not be sent to FEATURE_SEED_ALERT_WEBHOOK: HTTP status 500") == 7
+    assert output.count("ALERT The alert could not be sent to FEATURE_SEED_ALERT_WEBHOOK: HTTP status 500") == 6
     for said in ("refuses user 'seeder'", "refuses the login", "cannot be reached", "URL cannot be read", "WRONGTYPE"):
         assert said in output
     assert not marks(run.output + seen + stored(Path(whole["DAGSTER_HOME"])))

@@ -12,7 +12,7 @@ from feature_seed.graph.assets import cards, customers, departed, gold_transacti
 from feature_seed.graph.configuration import Configuration
 from feature_seed.graph.dagster_private import log_runs_to
 from feature_seed.graph.declared import declared_assets, declared_checks
-from feature_seed.graph.feature_checks import FEATURE_CHECKS
+from feature_seed.graph.feature_checks import STANDARD_CHECKS
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard
@@ -99,7 +99,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
         loaded = [cards, customers, *declared_assets(self.declared)]
         return dg.Definitions(
             assets=[gold_transactions, *loaded, warm_start_after(loaded), departed],
-            asset_checks=[gold_checks, *FEATURE_CHECKS, *declared_checks(self.declared), store_check],
+            asset_checks=[gold_checks, STANDARD_CHECKS, *declared_checks(self.declared), store_check],
             jobs=[seed_all, seed_shard, check_store],
             sensors=SENSORS,
             schedules=[seed_on_schedule(), check_on_schedule],

@@ -1,6 +1,6 @@
 """The assets and checks of declared features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import dagster as dg
@@ -11,6 +11,7 @@ from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.features.feature import Feature, Value
 from feature_seed.graph.assets import feature_assets
 from feature_seed.graph.feature_checks import feature_checks
+from feature_seed.loading.comparison.comparison import Comparison
 from feature_seed.loading.comparison.declared import DeclaredComparison
 from feature_seed.loading.declared import DeclaredStream
 
@@ -25,9 +26,13 @@ def declared_assets(declared: Sequence[Declared]) -> list[dg.AssetsDefinition]:
 
 def declared_checks(declared: Sequence[Declared]) -> list[dg.AssetChecksDefinition]:
     return [
-        feature_checks(feature_of(one, DeclaredEntity.of(one)), partial(DeclaredComparison, declared=one))
-        for one in declared
+        feature_checks(f"{feature.name}_checks", [feature], comparison) for feature, comparison in compared(declared)
     ]
+
+
+def compared(declared: Sequence[Declared]) -> list[tuple[Feature, Callable[..., Comparison]]]:
+    """Each as a feature, and what compares it."""
+    return [(feature_of(one, DeclaredEntity.of(one)), partial(DeclaredComparison, declared=one)) for one in declared]
 
 
 def feature_of(one: Declared, entity: DeclaredEntity) -> Feature:

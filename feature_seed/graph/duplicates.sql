@@ -8,6 +8,8 @@ FROM (
     SELECT sipHash64(assumeNotNull(transaction_id)) AS hash, count() AS times
     FROM gold
     WHERE ifNull(transaction_id != '', false)
-        AND NOT (valid AND toUnixTimestamp64Micro(assumeNotNull(timestamp)) > {latest:Int64}) AND hash % {slices:UInt64} = {slice:UInt64}
+        -- Where no row is unread, the ids alone are looked at.
+        AND ({all_read:Bool} OR NOT (valid AND toUnixTimestamp64Micro(assumeNotNull(timestamp)) > {latest:Int64}))
+        AND hash % {slices:UInt64} = {slice:UInt64}
     GROUP BY hash
 )

@@ -1,21 +1,21 @@
 """The checks of the features: they compare the store with gold before the store is called ready."""
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from feature_seed.errors import printable
-from feature_seed.features.entity import ENTITIES
+from feature_seed.features.entity import ENTITIES, Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import asked, blocking, check_result, check_specs, shards_of
-from feature_seed.graph.readiness import LOADS, ShardLoad, latest_loads
+from feature_seed.graph.readiness import LOADS, Loads, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
 from feature_seed.loading.changes import Changes
-from feature_seed.loading.comparison.comparison import Comparison, Verdict, sample_share
+from feature_seed.loading.comparison.comparison import Comparison, Verdict
 from feature_seed.loading.comparison.digests import compare
+from feature_seed.loading.comparison.scan import Found
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.commands import spared
 from feature_seed.store.online_store import OnlineStore
@@ -28,9 +28,26 @@ _SCANNED_ENTITIES = 1000
 _EXAMPLES = 10
 
 
+class Parity:
+    """What the comparison has found of a feature so far."""
+
+    def __init__(self) -> None:
+        self.counts = {"sampled": 0, "live": 0, "unrecorded": 0, "different": 0}
+        self.examples: list[str] = []
+
+    def add(self, found: Iterable[Verdict]) -> None:
+        for one in found:
+            self.counts["sampled"] += 1
+            self.counts["live"] += one.live
+            self.counts["unrecorded"] += one.unrecorded
+            self.counts["different"] += bool(one.difference)
+            if one.difference and len(self.examples) < _EXAMPLES:
+                self.examples.append(one.difference)
+
+
 def checked(
-    feature: Feature,
-    seeded: Mapping[str, ShardLoad],
+    features: Sequence[Feature],
+    loads: Loads,
     warehouse: Warehouse,
     layout: Layout,
     store: OnlineStore,
@@ -39,38 +56,46 @@ def checked(
     size: int | None,
     comparison_of: Callable[..., Comparison] = Comparison,
 ) -> Iterator[dg.AssetCheckResult]:
-    """The outcome of each check of a feature, for its loads of these shards."""
+    """The outcome of each check of these features, for their loads of these shards.
+
+    Features with the same watermarks, which are all that a run has loaded, are looked at together.
+    """
+    untils = {feature.name: _untils(loads[feature.name], layout, warehouse) for feature in features}
     with store.client() as client, warehouse.client() as gold, warehouse.errors():
-        untils = _untils(seeded, layout, warehouse)
-        table = {**warehouse.table, "untils": untils}
-        comparison = comparison_of(feature, gold, client, table, layout, shards, frozenset(untils), warehouse.mapping)
-        digests = _digests(feature, warehouse, layout, store, shards, untils)
-        yield from _compared(comparison, run_id, size, seeded, digests)
+        for one in dict.fromkeys(untils.values()):
+            some = [feature for feature in features if untils[feature.name] == one]
+            comparison = comparison_of(warehouse, gold, layout, shards, one, features=some, store=client)
+            entities = {one.entity.name: one.entity for one in some}
+            digests = {name: _digests(comparison, entity, store) for name, entity in entities.items()}
+            yield from _compared(comparison, run_id, size, loads, digests)
 
 
 def _compared(
-    comparison: Comparison, run_id: str, size: int | None, seeded: Mapping[str, ShardLoad], digests: Changes | None
+    comparison: Comparison, run_id: str, size: int | None, loads: Loads, digests: Mapping[str, Changes | None]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Two scans of gold, some 3 CPU-seconds for 10 M rows, and about `size` entities of either side.
+    """One scan of gold, and about `size` entities of either side; without a size all, and a scan for a million rows.
 
-    `digests` says what all of them are in the store.
-
-    Without a size all of them, and a scan for every million rows.
+    `digests` says what all entities are in the store.
     """
-    feature, shards = comparison.feature.name, comparison.shards
-    scanned = spared(lambda: comparison.scanned_keys(_SCANNED_ENTITIES), None)
-    ids = [zlib.crc32(entity_id) for entity_id in set((scanned or {}).values())]
-    rows = {f"{row['shard']:02x}": row for row in comparison.entities(ids)}
-    counts = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in shards}
-    yield _entity_count(feature, counts, digests, seeded)
-    transactions = sum(rows[shard]["transactions"] for shard in shards if shard in rows)
-    share, slices = sample_share(size, sum(counts.values()), transactions)
-    # A chain lets go of a slice before it asks for the next.
-    found = chain.from_iterable(map(comparison.differences, comparison.sample(run_id, share, slices)))
-    yield _parity(feature, found, seeded)
-    known = {entity_id for row in rows.values() for entity_id in row["known"]}
-    unknown = [name for name, entity_id in (scanned or {}).items() if entity_id not in known]
-    yield _unknown_entities(feature, None if scanned is None else len(scanned), unknown)
+    features, parities = comparison.features, {one.name: Parity() for one in comparison.features}
+    keys = {one.name: spared(partial(comparison.scanned_keys, one, _SCANNED_ENTITIES), None) for one in features}
+    ids: dict[str, set[bytes]] = {one.entity.name: set() for one in features}
+    for one in features:
+        ids[one.entity.name].update((keys[one.name] or {}).values())
+
+    def look(found: Mapping[str, Found]) -> dict[str, Found]:
+        for one in features:
+            parities[one.name].add(comparison.differences(one, found[one.entity.name].rows))
+        return {name: one.thinned(0) for name, one in found.items()}
+
+    # A map lets go of a slice before it asks for the next.
+    found, *_ = map(look, comparison.scans(run_id, size, ids))
+    for one in features:
+        gold, seeded, names = found[one.entity.name], loads[one.name], keys[one.name]
+        yield _entity_count(one.name, gold.entities, digests[one.entity.name], seeded)
+        yield _parity(one.name, parities[one.name], seeded)
+        unknown = [name for name, entity_id in (names or {}).items() if entity_id not in gold.known]
+        yield _unknown_entities(one.name, None if names is None else len(names), unknown)
 
 
 def _entity_count(
@@ -94,24 +119,17 @@ def _entity_count(
     return check_result("entity_count", not wrong, "; ".join([text, *named[:1], *wrong]), metadata, feature)
 
 
-def _digests(
-    feature: Feature, warehouse: Warehouse, layout: Layout, store: OnlineStore, shards: Sequence[str], untils: list[int]
-) -> Changes | None:
-    """What all entities are in the store, beside gold up to the watermark of each shard; once for their features.
-
-    None of a declared feature, which has no digest.
-    """
-    if feature.entity not in ENTITIES:
+def _digests(comparison: Comparison, entity: Entity, store: OnlineStore) -> Changes | None:
+    """What all entities are in the store, beside gold up to the watermark of each shard; None of a declared feature's,
+    which has no digest."""
+    if entity not in ENTITIES:
         return None
-    name = f"{feature.entity.name} after the load"
-    if name not in layout.found:
-        found = Changes()
-        of_shard = {shard: untils[int(shard, 16) if len(untils) > 1 else 0] for shard in shards}
-        for until in dict.fromkeys(of_shard.values()):
-            some = tuple(shard for shard in shards if of_shard[shard] == until)
-            compare(FeatureStream(warehouse, layout, feature.entity, some), store, until, found)
-        layout.found[name] = found
-    return layout.found[name]
+    found, shards, untils = Changes(), comparison.shards, comparison.untils
+    of_shard = {shard: untils[int(shard, 16) if len(untils) > 1 else 0] for shard in shards}
+    for until in dict.fromkeys(of_shard.values()):
+        some = tuple(shard for shard in shards if of_shard[shard] == until)
+        compare(FeatureStream(comparison.warehouse, comparison.layout, entity, some), store, until, found)
+    return found
 
 
 def _loads(seeded: Mapping[str, ShardLoad]) -> dict[str, Any]:
@@ -119,23 +137,14 @@ def _loads(seeded: Mapping[str, ShardLoad]) -> dict[str, Any]:
     return {LOADS: {shard: one.run_id for shard, one in seeded.items()}}
 
 
-def _parity(feature: str, found: Iterable[Verdict], seeded: Mapping[str, ShardLoad]) -> dg.AssetCheckResult:
-    sampled = live = unrecorded = different = 0
-    examples: list[str] = []
-    for one in found:
-        sampled += 1
-        live += one.live
-        unrecorded += one.unrecorded
-        different += bool(one.difference)
-        if one.difference and len(examples) < _EXAMPLES:
-            examples.append(one.difference)
+def _parity(feature: str, found: Parity, seeded: Mapping[str, ShardLoad]) -> dg.AssetCheckResult:
     text = (
-        f"{different:,} of {sampled:,} entities differ from gold and the recorded events after it; {live:,} have such "
-        f"events, {unrecorded:,} have events that no scorer recorded"
-    )
-    counts = {"sampled": sampled, "live": live, "unrecorded": unrecorded, "different": different}
-    metadata = {**counts, "examples": examples, **_loads(seeded)}
-    return check_result("parity", not different, "; ".join([text, *examples[:1]]), metadata, feature)
+        "{different:,} of {sampled:,} entities differ from gold and the recorded events after it; {live:,} have such "
+        "events, {unrecorded:,} have events that no scorer recorded"
+    ).format(**found.counts)
+    metadata = {**found.counts, "examples": found.examples, **_loads(seeded)}
+    described = "; ".join([text, *found.examples[:1]])
+    return check_result("parity", not found.counts["different"], described, metadata, feature)
 
 
 def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[bytes]) -> dg.AssetCheckResult:
@@ -147,8 +156,14 @@ def _unknown_entities(feature: str, looked_at: int | None, unknown: Sequence[byt
     return check_result("unknown_entities", not unknown, "; ".join([text, *examples[:1]]), metadata, feature)
 
 
-def feature_checks(feature: Feature, comparison_of: Callable[..., Comparison] = Comparison) -> dg.AssetChecksDefinition:
-    @dg.multi_asset_check(name=f"{feature.name}_checks", specs=check_specs(feature.name), can_subset=True)
+def feature_checks(
+    name: str, features: Sequence[Feature], comparison_of: Callable[..., Comparison] = Comparison
+) -> dg.AssetChecksDefinition:
+    """The checks of features that are compared together."""
+
+    @dg.multi_asset_check(
+        name=name, specs=[spec for one in features for spec in check_specs(one.name)], can_subset=True
+    )
     def evaluate(
         context: dg.AssetCheckExecutionContext,
         warehouse: Warehouse,
@@ -157,22 +172,24 @@ def feature_checks(feature: Feature, comparison_of: Callable[..., Comparison] = 
         limits: GoldLimits,
     ) -> Iterable[dg.AssetCheckResult]:
         shards = shards_of(context, layout)
-        seeded = latest_loads(context.instance, feature.name, shards)
+        named = {key.asset_key.to_user_string() for key in context.selected_asset_check_keys}
+        some = [one for one in features if one.name in named]
+        loads = {one.name: latest_loads(context.instance, one.name, shards) for one in some}
         with retried(context.retry_number):
             results = checked(
-                feature, seeded, warehouse, layout, store, shards, context.run.run_id, limits.sample_size, comparison_of
+                some, loads, warehouse, layout, store, shards, context.run.run_id, limits.sample_size, comparison_of
             )
             yield from blocking(asked(context, results))
 
     return evaluate
 
 
-def _untils(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> list[int]:
+def _untils(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> tuple[int, ...]:
     """The watermark that each shard was loaded up to, in microseconds since 1970; one where it is the same for all."""
     mine = warehouse.profile().until
     loaded = {shard: round(one.metadata["watermark"] * 1e6) for shard, one in seeded.items()}
-    untils = [loaded.get(shard, mine) for shard in shard_names(layout.shard_count)]
-    return [loaded.popitem()[1]] if len({*loaded.values()}) == 1 else untils
+    untils = tuple(loaded.get(shard, mine) for shard in shard_names(layout.shard_count))
+    return tuple({*loaded.values()}) if len({*loaded.values()}) == 1 else untils
 
 
-FEATURE_CHECKS = [feature_checks(feature) for feature in FEATURES]
+STANDARD_CHECKS = feature_checks("feature_checks", FEATURES)

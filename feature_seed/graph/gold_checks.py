@@ -1,7 +1,7 @@
 """The checks of gold, which run before anything is written."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from math import ceil
@@ -20,6 +20,7 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold
 from feature_seed.warehouse.limits import FUTURE, GoldLimits
+from feature_seed.warehouse.profile import Profile
 
 # Of more rows than this a part is searched for repeated ids: grouping them takes 27 bytes of memory a row.
 _SEARCHED_ROWS = 10_000_000
@@ -28,8 +29,6 @@ Row = dict[str, Any]
 
 # Answers a query of this folder, by its name and parameters.
 Ask = Callable[..., list[Row]]
-
-_NO_ROWS: Row = {"rows": 0, "newest": None, "out_of_range": 0}
 
 
 @dg.multi_asset_check(name="gold_checks", specs=check_specs(GOLD), can_subset=True)
@@ -40,7 +39,7 @@ def gold_checks(
     layout: Layout,
     store: OnlineStore,
 ) -> Iterable[dg.AssetCheckResult]:
-    """Two scans of gold for all of them, and one of each entity by which the loads go.
+    """A scan of gold for all of them, one of its ids for duplicates, and one of each entity by which the loads go.
 
     One that blocks says what the store holds, since the graph is red after it.
     """
@@ -86,27 +85,23 @@ def _evaluated(
 ) -> list[dg.AssetCheckResult]:
     """The outcome of each check. A check that cannot be evaluated, because another has failed, has none."""
     try:
-        with retried(context.retry_number), warehouse.client() as client, warehouse.errors():
-            warehouse.require_columns(client)
-            ask = partial(_ask, client, warehouse)
-            # By the reason that rows are rejected for; '' for those that can be used.
-            scan: dict[str, Row] = {row.pop("reason"): row for row in ask("gold_rows")}
-            unread, usable = scan.pop("unread", _NO_ROWS), scan.get("", _NO_ROWS)
-            rows = sum(found["rows"] for found in scan.values())
-            duplicates = _duplicates(ask, rows + unread["rows"], _read(client, warehouse))
-            shared_cards = _shared_cards(ask, warehouse, bool(usable["rows"]))
+        with retried(context.retry_number):
+            gold = warehouse.looked_at()
+            with warehouse.client() as client, warehouse.errors():
+                ask = partial(_ask, client, warehouse)
+                duplicates = _duplicates(ask, gold, _read(client, warehouse))
+                shared_cards = _shared_cards(ask, gold)
     except GoldError as e:
         return [check_result("schema", False, str(e))]
     for warning in warehouse.warnings:
         context.log.warning(warning)
-    newest = max(filter(None, (unread["newest"], usable["newest"])), default=None)
     return [
         check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings])),
-        _not_empty(usable["rows"], rows, unread["rows"]),
-        _rejected_rows({reason: found for reason, found in scan.items() if reason}, rows, limits.max_rejected),
-        *([_freshness(newest, limits.max_age_hours)] if newest else []),
-        _coordinates(usable["out_of_range"]),
-        _zeros(scan, warehouse.zero_is_unknown),
+        _not_empty(gold),
+        _rejected_rows(gold, limits.max_rejected),
+        *([_freshness(gold.newest, limits.max_age_hours)] if gold.rows - gold.rejected + gold.unread else []),
+        _coordinates(gold.out_of_range),
+        _zeros(gold.zero_places, gold.zero_times, warehouse.zero_is_unknown),
         duplicates,
         shared_cards,
     ]
@@ -135,21 +130,21 @@ def _read(client: Client, warehouse: Warehouse) -> str:
     )
 
 
-def _not_empty(usable: int, rows: int, unread: int) -> dg.AssetCheckResult:
-    text = f"{usable:,} of {rows:,} rows can be used"
-    if unread:
-        text += f"; {unread:,} more are after the watermark and were not read"
-    return check_result("not_empty", usable > 0, text, {"unread_rows": unread})
+def _not_empty(gold: Profile) -> dg.AssetCheckResult:
+    usable = gold.rows - gold.rejected
+    text = f"{usable:,} of {gold.rows:,} rows can be used"
+    if gold.unread:
+        text += f"; {gold.unread:,} more are after the watermark and were not read"
+    return check_result("not_empty", usable > 0, text, {"unread_rows": gold.unread})
 
 
-def _rejected_rows(reasons: Mapping[str, Row], rows: int, limit: float) -> dg.AssetCheckResult:
-    counts = {reason: found["rows"] for reason, found in reasons.items()}
-    rejected = sum(counts.values())
-    share = rejected / max(rows, 1)
-    text = f"{rejected:,} of {rows:,} rows ({share:.2%}) are rejected, and {limit:.2%} may be"
-    for reason, found in reasons.items():
-        text += f"; {reason}: {found['rows']:,}, for example {found['example']}"
-    return check_result("rejected_rows", share <= limit, text, {"rejected": rejected, "share": share, **counts})
+def _rejected_rows(gold: Profile, limit: float) -> dg.AssetCheckResult:
+    share = gold.rejected / max(gold.rows, 1)
+    text = f"{gold.rejected:,} of {gold.rows:,} rows ({share:.2%}) are rejected, and {limit:.2%} may be"
+    for reason, rows, example in gold.reasons:
+        text += f"; {reason}: {rows:,}, for example {example}"
+    counts = {reason: rows for reason, rows, _ in gold.reasons}
+    return check_result("rejected_rows", share <= limit, text, {"rejected": gold.rejected, "share": share, **counts})
 
 
 def _freshness(newest: datetime, limit: float | None) -> dg.AssetCheckResult:
@@ -168,8 +163,7 @@ def _coordinates(out_of_range: int) -> dg.AssetCheckResult:
     return check_result("coordinates", not out_of_range, text, {"out_of_range": out_of_range})
 
 
-def _zeros(scan: Mapping[str, Row], unknown: bool) -> dg.AssetCheckResult:
-    places, times = (sum(found[zeros] for found in scan.values()) for zeros in ("zero_places", "zero_times"))
+def _zeros(places: int, times: int, unknown: bool) -> dg.AssetCheckResult:
     text = (
         f"{places:,} rows are at (0, 0) and {times:,} of 1970-01-01 00:00:00, as a join leaves them that finds nothing"
     )
@@ -180,10 +174,10 @@ def _zeros(scan: Mapping[str, Row], unknown: bool) -> dg.AssetCheckResult:
     return check_result("zeros", unknown or not places + times, text, {"zero_places": places, "zero_times": times})
 
 
-def _duplicates(ask: Ask, rows: int, read: str) -> dg.AssetCheckResult:
+def _duplicates(ask: Ask, gold: Profile, read: str) -> dg.AssetCheckResult:
     """Transactions that are there more than once, in one of so many slices of their ids as memory is given for."""
-    slices = max(1, ceil(rows / _SEARCHED_ROWS))
-    (found,) = ask("duplicates", slices=slices, slice=random.randrange(slices))
+    slices = max(1, ceil((gold.rows + gold.unread) / _SEARCHED_ROWS))
+    (found,) = ask("duplicates", slices=slices, slice=random.randrange(slices), all_read=not gold.unread)
     duplicates, looked_at = found["duplicates"], found["looked_at"]
     text = f"{duplicates:,} duplicate rows"
     if slices > 1:
@@ -194,9 +188,8 @@ def _duplicates(ask: Ask, rows: int, read: str) -> dg.AssetCheckResult:
     return check_result("duplicate_transactions", not duplicates, text + read, metadata)
 
 
-def _shared_cards(ask: Ask, warehouse: Warehouse, usable: bool) -> dg.AssetCheckResult:
-    """By the profile, which the loads go by as well: one look at gold for all of them."""
-    if not usable or warehouse.profile().pairs <= warehouse.profile().cards:
+def _shared_cards(ask: Ask, gold: Profile) -> dg.AssetCheckResult:
+    if gold.pairs <= gold.cards:
         return check_result("shared_cards", True, "0 cards have several customers", {"cards": 0})
     (found,) = ask("shared_cards")
     (one,) = ask("shared_card", hash=found["hash"])

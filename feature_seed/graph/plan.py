@@ -73,18 +73,20 @@ def plan_of(stream: FeatureStream, store: OnlineStore) -> Plan | None:
     with store.client() as client:
         before: Ready | None = read_ready(client)
         keys = Size.of(client).keys
+    profile, name, known = stream.warehouse.profile(), stream.entity.name, stream.layout.found
     if before is None:
+        known[name] = None
         return None
-    profile, known = stream.warehouse.profile(), stream.layout.found
-    plan: Plan | None = known.get(stream.entity.name)
-    ours = (before.run_id, loading(profile.version, profile.watermark))
+    plan: Plan | None = known.get(name)
+    then = plan.before if plan else Ready("empty")
+    ours = (before.run_id if plan else "", loading(profile.version, profile.watermark))
     if (
-        plan
-        and plan.shards == stream.shards
-        and (before.run_id, before.loading) in ((plan.before.run_id, plan.before.loading), ours)
+        name in known
+        and (not plan or plan.shards == stream.shards)
+        and (before.run_id, before.loading) in ((then.run_id, then.loading), ours)
     ):
         return plan
-    plan = known[stream.entity.name] = _planned(stream, compare(stream, store), before, keys)
+    plan = known[name] = _planned(stream, compare(stream, store), before, keys)
     return plan
 
 

@@ -3,7 +3,7 @@
 Both read and write nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +12,15 @@ import redis
 
 from feature_seed.contract import Ready, read_ready
 from feature_seed.errors import ReadinessError
+from feature_seed.features.declared.declared import Declared
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.checks import DEPARTED, WARM_START, blocking, check_name, check_result, check_specs
+from feature_seed.graph.declared import compared
 from feature_seed.graph.feature_checks import checked
-from feature_seed.graph.readiness import Loads, all_loads, recorded, require_kept
+from feature_seed.graph.readiness import Loads, all_loads, latest_loads, recorded, require_kept
 from feature_seed.graph.retries import retried
 from feature_seed.graph.status import in_words
+from feature_seed.loading.comparison.comparison import Comparison
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
@@ -81,7 +84,9 @@ def _result(passed: bool, text: str, **metadata: int) -> dg.AssetCheckResult:
     return check_result("store_kept", passed, text, metadata, WARM_START)
 
 
-def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, size: int | None) -> Iterator[str]:
+def require_unchanged(
+    warehouse: Warehouse, store: OnlineStore, layout: Layout, size: int | None, declared: Sequence[Declared] = ()
+) -> Iterator[str]:
     """A line for each thing that holds, also of gold, and of `size` entities of each feature.
 
     Raises:
@@ -105,11 +110,12 @@ def require_unchanged(warehouse: Warehouse, store: OnlineStore, layout: Layout, 
                 f"Gold was rebuilt since: the store holds version {ready.gold_version}, and gold is {version}. "
                 "Run seed_all"
             )
-        for feature in FEATURES:
-            seeded = loads[feature.name]
-            results = checked(feature, seeded, warehouse, layout, store, shards, uuid4().hex, size)
-            # Digests are of gold up to the watermark of the loads, where that is known.
-            yield from _told(one for one in results if seeded or one.check_name != "entity_count")
+        for features, comparison in [(FEATURES, Comparison), *(([one], of) for one, of in compared(declared))]:
+            own = {one.name: latest_loads(instance, one.name, shards) for one in features}
+            results = checked(features, own, warehouse, layout, store, shards, uuid4().hex, size, comparison)
+            # Counts and digests are of gold up to the watermark of the loads, where that is known.
+            known = {dg.AssetKey(name) for name, seeded in own.items() if seeded}
+            yield from _told(one for one in results if one.asset_key in known or one.check_name != "entity_count")
 
 
 def _told(results: Iterable[dg.AssetCheckResult]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, r
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
-from feature_seed.warehouse.profile import Profile, micros, nothing_readable
+from feature_seed.warehouse.profile import Profile, micros, require_readable
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.watermark import Watermarked
 
@@ -206,6 +206,12 @@ class Warehouse(Watermarked):
 
         A GoldError says that the table, a column of the right type, or a row that can be used is missing.
         """
+        profile = self.looked_at()
+        require_readable(profile, self.gold_table)
+        return profile
+
+    def looked_at(self) -> Profile:
+        """The same of gold of which no row may be usable."""
         if self._profile is None:
             with self.client() as client, self.errors():
                 self._profile = with_retries(lambda: self._examine(client))
@@ -214,18 +220,15 @@ class Warehouse(Watermarked):
     def _examine(self, client: Client) -> Profile:
         columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
-        parameters = {**self.table, "latest": self.latest}
+        parameters, formats = {**self.table, "latest": self.latest}, {"Tuple": "tuple"}
         query = self.mapping.over(over_gold("warehouse/profile"))
-        counts = self.only_row(client.query(query, parameters, query_tz="UTC", tz_mode="aware"))
-        if counts["rows"] == counts["rejected"]:
-            found = nothing_readable(**counts)
-            raise GoldError(f"Gold table {self.gold_table!r} has nothing to seed: {found}. The store was left as it is")
+        counts = self.only_row(client.query(query, parameters, query_formats=formats, query_tz="UTC", tz_mode="aware"))
         if small := self._access.restrictions.too_small(counts["rows"]):
             raise refusal(self.source, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
         profile = Profile(**counts, until=until, identity=identity)
-        if keeps_versions(self.engine(client)):
+        if profile.rows > profile.rejected and keeps_versions(self.engine(client)):
             profile = replace(profile, content=self._readable(client, profile)["content"])
         return profile
 

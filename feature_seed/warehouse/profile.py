@@ -1,9 +1,11 @@
 """The profile of gold: how much is in it, and up to when."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+from feature_seed.errors import GoldError
 from feature_seed.warehouse.identity import Identity
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -18,6 +20,10 @@ class Profile:
     cards: int  # how many the usable rows name, exact but for hashes that collide
     customers: int  # likewise
     pairs: int  # of a card and a customer, likewise
+    out_of_range: int  # usable rows that are off the globe
+    zero_places: int  # rows at (0, 0)
+    zero_times: int  # rows of 1970-01-01 00:00:00
+    reasons: Sequence[tuple[str, int, str]]  # why rows are rejected, how many for each, and one of them as JSON
     unread: int  # usable rows after the watermark
     oldest: datetime  # of the usable rows, after the watermark or not
     newest: datetime  # likewise
@@ -63,11 +69,13 @@ def unix_text(micros: int) -> str:
     return format(Decimal(micros).scaleb(-6), "f")
 
 
-def nothing_readable(rows: int, unread: int, **_: object) -> str:
-    """Why no row can be read."""
-    if unread:
-        return (
-            f"its {unread} usable rows are all after the watermark, the time at which the run began less "
+def require_readable(profile: Profile, table: str) -> None:
+    """Raise a GoldError that says why no row can be read, if none can."""
+    why = f"all {profile.rows} rows are rejected" if profile.rows else "it is empty"
+    if profile.unread:
+        why = (
+            f"its {profile.unread} usable rows are all after the watermark, the time at which the run began less "
             "FEATURE_SEED_WATERMARK_LAG"
         )
-    return f"all {rows} rows are rejected" if rows else "it is empty"
+    if profile.rows == profile.rejected:
+        raise GoldError(f"Gold table {table!r} has nothing to seed: {why}. The store was left as it is")

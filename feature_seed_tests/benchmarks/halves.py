@@ -29,7 +29,7 @@ class _DiscardedStream(FeatureStream):
         client.command(f"{query}\nFORMAT Null", parameters, settings=FASTER)
         yield Block([], [], b"", [], 0, False)
 
-    def _require_whole(self, client: Client, delivered: int) -> None:
+    def require_whole(self, client: Client, delivered: int) -> None:
         """Nothing is delivered here."""
 
 

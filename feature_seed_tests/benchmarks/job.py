@@ -22,7 +22,7 @@ COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
 class Report(TypedDict):
     """What the process used, and the `seconds` and `bytes` that materialisations state of the load of each entity.
 
-    `ended` is when each load was done, in Unix seconds.
+    `ended` is when each load was done, in Unix seconds. `steps` are the seconds of each step of the run, in its order.
     """
 
     cpu_seconds: float
@@ -30,6 +30,7 @@ class Report(TypedDict):
     seconds: dict[str, float]
     bytes: dict[str, int]
     ended: dict[str, float]
+    steps: dict[str, float]
 
 
 def run(gold: Path | None, home: Path, on_conflict: str, **variables: str) -> Report:
@@ -59,7 +60,9 @@ def main(report: Path) -> None:
     except SystemExit as e:
         if e.code:
             raise
-    used = Report(cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, bytes={}, ended={})
+    used = Report(
+        cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, bytes={}, ended={}, steps=_steps()
+    )
     for feature in reversed(FEATURES):  # so that of an entity the first one says when it ended
         name = feature.entity.name
         used["seconds"][name], used["bytes"][name], used["ended"][name] = _load(feature.name)
@@ -70,6 +73,16 @@ def _peak_bytes() -> int:
     """VmHWM, since ru_maxrss begins with the size of the process that forked."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) * 1024
+
+
+def _steps() -> dict[str, float]:
+    from dagster import DagsterInstance
+
+    instance = DagsterInstance.get()
+    (record,) = instance.get_run_records(limit=1)
+    steps = instance.get_run_step_stats(record.dagster_run.run_id)
+    times = sorted((one.start_time or 0, one.end_time or 0, one.step_key) for one in steps)
+    return {step: ended - started for started, ended, step in times}
 
 
 def _load(asset: str) -> tuple[float, int, float]:

@@ -22,14 +22,14 @@ from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickho
 _BYTES_AHEAD = 32_000_000
 
 
-def write_gold(client: Client, cards: int, transactions: int, directory: Path) -> Path:
-    """The snapshot of this size in `directory`, written on first use."""
-    gold = directory.resolve() / f"gold-{cards}-{transactions}.parquet"
+def write_gold(client: Client, cards: int, transactions: int, directory: Path, ids: int = 13) -> Path:
+    """The snapshot of this size in `directory`, written on first use, with ids of so many characters."""
+    gold = directory.resolve() / f"gold-{cards}-{transactions}-{ids}.parquet"
     if not gold.exists():
         draft = gold.with_suffix(".draft")
         draft.unlink(missing_ok=True)
         statement = Path(__file__).with_name("gold.sql").read_text()
-        client.command(statement, {"gold": str(draft), "cards": cards, "transactions": transactions})
+        client.command(statement, {"gold": str(draft), "cards": cards, "transactions": transactions, "ids": ids})
         draft.rename(gold)
     return gold
 

@@ -18,7 +18,7 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.faults.contents import FREE, Contents
 from feature_seed_tests.faults.outcome import Recovery, total
 from feature_seed_tests.faults.proxy import Break, Direction, Kind, Proxy, proxy
-from feature_seed_tests.faults.stage import SHARDS, Part, Stage, impatience
+from feature_seed_tests.faults.stage import Part, Stage, impatience
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.support.patience import HANG_SECONDS, patient
 from feature_seed_tests.support.redis_server import wait_until_refused
@@ -67,7 +67,7 @@ class Lines:
     def run(self, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
         store = OnlineStore(url=f"redis://127.0.0.1:{self.store.port}")
         gold = gold_at(self.warehouse.port)
-        return seed(gold, store, job="seed_all", shard_count=SHARDS, instance=instance, raise_on_error=False)
+        return seed(gold, store, job="seed_all", instance=instance, raise_on_error=False)
 
 
 @contextmanager

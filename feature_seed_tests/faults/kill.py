@@ -16,15 +16,7 @@ from feature_seed_tests.faults.outcome import Recovery, total
 from feature_seed_tests.faults.seeder import Seeder
 from feature_seed_tests.faults.stage import Stage
 
-STEPS = (
-    "gold_checks",
-    "cards",
-    "customers",
-    "card_history_checks",
-    "card_location_checks",
-    "customer_stats_checks",
-    "warm_start",
-)
+STEPS = ("gold_checks", "cards", "customers", "feature_checks", "warm_start")
 
 # Of files in embedded ClickHouse's directory, while nothing is spilled: its status, and the view's definition.
 _EMPTY_BYTES = 5000

@@ -215,7 +215,7 @@ class _Play:
         write_parquet(self.client, self.gold, rows)
         warehouse, store = Warehouse(gold_parquet=str(self.gold)), OnlineStore(url=f"redis://127.0.0.1:{self.port}")
         verified = night % 10 == 9
-        seed(warehouse, store, verify=verified, shard_count=4, newest_first=self.nights.newest_first)
+        seed(warehouse, store, verify=verified, newest_first=self.nights.newest_first)
         if not verified:
             call_ready(store, warehouse)
         self.loads += 1

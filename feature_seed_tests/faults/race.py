@@ -139,7 +139,7 @@ class Race:
         job = "seed_all" if self.checked else "load"
         newest_first = self.style.newest_first
         warehouse = Warehouse(gold_parquet=str(gold))
-        seed(warehouse, store, job=job, on_conflict=self.on_conflict, newest_first=newest_first, shard_count=4)
+        seed(warehouse, store, job=job, on_conflict=self.on_conflict, newest_first=newest_first)
         if not self.checked:  # a store that has lost something is not called ready by the job
             call_ready(store, warehouse)
 

@@ -31,8 +31,9 @@ from feature_seed_tests.support.scorer import pay
 # So many hot ones that none has more events before its first load than are recorded.
 HOT_CARDS, CARDS = 100, 2_000
 
-# Spawned, not forked: the parent has threads of ClickHouse and Dagster.
-CONTEXT = get_context("spawn")
+# Not forked from the parent, which has threads of ClickHouse and Dagster, but from a process that loaded this alone.
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__])
 
 # Events of one time, and events that are sent together.
 _TIED, _BATCH = 8, 16

@@ -22,9 +22,6 @@ from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 
-# Few: each costs events.
-SHARDS = 4
-
 # How long a server may be silent that falls silent: a busy one is not for so long, but is asked again if it was.
 _SILENT_SECONDS = 3
 
@@ -78,7 +75,7 @@ class Stage:
 
 def _in_peace(gold: Warehouse, port: int, online: redis.Redis) -> Contents:
     with impatience():
-        seed(gold, OnlineStore(url=f"redis://127.0.0.1:{port}"), shard_count=SHARDS, verify=True)
+        seed(gold, OnlineStore(url=f"redis://127.0.0.1:{port}"), verify=True)
     return Contents.of(online)
 
 

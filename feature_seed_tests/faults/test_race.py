@@ -13,7 +13,7 @@ from feature_seed_tests.faults.scorer import Style
 @pytest.mark.parametrize(
     "race",
     [
-        Race("in short", 5_000, 3, style=Style(pause=0.005)),
+        Race("in short", 1_000, 2, style=Style(pause=0.005)),
         pytest.param(
             Race("newest first, with all checks", 1_000, 1, checked=True, style=Style(newest_first=True, pause=0.01)),
             marks=pytest.mark.slow,

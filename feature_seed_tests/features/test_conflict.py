@@ -12,7 +12,7 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.expected import expect, listed
 from feature_seed_tests.support.gold import START, transaction
-from feature_seed_tests.support.run import metadata, seed
+from feature_seed_tests.support.run import fill, metadata, seed
 from feature_seed_tests.support.store import assert_holds, features
 
 GOLD = [transaction(i, card, seconds=i) for i in range(12) for card in ("hot", "cold")]
@@ -56,7 +56,7 @@ def test_keep_newer_never_takes_back_a_live_event(
 
 def test_overwrite_puts_gold_back(warehouse: Warehouse, online: redis.Redis, store: OnlineStore) -> None:
     """The same, with overwrite: the store is gold's again, the live event is gone, and nothing counts as kept."""
-    seed(warehouse, store)
+    fill(warehouse, store)
     live_transaction(online, "hot")
     result = seed(warehouse, store, on_conflict="overwrite")
     assert_holds(online, expect(GOLD))
@@ -83,8 +83,8 @@ def test_what_something_else_has_filled_becomes_gold(
     """Before: another seeder has filled the store, and a scorer that records nothing has used it. After the first load
     every customer is gold's, a card is gold's and its events after the watermark, and the run says how many there were.
     """
-    seed(warehouse, store)
-    online.delete(*online.keys("*:seed"), READY.pattern)
+    fill(warehouse, store)
+    online.delete(*online.keys("*:seed"))
     live_transaction(online, "hot")
     result = seed(warehouse, store)
     hot, customer = read_card(online, "hot"), read_customer(online, "of hot")
@@ -153,7 +153,7 @@ def test_keep_newer_follows_gold_when_gold_is_ahead(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore
 ) -> None:
     """Before: an older gold is in the store. After: the newer one, also where a card lost its coordinates."""
-    seed(make_parquet(GOLD[:10]), store)
+    fill(make_parquet(GOLD[:10]), store)
     later = [transaction(i, card, seconds=i, location_lat=None) for i in range(12) for card in ("hot", "cold")]
     result = seed(make_parquet(later), store)
     assert_holds(online, expect(later))

@@ -136,13 +136,13 @@ def expected(gold: Rows) -> dict[str, Any]:
     return keys
 
 
-def test_every_kind(make_gold: MakeGold, store: OnlineStore, online: redis.Redis) -> None:
+def test_every_kind(make_snapshot_of: MakeGold, store: OnlineStore, online: redis.Redis) -> None:
     """Before: gold with columns of its own. Runs: seed_all, then a load. After: every key is right, each check passes,
     the load has changed no byte, and only the standard features feed the counts of ready.
     """
     gold = rows()
-    warehouse = make_gold(TYPES, gold, FEATURES)
-    result = seed(warehouse, store, job="seed_all", declared=FEATURES, shard_count=4)
+    warehouse = make_snapshot_of(TYPES, gold, FEATURES)
+    result = seed(warehouse, store, job="seed_all", declared=FEATURES)
     assert all(one.passed for one in checks(result).values()), checks(result)
     assert {f"{one.name}.{check}" for one in FEATURES for check in ("parity", "entity_count")} < checks(result).keys()
     assert declared_keys(online) == approximately(expected(gold))
@@ -167,6 +167,7 @@ def test_parity_sees_a_difference_of_every_kind(
     """Before: a store as gold is. A value of each kind is changed, taken away, or given another end: each is told."""
     warehouse = make_table_of(TYPES, rows(), FEATURES)
     load(warehouse, store, FEATURES)
+    assert declared_keys(online) == approximately(expected(rows()))
     named = {one.name: one for one in FEATURES}
     assert [differences(warehouse, online, one) for one in FEATURES] == [[] for _ in FEATURES]
     wrong: dict[str, tuple[str, Callable[[], Any]]] = {

@@ -274,10 +274,7 @@ def test_every_example_is_tested() -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [
-        pytest.param(shape, id=shape.__name__, marks=() if shape in (riskfabric, sparkov) else pytest.mark.slow)
-        for shape in SHAPES
-    ],
+    [pytest.param(shape, id=shape.__name__, marks=() if shape is riskfabric else pytest.mark.slow) for shape in SHAPES],
 )
 def test_an_example(make_gold: MakeGold, store: OnlineStore, online: redis.Redis, shape: Callable[[], Shape]) -> None:
     """Before: a table of the shape. Runs: two loads of the example. After: every key that has not expired is right,

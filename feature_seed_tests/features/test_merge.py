@@ -267,11 +267,12 @@ class Stage:
         assert self.source
         until, shards = self.source.profile().until, shard_names(self.layout.shard_count)
         with self.source.client() as gold:
+            comparison = Comparison(
+                self.source, gold, self.layout, shards, [until], features=FEATURES, store=self.online
+            )
+            (found,) = comparison.scans("a run", None, {})
             for feature in FEATURES:
-                table = {**self.source.table, "untils": [until]}
-                comparison = Comparison(feature, gold, self.online, table, self.layout, shards, frozenset([until]))
-                for rows in comparison.sample("a run", 1, 1):
-                    yield from comparison.differences(rows)
+                yield from comparison.differences(feature, found[feature.entity.name].rows)
 
 
 LAYOUTS = [

@@ -12,7 +12,7 @@ from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.expected import welford
 from feature_seed_tests.support.gold import Row
 from feature_seed_tests.support.nist import REFERENCES
-from feature_seed_tests.support.run import seed
+from feature_seed_tests.support.run import fill
 
 
 def digits(value: float, truth: float) -> float:
@@ -37,7 +37,7 @@ def test_seeded_stats_have_nists_digits(make_warehouse: MakeWarehouse, online: r
         for name, reference in REFERENCES.items()
         for i, value in enumerate(reference.values)
     ]
-    seed(make_warehouse(rows), store)
+    fill(make_warehouse(rows), store)
     for name, reference in REFERENCES.items():
         state = read_customer(online, name)
         assert state and state.count == len(reference.values), name

@@ -5,17 +5,18 @@ import re
 import sys
 from base64 import b64decode
 from collections import Counter
+from collections.abc import Mapping
 from io import BytesIO
 
 import pytest
 import redis
 from matplotlib.image import imread
 
-from feature_seed.features.entity import CARDS, CUSTOMERS
 from feature_seed.graph.readiness import ShardLoad
-from feature_seed.graph.report.pictures import pictures, sampled
+from feature_seed.graph.report.pictures import of_cards, of_customers, pictures
 from feature_seed.graph.report.report import figures
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.comparison.scan import Found, Scan
+from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse
@@ -31,19 +32,31 @@ def without_pictures() -> None:
     """Not here."""
 
 
+def everything(warehouse: Warehouse) -> Mapping[str, Found]:
+    """A sample of all entities."""
+    layout = Layout()
+    with warehouse.client() as gold:
+        scan = Scan(warehouse, gold, layout, shard_names(layout.shard_count), [warehouse.profile().until])
+        (found,) = scan.scans("a run", None, {})
+    return found
+
+
+def drawn(warehouse: Warehouse, layout: Layout) -> list[tuple[str, bytes]]:
+    return list(pictures(everything(warehouse), warehouse.profile(), layout))
+
+
 def test_what_pictures_show(sample: Warehouse, sample_expected: Expected) -> None:
     """Before: the sample. The columns are, of each entity, what plain Python makes of gold."""
     cards, customers = sample_expected.cards.values(), sample_expected.customers.values()
-    newest = max(card.last_ts for card in cards)
-    length, age, longitude, latitude = sampled(sample, Layout(history_length=8), CARDS, 1)
+    newest, found = max(card.last_ts for card in cards), everything(sample)
+    length, age, longitude, latitude = of_cards(found["cards"].rows, sample.profile(), Layout(history_length=8))
     assert Counter(length.tolist()) == Counter(min(card.seq, 8) for card in cards)
     assert sorted(age) == pytest.approx(sorted(newest - card.last_ts for card in cards), abs=0.002)
     points = sorted(zip(longitude[longitude == longitude], latitude[latitude == latitude], strict=True))
     assert points == sorted((card.location[1], card.location[0]) for card in cards if card.location)
-    amounts = sorted(zip(*sampled(sample, Layout(), CUSTOMERS, 1), strict=True))
-    should = sorted((one.mean, math.sqrt(one.variance)) for one in customers)
-    assert len(amounts) == len(should)
-    assert [value for pair in amounts for value in pair] == pytest.approx([value for pair in should for value in pair])
+    means, deviations = of_customers(found["customers"].rows)
+    assert sorted(means) == pytest.approx(sorted(one.mean for one in customers))
+    assert sorted(deviations) == pytest.approx(sorted(math.sqrt(one.variance) for one in customers))
 
 
 def test_rejected_rows_are_in_no_picture(make_warehouse: MakeWarehouse) -> None:
@@ -56,25 +69,21 @@ def test_rejected_rows_are_in_no_picture(make_warehouse: MakeWarehouse) -> None:
         transaction(5, "c", customer_id=None),
     ]
     warehouse = make_warehouse(rows)
-    length, _, longitude, latitude = sampled(warehouse, Layout(), CARDS, 1)
+    found = everything(warehouse)
+    length, _, longitude, latitude = of_cards(found["cards"].rows, warehouse.profile(), Layout())
     assert sorted(length) == [1, 2]
     assert [(x, y) for x, y in zip(longitude, latitude, strict=True) if x == x] == [(-2.25, 1.5)]
-    assert sampled(warehouse, Layout(), CUSTOMERS, 1)[1].tolist() == [0, 0]
-
-
-def test_large_gold_is_sampled(sample: Warehouse) -> None:
-    """A fifth of the cards."""
-    assert 800 < len(sampled(sample, Layout(), CARDS, 5)[0]) < 1200
+    assert of_customers(found["customers"].rows)[1].tolist() == [0, 0]
 
 
 def test_pictures(sample: Warehouse, sample_expected: Expected) -> None:
     """Four PNGs whose titles say what is to be seen."""
-    drawn = list(pictures(sample, Layout()))
-    titles = [title for title, _ in drawn]
+    images = drawn(sample, Layout())
+    titles = [title for title, _ in images]
     full = sum(card.seq >= 10 for card in sample_expected.cards.values()) / len(sample_expected.cards)
     assert titles[0] == f"{100 * full:.0f} % of the cards hold a full history of 10"
     assert [" ".join(title.split()[:3]) for title in titles[1:]] == ["Half of the"] * 2 + ["Amounts typically deviate"]
-    for _, png in drawn:
+    for _, png in images:
         pixels = imread(BytesIO(png))
         assert pixels.shape == (310, 470, 4)
         assert pixels.std() > 0.05
@@ -102,7 +111,7 @@ def _number(title: str) -> float:
 )
 def test_gold_that_makes_poor_pictures(make_parquet: MakeWarehouse, rows: list[Row]) -> None:
     """Nothing to show, a single bin, and many decades are drawn all the same."""
-    assert len(list(pictures(make_parquet(rows), Layout(history_length=1000)))) == 4
+    assert len(drawn(make_parquet(rows), Layout(history_length=1000))) == 4
 
 
 def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Redis) -> None:
@@ -136,7 +145,9 @@ def test_report_of_a_run(sample: Warehouse, store: OnlineStore, online: redis.Re
     assert figures["MB of features"] == f"{shown['features_memory_bytes'] / 1e6:,.1f}"
     assert len(shown["pictures"]) < 300_000
     images = re.findall(r"!\[(.*)\]\(data:image/png;base64,([^)]+)\)", shown["pictures"])
-    assert [re.sub(r"\\(.)", r"\1", title) for title, _ in images] == [title for title, _ in pictures(sample, Layout())]
+    titles = [re.sub(r"\\(.)", r"\1", title) for title, _ in images]
+    for title, says in zip(titles, ["full history", "gold's last", "of the map", "customer's mean"], strict=True):
+        assert says in title
     assert all(b64decode(png, validate=True).startswith(b"\x89PNG") for _, png in images)
 
 

@@ -139,10 +139,11 @@ def test_a_server_that_is_loading_its_data(
     """Before: a server that answers LOADING, until it has said so to the run. It is waited for."""
     options = ("--dir", str(tmp_path), "--loading-process-events-interval-bytes", "1024")
     with redis_server(*options) as port, patient(port=port) as client:
-        client.mset({f"k{i}": "x" * 100 for i in range(5000)})
+        client.mset({f"k{i}": "x" * 100 for i in range(50_000)})
         client.save()
     warehouse, port = make_parquet(ROWS[:10]), free_port()
-    slowly = redis_server(*options, "--key-load-delay", "20000", port=port, wait=False)
+    # Minutes for all keys, and 20 ms from one look at its clients to the next.
+    slowly = redis_server(*options, "--key-load-delay", "2000", port=port, wait=False)
     with slowly, patient(port=port) as client:
         wait_for(lambda: answer(client) == "LOADING", "the server answers LOADING")
 

@@ -4,8 +4,9 @@ import dagster as dg
 import pytest
 import redis
 
-from feature_seed.features.feature import HISTORY, LOCATION
-from feature_seed.graph.feature_checks import Comparison, sample_share
+from feature_seed.features.feature import LOCATION
+from feature_seed.loading.comparison.comparison import Comparison
+from feature_seed.loading.comparison.scan import Scan, sample_share
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -60,8 +61,10 @@ def test_every_run_looks_at_other_keys(make_parquet: MakeWarehouse, online: redi
     online.mset({f"card:{i}:last_ts": 1 for i in range(60_000)})
     warehouse = make_parquet(ROWS)
     with warehouse.client() as gold:
-        comparison = Comparison(LOCATION, gold, online, warehouse.table, Layout(), shard_names(16), frozenset())
-        searches = [set(comparison.scanned_keys(100_000)) for _ in range(8)]  # all near one another: once in millions
+        comparison = Comparison(warehouse, gold, Layout(), shard_names(16), [], features=[LOCATION], store=online)
+        searches = [
+            set(comparison.scanned_keys(LOCATION, 100_000)) for _ in range(8)
+        ]  # all near one another: once in millions
     assert all(9_000 < len(met) < 12_000 for met in searches)
     assert len(set.union(*searches)) > 15_000
 
@@ -107,29 +110,25 @@ def test_how_many_are_compared(size: int | None, entities: int, transactions: in
 def test_slices_are_of_every_entity_once(
     make_parquet: MakeWarehouse, online: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feature_seed.loading.comparison.comparison._SLICE_ROWS", 100)
+    monkeypatch.setattr("feature_seed.loading.comparison.scan._SLICE_ROWS", 100)
     rows = [transaction(i, f"c{i % 200}") for i in range(1000)]
     warehouse = make_parquet(rows)
-    share, count = sample_share(None, 200, len(rows))
     with warehouse.client() as gold:
-        until = warehouse.profile().until
-        table = {**warehouse.table, "untils": [until]}
-        comparison = Comparison(HISTORY, gold, online, table, Layout(), shard_names(16), frozenset([until]))
-        slices = list(comparison.sample("a run", share, count))
-        half = list(comparison.sample("a run", share / 2, 1))
-    held = [sum(one["transactions"] for one in found) for found in slices]
-    assert count == 10
-    assert max(held) < 250  # 100 on average
-    ids = [one["id"] for found in slices for one in found]
-    assert sorted(ids) == sorted({row.card_id.encode() for row in rows})
-    assert {one["id"] for found in half for one in found} == {one["id"] for found in slices[:5] for one in found}
+        scan = Scan(warehouse, gold, Layout(), shard_names(16), [warehouse.profile().until])
+        found = list(scan.scans("a run", None, {}))
+    slices = [one["cards"].rows for one in found]
+    assert len(slices) == 10
+    assert max(sum(one["transactions"] for one in some) for some in slices) < 250  # 100 on average
+    assert sorted(one["id"] for some in slices for one in some) == sorted({row.card_id.encode() for row in rows})
+    customers = [one["id"] for some in found for one in some["customers"].rows]
+    assert sorted(customers) == sorted({row.customer_id.encode() for row in rows})
 
 
 def test_everything_is_compared(
     make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before: 60 entities as gold has them, of each of which a key is altered. All of them are found, and then one."""
-    monkeypatch.setattr("feature_seed.loading.comparison.comparison._SLICE_ROWS", 60)
+    monkeypatch.setattr("feature_seed.loading.comparison.scan._SLICE_ROWS", 60)
     warehouse = make_parquet([transaction(i, f"c{i % 60}", seconds=i) for i in range(180)])
     everything = GoldLimits(sample_size=None)
     with dg.DagsterInstance.ephemeral() as instance:

@@ -10,6 +10,7 @@ import redis
 
 from feature_seed.__main__ import cli, main
 from feature_seed.contract import Transaction, apply_event
+from feature_seed.graph.configuration import read
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
@@ -106,6 +107,7 @@ def test_whether_the_store_is_what_the_run_left(
     store: OnlineStore,
     ask: Ask,
     instance: dg.DagsterInstance,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Right after the run it is, and with live events too. A key that is lost, a gold that was rebuilt, and a store
@@ -116,14 +118,21 @@ def test_whether_the_store_is_what_the_run_left(
     monkeypatch.delitem(
         __import__("sys").modules, "feature_seed.definitions", raising=False
     )  # made of this environment
+    config = tmp_path / "seed.yaml"
+    config.write_text("features: {card_seen: {key: 'card:{card_id}:seen', string: count()}}")
+    monkeypatch.setenv("FEATURE_SEED_CONFIG", str(config))
     assert "is not ready, its state is 'empty': run seed_all" in ask("check")[1]
-    seed(warehouse, store, verify=True, instance=instance)
+    seed(warehouse, store, job="seed_all", instance=instance, declared=read(config).declared)
     live_event(online, 1)
     before = dump(online)
     code, text = ask("check")
     assert code == 0, text
     assert "store_kept of warm_start: Redis at" in text and "parity of card_history: 0 of 40 entities differ" in text
+    assert "parity of card_seen: 0 of 40 entities differ" in text
     assert dump(online) == before
+    online.delete("card:c3:seen")
+    code, text = ask("check")
+    assert code == 1 and "card:c3:seen" in text
     online.delete("card:c2:history")
     code, text = ask("check")
     assert code == 1 and "card:c2:history" in text and "Run seed_all with FEATURE_SEED_FULL=1" in text

@@ -65,9 +65,8 @@ def test_a_run_in_words(command: Command, environment: dict[str, str], online: r
     assert told[0] == f"seed_all: run {ready.run_id}"
     assert told[1].startswith("WARNING check coordinates of gold_transactions: 1 rows have a latitude beyond 90")
     steps = [line.partition(":")[0] for line in told[2:]]
-    checks = ["card_history_checks", "card_location_checks", "customer_stats_checks"]
     loads, last_steps = ["cards", "cards", "customers", "customers"], ["warm_start", "store_check", *3 * ["departed"]]
-    assert steps == ["gold_checks", *loads, *checks, *last_steps]
+    assert steps == ["gold_checks", *loads, "feature_checks", *last_steps]
     assert "DEBUG" not in ended.printed
 
 

@@ -54,6 +54,7 @@ def store_of(url: str, sentinel_password: str | None = SENTINEL_PASSWORD) -> Onl
     return OnlineStore(url=url, password=PASSWORD, sentinel_password=sentinel_password)
 
 
+@pytest.mark.slow
 def test_a_primary_that_dies_in_mid_load(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step is tried again, until the failover is over, and the new primary has it all.
 

@@ -26,7 +26,7 @@ from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.patience import HANG_SECONDS
 from feature_seed_tests.support.redis_server import free_port, redis_server
-from feature_seed_tests.support.run import seed
+from feature_seed_tests.support.run import fill, seed
 from feature_seed_tests.support.sentinels import NAME, sentinel_of
 from feature_seed_tests.support.store import assert_holds
 
@@ -189,7 +189,7 @@ def test_clickhouse(
     gold = make_table(ROWS)
     for settings in ({"ca": str(certificates.ca)}, {"verify": False}):
         online.flushall()
-        seed(over_tls(gold, tls_clickhouse, **settings), store)
+        fill(over_tls(gold, tls_clickhouse, **settings), store)
         assert_holds(online, expect(ROWS))
     online.flushall()
     for settings, says in (({}, "certificate verify failed"), ({"ca": "/there/is/none.pem"}, "there is no such file")):

@@ -38,21 +38,15 @@ def load(warehouse: Warehouse, store: OnlineStore, declared: Sequence[Declared],
 
 def differences(warehouse: Warehouse, client: redis.Redis, one: Declared, **layout: Any) -> list[str]:
     """What the check parity finds of all entities."""
-    table = {**warehouse.table, "untils": [warehouse.profile().until]}
+    feature, until = feature_of(one, DeclaredEntity.of(one)), warehouse.profile().until
+    source = Layout(shard_count=4, **layout)
     with warehouse.client() as gold:
         comparison = DeclaredComparison(
-            feature_of(one, DeclaredEntity.of(one)),
-            gold,
-            client,
-            table,
-            Layout(shard_count=4, **layout),
-            shard_names(4),
-            frozenset(),
-            warehouse.mapping,
-            declared=one,
+            warehouse, gold, source, shard_names(4), [until], features=[feature], store=client, declared=one
         )
-        (rows,) = comparison.sample("", 1.0, 1)
-        return [verdict.difference for verdict in comparison.differences(rows) if verdict.difference]
+        (found,) = comparison.scans("", None, {})
+        verdicts = comparison.differences(feature, found[feature.entity.name].rows)
+        return [verdict.difference for verdict in verdicts if verdict.difference]
 
 
 def declared_keys(client: redis.Redis) -> dict[str, Any]:

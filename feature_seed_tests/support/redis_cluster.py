@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import combinations, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -129,8 +129,8 @@ def redis_cluster(password: str, *options: str) -> Iterator[Cluster]:
         for i, node in enumerate(primaries):
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             node.ask("CLUSTER", "ADDSLOTS", *THIRDS[i])
-        for node in nodes[1:]:
-            node.ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        for node, other in combinations(nodes, 2):  # by themselves they tell each other of the rest once a second
+            node.ask("CLUSTER", "MEET", "127.0.0.1", other.port)
         eventually(lambda: all(_joined(node) for node in nodes))
         replica.ask("CLUSTER", "REPLICATE", primaries[0].id)
         eventually(lambda: replica.info("master_link_status") == "up")

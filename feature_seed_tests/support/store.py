@@ -1,12 +1,25 @@
 """Looking at a store from outside: every key's bytes, and its comparison with what is expected."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import redis
 
-from feature_seed.contract import READY, Ready, read_card, read_customer, read_ready
+from feature_seed.contract import (
+    CARD_HISTORY,
+    CARD_LAST_TS,
+    CARD_LOCATION,
+    CARD_SEQ,
+    CUSTOMER_STATS,
+    READY,
+    Card,
+    Ready,
+    Transaction,
+    Welford,
+    read_ready,
+)
 from feature_seed_tests.support.expected import Expected
 
 
@@ -43,14 +56,36 @@ def assert_holds(client: redis.Redis, expected: Expected, *, tags: bool = False)
 
 def assert_entities(client: redis.Redis, expected: Expected, *, tags: bool = False) -> None:
     """Every key of every entity is right."""
-    for card_id, card in expected.cards.items():
-        assert read_card(client, card_id, tags=tags) == card, card_id
-    for customer_id, welford in expected.customers.items():
-        seeded = read_customer(client, customer_id, tags=tags)
-        assert seeded is not None, customer_id
-        assert seeded.count == welford.count, customer_id
-        assert math.isclose(seeded.mean, welford.mean, rel_tol=1e-13), customer_id
-        assert math.isclose(seeded.m2, welford.m2, rel_tol=1e-11, abs_tol=1e-20), customer_id
+    for (card_id, card), found in zip(expected.cards.items(), _cards(client, expected.cards, tags), strict=True):
+        assert found == card, card_id
+    seeded = _customers(client, expected.customers, tags)
+    for (customer_id, welford), found in zip(expected.customers.items(), seeded, strict=True):
+        assert found is not None, customer_id
+        assert found.count == welford.count, customer_id
+        assert math.isclose(found.mean, welford.mean, rel_tol=1e-13), customer_id
+        assert math.isclose(found.m2, welford.m2, rel_tol=1e-11, abs_tol=1e-20), customer_id
+
+
+def _cards(client: redis.Redis, ids: Iterable[Any], tags: bool) -> Iterator[Card | None]:
+    """What `read_card` gives of each, in one round trip for all: by themselves, thousands take seconds."""
+    with client.pipeline(transaction=False) as pipeline:
+        for card_id in ids:
+            pipeline.lrange(CARD_HISTORY.of(card_id, tags=tags), 0, -1)
+            pipeline.hgetall(CARD_LOCATION.of(card_id, tags=tags))
+            pipeline.get(CARD_LAST_TS.of(card_id, tags=tags))
+            pipeline.get(CARD_SEQ.of(card_id, tags=tags))
+        replies = iter(pipeline.execute())
+    for history, place, last_ts, seq in zip(replies, replies, replies, replies, strict=True):
+        listed = tuple(map(Transaction.decode, history))
+        location = (float(place[b"lat"]), float(place[b"lon"])) if place else None
+        yield Card(listed, location, float(last_ts), int(seq or 0)) if last_ts is not None else None
+
+
+def _customers(client: redis.Redis, ids: Iterable[Any], tags: bool) -> Iterator[Welford | None]:
+    with client.pipeline(transaction=False) as pipeline:
+        for customer_id in ids:
+            pipeline.hgetall(CUSTOMER_STATS.of(customer_id, tags=tags))
+        yield from (Welford.decode(reply) if reply else None for reply in pipeline.execute())
 
 
 def _keys(expected: Expected, tags: bool) -> set[bytes]:

@@ -1,6 +1,6 @@
 """The pictures of the report. Needs matplotlib, and NumPy which comes with it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from math import cos, radians
 from typing import Any
@@ -13,14 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from feature_seed.features.entity import CARDS, CUSTOMERS, Entity
-from feature_seed.loading.stream import FeatureStream, Layout
-from feature_seed.sql import over, sql
-from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.gold import RELATIONS
-
-# Pictures are of about so many cards, and of as large a part of the customers.
-_CARDS = 10_000
+from feature_seed.loading.comparison.scan import Found, Row
+from feature_seed.loading.stream import Layout
+from feature_seed.warehouse.profile import Profile
 
 # Two pictures fit side by side into the dialog that Dagster shows them in, 80 % of a window of 1,280 pixels.
 _INCHES, _DPI = (4.7, 3.1), 100
@@ -32,21 +27,19 @@ _HOUR, _DAY = 3_600, 86_400
 _AGES = {60: "1 min", 600: "10 min", _HOUR: "1 h", 6 * _HOUR: "6 h", _DAY: "1 d", 7 * _DAY: "7 d"}
 _AGES |= {30 * _DAY: "30 d", 365 * _DAY: "1 y", 3_650 * _DAY: "10 y"}
 
+_NOWHERE = (np.nan, np.nan)
+
 Column = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def pictures(warehouse: Warehouse, layout: Layout) -> Iterator[tuple[str, bytes]]:
-    """The title and the PNG of every picture, of some 25 KB.
-
-    Raises:
-        WarehouseError: gold can no longer be read.
-    """
-    parts = int(np.clip(warehouse.profile().cards // _CARDS, 1, 65_535))  # the SQL has 16 bits for a shard
-    length, age, longitude, latitude = sampled(warehouse, layout, CARDS, parts)
+def pictures(found: Mapping[str, Found], profile: Profile, layout: Layout) -> Iterator[tuple[str, bytes]]:
+    """The title and the PNG of every picture, of some 25 KB, of a sample of gold."""
+    cards, customers = found["cards"], found["customers"]
+    length, age, longitude, latitude = of_cards(cards.rows, profile, layout)
     placed = np.isfinite(longitude)
-    average, deviation = sampled(warehouse, layout, CUSTOMERS, parts)
+    average, deviation = of_customers(customers.rows)
     varied = (average > 0) & (deviation > 0)  # others have no place on logarithmic axes
-    some = f", a sample of one in {parts}" if parts > 1 else ""
+    some = f", a sample of one in {profile.cards / max(len(length), 1):,.0f}" if len(length) < profile.cards else ""
     inner = f"{some}, the outermost 1 % either way left out"
     yield _drawn(lambda axes: _histories(axes, length, layout.history_length), f"{len(length):,} cards{some}")
     yield _drawn(lambda axes: _ages(axes, np.maximum(age, min(_AGES))), f"{len(age):,} cards{some}")
@@ -54,12 +47,24 @@ def pictures(warehouse: Warehouse, layout: Layout) -> Iterator[tuple[str, bytes]
     yield _drawn(lambda axes: _amounts(axes, average[varied], deviation[varied]), f"{varied.sum():,} customers{inner}")
 
 
-def sampled(warehouse: Warehouse, layout: Layout, entity: Entity, parts: int) -> Sequence[Column]:
-    """The columns of `{entity}.sql`, of one in so many `parts` of the entities."""
-    part = FeatureStream(warehouse, layout.model_copy(update={"shard_count": parts}), entity, ("00",))
-    query = over({**RELATIONS, **entity.relations(deep=True)}, sql(f"graph/report/{entity.name}"))
-    rows = part.ask(query, watermark=warehouse.profile().watermark.timestamp())
-    return np.array(rows, np.float64).T  # type: ignore[return-value]
+def of_cards(rows: Sequence[Row], profile: Profile, layout: Layout) -> Sequence[Column]:
+    """Of every card the length of its history, the seconds from its last transaction to the newest in gold, and where
+    it was last, in degrees: longitude and latitude, nan where that is unknown."""
+    values = [
+        (
+            min(row["transactions"], layout.history_length),
+            (profile.until - row["newest"]) / 1e6,
+            *next((reversed(place) for place in row["place"]), _NOWHERE),
+        )
+        for row in rows
+    ]
+    return np.array(values, np.float64).reshape(-1, 4).T  # type: ignore[return-value]
+
+
+def of_customers(rows: Sequence[Row]) -> Sequence[Column]:
+    """Of every customer the mean of its amounts and their deviation."""
+    values = [(np.mean(row["amounts"]), np.std(row["amounts"])) for row in rows]
+    return np.array(values, np.float64).reshape(-1, 2).T  # type: ignore[return-value]
 
 
 def _drawn(draw: Callable[[Axes], str], note: str) -> tuple[str, bytes]:

@@ -1,32 +1,21 @@
 """The comparison of gold and store: the entities of a feature, read on both sides."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from math import ceil
 from typing import Any
 
 import redis
-from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import Key
 from feature_seed.errors import printable
 from feature_seed.features.feature import Feature
+from feature_seed.loading.comparison.scan import Row, Scan
 from feature_seed.loading.comparison.state import BESIDE, State, difference, expected, stored
-from feature_seed.loading.stream import Layout
-from feature_seed.sql import sql
 from feature_seed.store.cluster import primaries
-from feature_seed.warehouse.gold import Identifier
-from feature_seed.warehouse.mapping import GoldMapping
-
-# Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
-_SLICE_ROWS = 1_000_000
-
-# Rows of gold for each entity of a sample that are paid for. Where entities have more on average, fewer of them are
-# compared, but so many at least.
-_ENTITY_ROWS, _FEWEST = 1000, 10
 
 # Calls and keys per call of the search for keys that gold does not know.
 _SCAN_CALLS, _SCAN_COUNT = 10, 1000
@@ -48,85 +37,37 @@ class Verdict:
     difference: str
 
 
-# So many hashes has an id.
-HASHES = 2**64
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Scan):
+    """Features in the shards of a run, in gold and in the store."""
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """A feature in the shards of a run, in gold and in the store.
-
-    `watermarks` are those that the shards were loaded up to, in microseconds since 1970.
-    """
-
-    feature: Feature
-    gold: Client
+    features: Sequence[Feature]
     store: redis.Redis
-    table: Mapping[str, Identifier]
-    layout: Layout
-    shards: Sequence[str]
-    watermarks: Set[int]
-    mapping: GoldMapping = field(default_factory=GoldMapping)
 
-    def entities(self, scanned: Sequence[int]) -> list[dict[str, Any]]:
-        """How many entities and transactions each shard has, and the ids whose hashes were `scanned`."""
-        return self._ask("entities", ("usable",), scanned=scanned)
-
-    def _ask(self, select: str, relations: Sequence[str], **parameters: Any) -> list[dict[str, Any]]:
-        named = ", ".join(f"{name} AS ({sql(f'loading/comparison/{name}')})" for name in relations)
-        query = f"WITH {named} {sql(f'loading/comparison/{select}')}"
-        return self._rows(query, self.feature.entity.id, **parameters)
-
-    def _rows(self, query: str, entity: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Rows of a query over gold that shares nothing with the one that seeds."""
-        common = {
-            **self.table,
-            "entity": entity,
-            "shard_count": self.layout.shard_count,
-            "shards": [int(shard, 16) for shard in self.shards],
-        }
-        # Ids are bytes, and need not be text.
-        # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
-        formats = {"String": "bytes", "Tuple": "tuple"}
-        rows = self.gold.query(self.mapping.over(query), parameters={**common, **parameters}, query_formats=formats)
-        return list(rows.named_results())
-
-    def sample(self, run_id: str, share: float, slices: int) -> Iterator[list[dict[str, Any]]]:
-        """This share of gold's entities in these shards, others for every run, in slices of their hashes."""
-        end = max(int(share * HASHES), 1)
-        for number in range(slices):
-            first, last = end * number // slices, end * (number + 1) // slices - 1
-            yield self._sampled(run_id=run_id, first=first, last=last)
-
-    def _sampled(self, **slice_: Any) -> list[dict[str, Any]]:
-        length = self.layout.history_length
-        return self._ask(self.feature.name, ("usable", "sampled"), history_length=length, **slice_)
-
-    def differences(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
+    def differences(self, feature: Feature, rows: Sequence[Row]) -> Iterator[Verdict]:
         """What is found of each sampled entity; of what differs, when it is looked at again: an event may have come."""
+        rows = [row for row in rows if row.get(feature.name, True)]
         for first in range(0, len(rows), _READ_ENTITIES):
             some = rows[first : first + _READ_ENTITIES]
-            verdicts = list(self._looked_at(some))
+            verdicts = list(self._looked_at(feature, some))
             for _ in range(_LOOKS - 1):
                 differ = [i for i, verdict in enumerate(verdicts) if verdict.difference]
-                for i, verdict in zip(differ, self._looked_at([some[i] for i in differ]), strict=True):
+                for i, verdict in zip(differ, self._looked_at(feature, [some[i] for i in differ]), strict=True):
                     verdicts[i] = verdict
             yield from verdicts
 
-    def _looked_at(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
-        for row, store in zip(rows, self._read([row["id"] for row in rows]), strict=True):
-            should = expected(row, store, self.layout, self.watermarks)
+    def _looked_at(self, feature: Feature, rows: Sequence[Row]) -> Iterator[Verdict]:
+        for row, store in zip(rows, self._read(feature, [row["id"] for row in rows]), strict=True):
+            should = expected(row, store, self.layout, {*self.untils})
             found = (
                 f"{printable(self._name(key, row['id']))} {text}"
-                for key in self.feature.keys
+                for key in feature.keys
                 if (text := difference(should.state[key], store[key]))
             )
             yield Verdict(should.live, should.unrecorded, next(found, ""))
 
-    def _read(self, entity_ids: Sequence[bytes]) -> Iterator[State]:
-        keys = dict.fromkeys(
-            [*self.feature.keys, *chain.from_iterable(BESIDE.get(key, ()) for key in self.feature.keys)]
-        )
+    def _read(self, feature: Feature, entity_ids: Sequence[bytes]) -> Iterator[State]:
+        keys = dict.fromkeys([*feature.keys, *chain.from_iterable(BESIDE.get(key, ()) for key in feature.keys)])
         with self.store.pipeline(transaction=False) as pipeline:
             read = {"LIST": partial(pipeline.lrange, start=0, end=-1), "HASH": pipeline.hgetall, "STRING": pipeline.get}
             for entity_id in entity_ids:
@@ -138,36 +79,25 @@ class Comparison:
     def _name(self, key: Key, entity_id: bytes) -> bytes:
         return key.of(entity_id, tags=self.layout.key_tags)
 
-    def scanned_keys(self, limit: int) -> dict[bytes, bytes]:
-        """Some of the feature's keys in the store, of at most `limit` entities, with the id in each."""
-        pattern = self.feature.keys[0].template.partition("{}")[0] + "*"
+    def scanned_keys(self, feature: Feature, limit: int) -> dict[bytes, bytes]:
+        """Some of a feature's keys in the store, of at most `limit` entities, with the id in each."""
+        pattern = feature.keys[0].template.partition("{}")[0] + "*"
         found: dict[bytes, bytes] = {}
         for name in scanned(self.store, pattern):
-            if isinstance(name, bytes) and (entity_id := self._id_in(name)) is not None:
+            if isinstance(name, bytes) and (entity_id := self._id_in(feature, name)) is not None:
                 found[name] = entity_id
         looked_up = set(islice(dict.fromkeys(found.values()), limit))
         return {name: entity_id for name, entity_id in found.items() if entity_id in looked_up}
 
-    def _id_in(self, name: bytes) -> bytes | None:
+    def _id_in(self, feature: Feature, name: bytes) -> bytes | None:
         """The id in a key of the feature, empty where the layout's tags are missing; None in another key."""
-        for key in self.feature.keys:
+        for key in feature.keys:
             before, _, after = key.template.encode().partition(b"{}")
             if name.startswith(before) and name.endswith(after) and len(name) >= len(before + after):
                 entity_id = name[len(before) : len(name) - len(after)]
                 tagged = entity_id[:1] + entity_id[-1:] == b"{}"
                 return entity_id if not self.layout.key_tags else entity_id[1:-1] if tagged else b""
         return None
-
-
-def sample_share(size: int | None, entities: int, transactions: int) -> tuple[float, int]:
-    """Which share of the entities is compared when `size` of them are asked for, and in how many slices."""
-    if size is None:
-        compared = float(entities)
-    else:
-        paid_for = size * min(_ENTITY_ROWS * entities / max(transactions, 1), 1)
-        compared = min(max(paid_for, min(size, _FEWEST)), entities)
-    share = compared / max(entities, 1)
-    return share, max(min(ceil(share * transactions / _SLICE_ROWS), ceil(compared)), 1)
 
 
 def scanned(store: redis.Redis, pattern: str) -> Iterator[Any]:

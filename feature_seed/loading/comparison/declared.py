@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 from feature_seed.errors import printable
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import as_text, hidden, names_in
-from feature_seed.loading.comparison.comparison import HASHES, Comparison, Verdict
+from feature_seed.features.feature import Feature
+from feature_seed.loading.comparison.comparison import Comparison, Verdict
+from feature_seed.loading.comparison.scan import HASHES, Found, Row, sample_share, slice_of
 from feature_seed.sql import columns_called, literal, sql
 from feature_seed.store.cluster import primaries
 
 # What the relation of usable rows calls its own, which gold may have as well.
-_OWN = re.compile(r"(?<!\.)\b(id|number|category|paid|micros|placeless|latitude|longitude)\b")
+_OWN = re.compile(r"(?<!\.)\b(card|customer|number|category|paid|micros|placeless|latitude|longitude)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,24 +26,26 @@ class DeclaredComparison(Comparison):
 
     declared: Declared
 
-    def entities(self, scanned: Sequence[int]) -> list[dict[str, Any]]:
+    def scans(self, run_id: str, size: int | None, scanned: Mapping[str, Set[bytes]]) -> Iterator[Mapping[str, Found]]:
         text = sql("loading/comparison/declared_entities").format(entities=self._select("0", "0"))
-        return self._over_rows(text, run_id="", first=0, last=HASHES - 1)
+        rows = {f"{row['shard']:02x}": row for row in self._over_rows(text, run_id="", first=0, last=HASHES - 1)}
+        entities = {shard: rows[shard]["entities"] if shard in rows else 0 for shard in self.shards}
+        share, slices = sample_share(size, sum(entities.values()), sum(row["transactions"] for row in rows.values()))
+        (feature,), select = self.features, self._select(*_content(self.declared))
+        for number in range(slices):
+            some = self._over_rows(select, run_id=run_id, **slice_of(share, number, slices))
+            yield {feature.entity.name: Found(entities, frozenset(), some)}
 
-    def scanned_keys(self, limit: int) -> dict[bytes, bytes]:
+    def scanned_keys(self, feature: Feature, limit: int) -> dict[bytes, bytes]:
         """None: a window leaves entities behind, and their keys stay until they expire."""
         return {}
 
-    def _sampled(self, **slice_: Any) -> list[dict[str, Any]]:
-        return self._over_rows(self._select(*_content(self.declared)), **slice_)
-
     def _over_rows(self, select: str, **parameters: Any) -> list[dict[str, Any]]:
         others = columns_called(names_in([self.declared]))
-        ids = "toString(gold.card_id) AS _card, toString(gold.customer_id) AS _customer,"
-        usable = hidden(_OWN, sql("loading/comparison/usable"), f"{others}{ids}")
+        usable = hidden(_OWN, sql("loading/comparison/usable"), others)
         rows = sql("loading/comparison/declared_rows").format(others=others)
         query = f"WITH usable AS ({usable}), transactions AS ({rows}) {select}"
-        return self._rows(query, self.declared.columns[0], **parameters)
+        return list(self._ask(query, entity=self.declared.columns[0], **parameters).named_results())
 
     def _select(self, content: str, united: str) -> str:
         one = self.declared
@@ -56,7 +60,7 @@ class DeclaredComparison(Comparison):
             lifetime=(one.lifetime or 10**10) * 1_000_000,
         )
 
-    def _looked_at(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
+    def _looked_at(self, feature: Feature, rows: Sequence[Row]) -> Iterator[Verdict]:
         before = self._now()
         with self.store.pipeline(transaction=False) as pipeline:
             read = {

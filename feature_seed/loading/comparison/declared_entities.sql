@@ -1,5 +1,5 @@
 -- Entities per shard that have the feature.
-SELECT shard, count() AS entities, sum(transactions) AS transactions, [] AS known
+SELECT shard, count() AS entities, sum(transactions) AS transactions
 FROM (
 {entities}
 )

@@ -76,10 +76,10 @@ class Expected:
 
 
 def expected(row: Mapping[str, Any], store: State, layout: Layout, watermarks: Set[int]) -> Expected:
-    """By a row of a feature's query, and by what the store has recorded. `watermarks` are those of the loads."""
-    if "amounts" in row:
+    """By what gold says of the entity, and by what the store has recorded. `watermarks` are those of the loads."""
+    if CUSTOMER_STATS in store:
         return _expected_stats(row["amounts"], store, watermarks)
-    if "latest" in row:
+    if CARD_HISTORY in store:
         return _expected_history(row, store, layout, watermarks)
     return _expected_location(row, store)
 
@@ -88,7 +88,7 @@ def _expected_history(row: Mapping[str, Any], store: State, layout: Layout, wate
     records = _records(store[CARD_SEED])
     elements = store[CARD_HISTORY].get("elements", [])
     elements = elements[::-1] if layout.newest_first else elements
-    gold = [_transaction(*one) for one in reversed(row["latest"])]
+    gold = [_transaction(*one) for one in row["latest"]]
     known = {one.transaction_id for one in gold} | records.keys()
     unrecorded = [one for one in elements if one.transaction_id not in known]
     listed = {one.transaction_id: one for one in elements}
@@ -130,7 +130,7 @@ def _agreed(element: Transaction, record: Record) -> Transaction:
 def _expected_location(row: Mapping[str, Any], store: State) -> Expected:
     records = _records(store[CARD_SEED])
     seq = store[CARD_SEQ].get("value", 0)
-    place = dict(zip(CARD_LOCATION.fields, row["place"], strict=True)) if row["located"] else {}
+    place = next((dict(zip(CARD_LOCATION.fields, one, strict=True)) for one in row["place"]), {})
     newest = row["newest"] // 1000 / 1000
     for one in records.values():
         newest = one.time

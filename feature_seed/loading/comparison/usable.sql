@@ -1,6 +1,7 @@
 -- The rows that features are made of, by conditions of the checks' own: gold.sql is part of what is checked.
 SELECT
-    assumeNotNull(toString({entity:Identifier})) AS id,
+    assumeNotNull(toString(gold.card_id)) AS card,
+    assumeNotNull(toString(gold.customer_id)) AS customer,
     assumeNotNull(toString(gold.transaction_id)) AS number,
     toString(gold.merchant_category) AS category,
     assumeNotNull(toFloat64(gold.amount)) AS paid,
@@ -16,10 +17,4 @@ WHERE length(toString(gold.transaction_id)) > 0
     AND length(toString(gold.customer_id)) > 0
     AND toUnixTimestamp64Micro(toDateTime64(gold.timestamp, 6, 'UTC')) BETWEEN -2208988800000000 AND 10413791999999999
     AND (micros != 0 OR NOT {zero_is_unknown:Bool})
-    -- Newer ones are a stream's to bring. Shards that were loaded by runs of their own may have watermarks of their own.
-    AND micros <= if(
-        length({untils:Array(Int64)}) = 1,
-        {untils:Array(Int64)}[1],
-        {untils:Array(Int64)}[sipHash64(id) % {shard_count:UInt16} + 1]
-    )
     AND toFloat64(gold.amount) BETWEEN -1e100 AND 1e100

@@ -104,6 +104,11 @@ class Configuration(Entry):
         description="features: {card_amount_1h: {key: 'velocity:{card_id}:1h', string: sum(amount), window: 1h}}",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_there(cls, content: Any) -> Any:
+        return {} if content is None else content
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Configuration":
         if mistakes := dict(self._mistakes()):
@@ -170,7 +175,7 @@ def read(path: Path) -> Configuration:
     wrong = [(known[place], f"{place[-1]} is there twice: name it once") for place in times if times[place] > 1]
     try:
         if not wrong:
-            return Configuration.model_validate({} if entries is None else entries)
+            return Configuration.model_validate(entries)
     except ValidationError as e:
         whole = "the file cannot be read: write gold: {table: fact_transactions}"
         wrong = [(_line(known, one["loc"]), str(one.get("ctx", {}).get("error", whole))) for one in e.errors()]

@@ -248,6 +248,8 @@ def test_the_component_in_another_project() -> None:
         with sandbox.load_component_and_build_defs(path) as (component, defs):
             assert isinstance(component, WarmStart)
             assert _assets(defs) == _assets(feature_seed.defs)
+        with _attributes(sandbox, path, None), sandbox.load_component_and_build_defs(path) as (component, _):
+            assert component == WarmStart()
         with _attributes(sandbox, path, right), sandbox.load_component_and_build_defs(path) as (_, defs):
             assert (defs.resources or {})["warehouse"].mapping.columns == {"card_id": "cc_num", "location_lat": "NULL"}
             assert _assets(defs) == _assets(feature_seed.defs) | {"a"}

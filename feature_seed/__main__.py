@@ -209,7 +209,10 @@ def acl_command() -> int:
     Example:
       FEATURE_SEED_CONFIG=seed.yaml python -m feature_seed acl
     """
-    click.echo("\n".join(acl(_configured(), configured().declared)))
+    from feature_seed.graph.component import WarmStart
+
+    start = WarmStart(**dict(configured()))
+    click.echo("\n".join(acl(_configured(), start.declared, bool(start.layout().expire))))
     return 0
 
 

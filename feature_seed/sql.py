@@ -13,6 +13,7 @@ _PACKAGE = files("feature_seed")
 # `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
 # cannot take the braces itself, it stumbles over `{{{}}}`. `hash_of`: the half of an id's hash that shards do not use.
 # `millis`: of microseconds, rounded down before 1970 as well.
+# `ending`: of an entity's `last_ts`, what its digest ends in where entities expire.
 # `sortable`: an Int64 as eight bytes in the same order, and `unsorted` back. `ordinal`: the bits of a double as an
 # Int64 in the same order, and back.
 _DIALECT = {
@@ -26,6 +27,7 @@ _DIALECT = {
     "shard_of": ("id", "toUInt16(sipHash64(id) % {shard_count:UInt16})"),
     "hash_of": ("id", "toUInt32(bitShiftRight(sipHash64(id), 32))"),
     "millis": ("micros", "intDiv(micros - positiveModulo(micros, 1000), 1000)"),
+    "ending": ("newest", "if({expire:UInt64} = 0, '', concat(':', toString({expire:UInt64}), ':', newest))"),
     "sortable": (
         "number",
         "reverse(reinterpretAsFixedString(bitXor(toUInt64(number), bitShiftLeft(1::UInt64, 63))))",

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from contextlib import suppress
 
 # Long enough for a round trip or two of a server that has just been reached.
 _PROBE_SECONDS = 2
@@ -23,18 +24,14 @@ def speaks_tls(host: str, port: int) -> bool:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), _PROBE_SECONDS) as plain, context.wrap_socket(plain):
-            return True
-    except OSError:
-        return False
+    with suppress(OSError), socket.create_connection((host, port), _PROBE_SECONDS) as plain, context.wrap_socket(plain):
+        return True
+    return False
 
 
 def speaks_redis(host: str, port: int) -> bool:
     """Whether a Redis answers there without TLS, if only to ask for a password."""
-    try:
-        with socket.create_connection((host, port), _PROBE_SECONDS) as plain:
-            plain.sendall(b"PING\r\n")
-            return plain.recv(1) in (b"+", b"-")
-    except OSError:
-        return False
+    with suppress(OSError), socket.create_connection((host, port), _PROBE_SECONDS) as plain:
+        plain.sendall(b"PING\r\n")
+        return plain.recv(1) in (b"+", b"-")
+    return False

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from feature_seed.contract import KEYS
 from feature_seed.errors import ConfigurationError
-from feature_seed.features.declared.declared import Declared
+from feature_seed.features.declared.declared import Declared, Duration
 from feature_seed.features.declared.entity import names_in
 from feature_seed.features.declared.entry import Condition, Entry, Expression, Order, Place, invalid
 from feature_seed.features.feature import FEATURES
@@ -76,11 +76,13 @@ class Gold(Entry):
     )
 
 
-class AsItIs(Entry):
-    """A standard feature that has nothing to choose."""
+class Lasting(Entry):
+    """A standard feature. `expire` is how long after the newest row of its card or customer all keys of that expire."""
+
+    expire: Duration | None = Field(default=None, description="expire: 30d")
 
 
-class History(Entry):
+class History(Lasting):
     """The histories of cards. `order` is that in which the scorer keeps them."""
 
     order: Order | None = Field(default=None, description="order: newest_first, or order: oldest_first")
@@ -90,8 +92,8 @@ class Standard(Entry):
     """The standard features. All of them are seeded, named here or not."""
 
     card_history: History = Field(default_factory=History, description="card_history: {order: newest_first}")
-    card_location: AsItIs = Field(default_factory=AsItIs, description="card_location: {}")
-    customer_stats: AsItIs = Field(default_factory=AsItIs, description="customer_stats: {}")
+    card_location: Lasting = Field(default_factory=Lasting, description="card_location: {expire: 30d}")
+    customer_stats: Lasting = Field(default_factory=Lasting, description="customer_stats: {expire: 30d}")
 
 
 class Configuration(Entry):
@@ -116,6 +118,10 @@ class Configuration(Entry):
         return self
 
     def _mistakes(self) -> Iterator[tuple[Place, str]]:
+        here, there = self.standard.card_history.expire, self.standard.card_location.expire
+        if here and there and here != there:
+            text = "the keys of a card expire together: write expire once, as in card_history: {expire: 30d}"
+            yield ("standard", "card_location", "expire"), text
         for name, column in self.gold.columns.items():
             place = ("gold", "columns", name)
             if column.hash and not name.endswith("_id"):

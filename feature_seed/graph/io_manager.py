@@ -199,7 +199,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
         self._written = True
 
     def _examine(self, context: dg.OutputContext, client: redis.Redis, stream: FeatureStream | None) -> None:
-        server = examine(client, self.store, self.declared_keys)
+        server = examine(client, self.store, self.declared_keys, bool(stream and stream.layout.expire))
         before = self._server
         if before and self._written and before.run_id != server.run_id:
             raise StoreError(

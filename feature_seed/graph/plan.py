@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import dagster as dg
 
@@ -16,6 +17,7 @@ from feature_seed.loading.stream import FeatureStream, Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
+from feature_seed.warehouse.profile import micros
 
 # A card with a place has so many keys, and a customer.
 _KEYS = {"cards": 5, "customers": 2}
@@ -98,7 +100,21 @@ def _planned(stream: FeatureStream, changes: Changes, before: Ready, keys: int |
         base, rows = max(getattr(before, name), base), max(before.rows, rows)
         expected = sum(getattr(before, one) * count for one, count in _KEYS.items())
         lacking = min(max(expected - keys, 0), changes.counts["new"]) if keys is not None else 0
+        if stream.expire:  # keys go by themselves: what has expired since is no loss, and neither are its rows
+            base, rows = getattr(before, name), changes.counts["rows"]
+            known, lacking = _still_there(stream, changes, before), 0
     return Plan(name, stream.shards, changes, before, base, rows, max(base - known - lacking, 0))
+
+
+def _still_there(stream: FeatureStream, changes: Changes, before: Ready) -> int:
+    """How many entities of the last load gold still has: by its rows up to that watermark, as they expired then.
+
+    By all that gold has where `expire` may have been another then, as where the first load with it has broken off.
+    """
+    if changes.all_changed or before.loading:
+        return stream.warehouse.profile().entities(stream.entity.id)
+    with stream.warehouse.client() as client, stream.warehouse.errors():
+        return stream.entities(client, until=micros(datetime.fromisoformat(before.watermark)))
 
 
 def loss_result(

@@ -37,10 +37,12 @@ def store_check(
     """Blocking, so that a run by a schedule fails, and is told of as any failed run."""
     loads = all_loads(context.instance, shard_names(layout.shard_count))
     with retried(context.retry_number), store.client() as client:
-        yield from blocking([_kept(context.instance, client, store.address, loads)])
+        yield from blocking([_kept(context.instance, client, store.address, layout, loads)])
 
 
-def _kept(instance: dg.DagsterInstance, client: redis.Redis, address: str, loads: Loads) -> dg.AssetCheckResult:
+def _kept(
+    instance: dg.DagsterInstance, client: redis.Redis, address: str, layout: Layout, loads: Loads
+) -> dg.AssetCheckResult:
     """A few keys of the store, beside what `warm_start` and the loads have recorded."""
     seeded = instance.get_latest_materialization_event(WARM_START)
     if not seeded or not seeded.asset_materialization:
@@ -61,7 +63,7 @@ def _kept(instance: dg.DagsterInstance, client: redis.Redis, address: str, loads
         text = f"feature_seed:ready in Redis at {address} is not as {run} set it: {', '.join(wrong)}. Run seed_all"
         return _result(False, text)
     keys, then = Size.of(client).keys, _keys_left(instance, seeded)
-    if keys is not None and keys < then:  # maybe another program's, of a database that is shared
+    if keys is not None and keys < then and not layout.expire:  # maybe another program's, of a database that is shared
         text = (
             f"Redis at {address} has {keys:,} keys, {then - keys:,} fewer than after {run}. Find out whether Redis "
             "evicts keys or somebody deletes them, and run seed_all with FEATURE_SEED_FULL=1"
@@ -100,7 +102,7 @@ def require_unchanged(
         yield f"{store.address} is ready, by run {ready.run_id}"
         loads = all_loads(instance, shards)
         if any(loads.values()):
-            yield from _told([_kept(instance, client, store.address, loads)])
+            yield from _told([_kept(instance, client, store.address, layout, loads)])
         else:
             yield "Whether Redis was restarted since is unknown: set DAGSTER_HOME to the one that has the run"
         with warehouse.client() as gold, warehouse.errors():

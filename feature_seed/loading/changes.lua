@@ -16,6 +16,15 @@ local function is_ahead(watermark) -- of the load; most seeds have the same
 end
 
 local function look_closer(stored, live, key, digest, count, hash)
+    -- An entity of which nothing is left at its end is as gold has it.
+    if not live and #stored == 0 and string.find(digest, ':', 1, true) then
+        local expire, newest = string.match(digest, ':(%d+):(.+)$')
+        local now = call('TIME')
+        if newest + expire <= now[1] + now[2] / 1e6 then
+            known, rows = known + 1, rows + count
+            return
+        end
+    end
     local fields = {}
     for i = 1, #stored, 2 do
         fields[stored[i]] = stored[i + 1]
@@ -46,7 +55,9 @@ for digest, count, hash in string.gmatch(ARGV[2], '(%S+) (%S+) (%S+)') do
     -- A key of another type is for the load to complain of, which says what to do.
     local stored, key = call('HGETALL', KEYS[position]), KEYS[position + 1]
     local live = ARGV[1] == 'HASH' and call('HMGET', key, 'count') or call('GET', key)
-    live = type(live) == 'table' and (live[1] or live.err) or live
+    if type(live) == 'table' then
+        live = live[1] or live.err
+    end
     -- The seed as it is written, without a table of its fields: a fifth of the time.
     if live == count and stored[4] == count and stored[6] == digest and #stored == 6 and not is_ahead(stored[2]) then
         known, rows = known + 1, rows + count

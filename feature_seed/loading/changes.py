@@ -39,6 +39,11 @@ class Changes:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     @property
+    def all_changed(self) -> bool:
+        """Whether no seed is as gold says: what is written, or when it expires, may have been set otherwise."""
+        return 0 < self.counts["known"] == self.counts["changed"]
+
+    @property
     def to_send(self) -> int:
         """How many entities a load sends: of shards that are read whole, all."""
         few = self.few()

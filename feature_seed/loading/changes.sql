@@ -5,7 +5,7 @@ WITH
         SELECT
             {entity:Identifier} AS id,
             count() AS made,
-            toInt64(sum(part) + {layout:UInt64}) AS digest
+            concat(toString(toInt64(sum(part) + {layout:UInt64})), ending(toString(millis(max(time)) / 1000))) AS digest
         FROM hashed
         GROUP BY id
     ),
@@ -17,7 +17,7 @@ WITH
             groupArray((
                 format({seed:String}, tagged(id)),
                 concat(bulk(format({seed:String}, tagged(id))), bulk(format({counter:String}, tagged(id)))),
-                concat(toString(digest), ' ', toString(made), ' ', toString(hash_of(id)))
+                concat(digest, ' ', toString(made), ' ', toString(hash_of(id)))
             )) AS members
         FROM entities
         GROUP BY shard, chunk

@@ -69,10 +69,7 @@ class Departed(FeatureStream):
         """Look at all entities of the store beside gold.
 
         In memory are 8 bytes for each that gold has, and some 0.2 KB for each that it has not, a scorer's own too.
-
-        Raises:
-            GoldError: gold was rebuilt since it was profiled.
-            StoreError: the store runs no SCAN.
+        It is a GoldError if gold was rebuilt since it was profiled, and a StoreError if the store runs no SCAN.
         """
         with self.warehouse.client() as gold, self.warehouse.errors():
             query = self.warehouse.mapping.over(over_gold("loading/departed"))

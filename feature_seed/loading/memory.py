@@ -36,16 +36,12 @@ _MEASURED = '""0.00.00.0'
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What some features need."""
-
     needed: int  # bytes, for what is not in the store yet
     entities: dict[str, int]  # how many of each feature that is, by its name
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some entities of gold."""
-
     cards: Sequence[str]  # ids
     customers: Sequence[str]  # likewise
     history: float  # mean bytes of the elements of a history
@@ -62,13 +58,15 @@ def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequen
     for feature in features:
         ids = sample.cards if feature.entity is CARDS else sample.customers
         entities = profile.entities(feature.entity.id) * len(stream.shards) / layout.shard_count
+        expired = stream.expired(feature.entity)
         events = profile.daily / profile.entities(feature.entity.id) * sample.record / len(_SEEDS)
         history = sample.history if feature == HISTORY else 0
         seeds = [key for key in feature.keys if key in _SEEDS]
         values = [key for key in feature.keys if key not in _SEEDS]
         for keys, bytes_ in (seeds, _SEED_BYTES + events), (values, _VALUE_BYTES[feature.name] + history):
             names = [key.of(entity_id, tags=layout.key_tags) for key in keys for entity_id in ids]
-            missing = entities * _missing(client, names[: len(ids)])
+            there: Any = client.exists(*names[: len(ids)]) if names else 0
+            missing = max(entities * (1 - there / max(len(ids), 1)) - expired, 0)
             of_keys = _KEY_BYTES * len(keys) + sum(len(name.encode()) for name in names) / max(len(ids), 1)
             needed += missing * (of_keys + bytes_) if keys else 0
         new[feature.name] = round(missing)
@@ -92,9 +90,3 @@ def _sample(stream: FeatureStream) -> Sample:
     element = len(_EMPTY.encode(layout.element)) - len(_MEASURED) + values["values_bytes"]
     history = depth * element * _ROUNDED
     return Sample([card for card, _ in cards], values["customers"], history, _RECORD_BYTES + 2 * values["id_bytes"])
-
-
-def _missing(client: redis.Redis, keys: Sequence[str]) -> float:
-    """The share of these keys that is not there."""
-    there: Any = client.exists(*keys) if keys else 0
-    return 1 - there / max(len(keys), 1)

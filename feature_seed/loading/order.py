@@ -17,10 +17,8 @@ _LISTS = 500
 def require_order(client: redis.Redis, address: str, layout: Layout, before: Ready | None) -> None:
     """That lists in the store have their newest transaction where this load will have it. Some are looked at.
 
-    Where some have events after the watermark, these alone count: gold's may be of a load before.
-
-    Raises:
-        StoreError: most of them have it at the other end; with the setting to change.
+    Where some have events after the watermark, these alone count: gold's may be of a load before. A StoreError names
+    the setting to change where most of them have it at the other end.
     """
     lists = spared(partial(_ends, client), [])
     watermark = before.unix if before else None

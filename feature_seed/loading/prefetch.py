@@ -3,8 +3,9 @@
 import ctypes
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from threading import Condition, Thread
+from threading import Condition
 
 from feature_seed.store.block import Block
 
@@ -16,7 +17,7 @@ _IDLE_SECONDS = 0.4
 
 
 class _Queue:
-    """Blocks in between two threads, of `capacity` bytes, or one larger one; an error ends them.
+    """Blocks in between two threads, of `capacity` bytes, or one larger one.
 
     With `min_rate`, none waits for room longer than it takes at so many bytes a second.
     """
@@ -27,7 +28,6 @@ class _Queue:
         self._blocks: deque[Block] = deque()
         self._held = 0
         self._ended = False
-        self._error: BaseException | None = None
         self._changed = Condition()
 
     def put(self, block: Block | None) -> bool:
@@ -44,16 +44,13 @@ class _Queue:
                 self._changed.notify()
             return not self._ended
 
-    def end(self, error: BaseException | None = None) -> None:
+    def close(self) -> None:
         with self._changed:
-            self._ended, self._error = True, self._error or error
+            self._ended = True
             self._changed.notify()
 
     def take(self, meanwhile: Callable[[], None]) -> Iterator[Block]:
-        """All blocks until the end; `meanwhile` is called now and then while there is none.
-
-        Raises the error that it ended with.
-        """
+        """All blocks until the end; `meanwhile` is called now and then while there is none."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._blocks or self._ended, _IDLE_SECONDS)
@@ -62,13 +59,11 @@ class _Queue:
                     self._held -= len(block.payload)
                     self._changed.notify()
                 elif self._ended:
-                    break
+                    return
             if block:
                 yield block
             else:
                 meanwhile()
-        if self._error:
-            raise self._error
 
 
 @contextmanager
@@ -89,24 +84,23 @@ def prefetch(
     queue = _Queue(capacity, min_rate)
 
     def produce() -> None:
-        error = None
-        try:
-            with closing(blocks):
-                for block in blocks:
-                    if not queue.put(block):
-                        break
-        except BaseException as e:  # noqa: BLE001 - handed over whole: the consumer raises it
-            error = e
-        queue.end(error)
+        with closing(queue), closing(blocks):
+            for block in blocks:
+                if not queue.put(block):
+                    break
 
-    thread = Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
+    def taken() -> Iterator[Block]:
+        yield from queue.take(meanwhile)
+        producing.result()
+
+    thread = ThreadPoolExecutor(1, "prefetch")
+    producing = thread.submit(produce)
     try:
-        yield queue.take(meanwhile)
+        yield taken()
     finally:
-        queue.end()
+        queue.close()
         interrupt()
-        thread.join()
+        thread.shutdown()
         _trim_heap()
 
 

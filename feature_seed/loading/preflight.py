@@ -38,6 +38,7 @@ class Server:
     used: int  # bytes
     limit: int  # likewise; 0 is none
     run_id: str  # another after every start
+    expires: bool = False  # whether features do
     losses: tuple[str, ...] = ()  # what is less good since the store lacks a command or says too little, in a text each
 
     @classmethod
@@ -53,17 +54,16 @@ class Server:
 
     @classmethod
     def together(cls, servers: Sequence["Server"]) -> "Server":
-        """As one: slots are spread evenly, so the first node to be full ends the load."""
+        """As one: slots are spread evenly, so the first node to be full, or to evict, ends the load."""
         count = len(servers)
-        fullest = min(servers, key=lambda one: one.limit - one.used if one.limit else math.inf)
+        worst = min(servers, key=lambda one: (not one.evicts, one.limit - one.used if one.limit else math.inf))
         losses = tuple(dict.fromkeys(loss for one in servers for loss in one.losses))
-        policy = next((one.policy for one in servers if one.evicts), fullest.policy)
-        return replace(fullest, policy=policy, used=fullest.used * count, limit=fullest.limit * count, losses=losses)
+        return replace(worst, used=worst.used * count, limit=worst.limit * count, losses=losses)
 
     @property
     def evicts(self) -> bool:
-        """Whether it may evict features; volatile-* only takes keys that expire, and features do not."""
-        return self.limit > 0 and self.policy.startswith("allkeys-")
+        """Whether it may evict features; volatile-* only takes keys that expire."""
+        return self.limit > 0 and self.policy.startswith(("allkeys-", "volatile-") if self.expires else "allkeys-")
 
     def shortage(self, estimate: MemoryEstimate) -> str:
         """What is wrong with its memory, with the figures, for features that need this much; '' if nothing."""
@@ -83,15 +83,17 @@ class Server:
         return ""
 
 
-def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = ()) -> Server:
+def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = (), expires: bool = False) -> Server:
     """What the store is, all its primaries together. A StoreError says why it cannot be seeded, and what to do.
+
+    `declared` are the patterns of declared keys, and standard features may be such that `expires`.
 
     Of one that may be replaced there is no id of a start: what a failover has lost is looked into where it is called
     ready. While sentinels name a primary that is none any more, the error is a StoreUnavailableError.
     """
-    needed = needed_by(store, declared)
+    needed = needed_by(store, declared, expires)
     server = Server.together([_examine(primary, store, needed, declared) for primary in primaries(client)])
-    return replace(server, run_id="") if store.fails_over else server
+    return replace(server, expires=expires, run_id="" if store.fails_over else server.run_id)
 
 
 def _examine(client: redis.Redis, store: OnlineStore, needed: Calls, declared: Sequence[str]) -> Server:
@@ -199,7 +201,6 @@ def _loss(store: OnlineStore, loss: str, refusals: Refusals) -> str:
 
 
 def _rules(refusals: Refusals) -> str:
-    """The rules that give the rights."""
     lacking = [name for name, error in refusals.items() if _forbidden(error)]
     return " ".join(name if name.startswith("~") else f"+{name.replace(' ', '|').lower()}" for name in lacking)
 

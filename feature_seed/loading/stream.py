@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import ceil
 from typing import Any
 
 import dagster as dg
 from clickhouse_connect.driver.client import Client
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from feature_seed.contract import HISTORY_LENGTH, Element, Ready
 from feature_seed.errors import WarehouseError
@@ -34,7 +34,8 @@ DEEP = 4
 class Layout(dg.ConfigurableResource):
     """How features are laid out in the store, as a scorer must read them. See feature_seed/features/README.md.
 
-    With `full`, and in `overwrite`, a load sends every entity, whether it has changed or not.
+    With `full`, and in `overwrite`, a load sends every entity, whether it has changed or not. `expire` has the seconds
+    after its newest row in which an entity expires, by the names of entities that do.
     """
 
     shard_count: int = 16
@@ -44,6 +45,7 @@ class Layout(dg.ConfigurableResource):
     key_tags: bool = False
     on_conflict: OnConflict = "keep_newer"
     full: bool = False
+    expire: dict[str, int] = Field(default_factory=dict)
 
     _found: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -78,6 +80,21 @@ class FeatureStream:
     def numbers(self) -> list[int]:
         """Its shards, as SQL numbers them."""
         return sorted(int(shard, 16) for shard in self.shards)
+
+    @property
+    def expire(self) -> int:
+        """After how many seconds its entities expire; 0 where they do not."""
+        return self.layout.expire.get(self.entity.name, 0)
+
+    @property
+    def relations(self) -> dict[str, str]:
+        """The relations over gold, without the entities that have expired by the watermark.
+
+        These are sent where `expire` may have been set since, and go: their keys have no end, or a later one.
+        """
+        if not self.expire or (self.changes and self.changes.all_changed):
+            return RELATIONS
+        return {**RELATIONS, "every": RELATIONS["transactions"], "transactions": sql("loading/living")}
 
     @property
     def expected(self) -> int:
@@ -151,7 +168,7 @@ class FeatureStream:
 
     def _query(self, profile: Profile, chosen: Sequence[int] | None = None) -> str:
         """The query of a pass, over all transactions or those of the entities with these hashes."""
-        relations = RELATIONS if chosen is None else _chosen(chosen)
+        relations = self.relations if chosen is None else _chosen(chosen)
         query = self.entity.commands(relations, self.layout.on_conflict, deep=self._deep(profile))
         return self.warehouse.mapping.over(query)
 
@@ -165,7 +182,8 @@ class FeatureStream:
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
         """The query of each pass, and its shards: of shards in which few entities are sent, those alone."""
         few = self.changes.few() if self.changes else {}
-        whole = [one for one in self.numbers if one not in few and (not self.changes or one in self.changes.hashes)]
+        some = self.changes.hashes if self.changes and not self.changes.all_changed else self.numbers
+        whole = [one for one in self.numbers if one not in few and one in some]
         for shards in self._passes(profile, whole):
             yield self._query(profile), shards
         hashes = [one for some in few.values() for one in some]
@@ -192,7 +210,7 @@ class FeatureStream:
         Raises:
             WarehouseError: gold has more entities than were delivered.
         """
-        expected = self.changes.to_send if self.changes else self._entities(client)
+        expected = self.changes.to_send if self.changes else self.entities(client)
         if delivered < expected:
             raise WarehouseError(
                 f"{self.entity.name} is incomplete in shards {', '.join(sorted(self.shards))}: gold has {expected:,} "
@@ -200,13 +218,21 @@ class FeatureStream:
                 f"ended. What was delivered is in the store: run again"
             )
 
-    def _entities(self, client: Client) -> int:
-        """How many there are in gold; some of the shards are counted in one more scan."""
-        if len(self.shards) == self.layout.shard_count:
+    def entities(self, client: Client, **until: int) -> int:
+        """How many there are in gold, `until` a watermark. Some of the shards, or what expires, take one more scan."""
+        if len(self.shards) == self.layout.shard_count and not self.expire:
             return self.warehouse.profile().entities(self.entity.id)
-        query = self.warehouse.mapping.over(over(RELATIONS, sql("loading/entities")))
-        found = with_retries(lambda: client.query(query, self._parameters()))
+        query = self.warehouse.mapping.over(over(self.relations, sql("loading/entities")))
+        found = with_retries(lambda: client.query(query, {**self._parameters(), **until}))
         return int(self.warehouse.only_row(found)["entities"])
+
+    def expired(self, entity: Entity) -> int:
+        """About how many of gold's entities in these shards have expired by the watermark."""
+        stream, all_ = replace(self, entity=entity), self.warehouse.profile().entities(entity.id)
+        if not stream.expire:
+            return 0
+        with self.warehouse.client() as client, self.warehouse.errors():
+            return max(all_ * len(self.shards) // self.layout.shard_count - stream.entities(client), 0)
 
     def ask(self, query: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         """The rows of another query over these shards of gold."""
@@ -225,6 +251,7 @@ class FeatureStream:
             **self.warehouse.profile().readable,
             "shard_count": self.layout.shard_count,
             "shards": self.numbers,
+            "expire": self.expire,
             "watermark": self.warehouse.profile().unix,
             "seeded_watermark": self._seeded_watermark(self.warehouse.profile()),
         }

@@ -9,8 +9,9 @@ import socket
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
-from threading import Event, Thread
+from threading import Event
 
 import redis
 
@@ -120,7 +121,6 @@ class Throttle:
             self.waited += time.monotonic() - now
 
     def _adapt(self, seconds: float) -> None:
-        """Take a probe's latency into account."""
         slowest, fastest = self._bounds
         missed = seconds
         while missed > 0:  # a stall also delays the probes that would have been sent meanwhile
@@ -143,33 +143,25 @@ def probes(store: OnlineStore, on_latency: Callable[[float], None]) -> Iterator[
     Gives a function that raises the error that ended the probes before their time.
     """
     left = Event()
-    failures: list[redis.RedisError] = []
 
     def probe(clock: "_Stopwatch") -> None:
-        try:
-            while not left.wait(_INTERVAL_SECONDS):
-                on_latency(clock.answer())
-        except redis.RedisError as e:
-            failures.append(e)
-
-    def require() -> None:
-        if failures:
-            raise failures[0]
+        while not left.wait(_INTERVAL_SECONDS):
+            on_latency(clock.answer())
 
     with store.client() as whole:
         client = primaries(whole)[0]  # of a cluster, one for all
         connection = client.connection_pool.get_connection()
         opened = opened_socket(connection)
-        thread = Thread(target=probe, args=(_Stopwatch(connection),), name="probes", daemon=True)
-        thread.start()
+        thread = ThreadPoolExecutor(1, "probes")
+        probing = thread.submit(probe, _Stopwatch(connection))
         try:
-            yield require
+            yield lambda: probing.result() if probing.done() else None
         finally:
             left.set()
             # A read that waits for a server that does not answer ends; TLS's own shutdown would break its reader.
             with suppress(OSError):  # closed already
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
-            thread.join()
+            thread.shutdown()
             connection.disconnect()
             client.connection_pool.release(connection)
 

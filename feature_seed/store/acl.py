@@ -3,16 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from feature_seed.features.declared.declared import Declared
+from feature_seed.store import commands
 from feature_seed.store.cluster import ClusterStore
-from feature_seed.store.commands import (
-    NEEDED,
-    NEEDED_BY_DECLARED,
-    NEEDED_IN_CLUSTERS,
-    NEEDED_IN_FAILOVERS,
-    NEEDED_TO_WAIT,
-    SPARED,
-    Calls,
-)
 from feature_seed.store.online_store import OnlineStore
 
 # What EVENT calls, and what scorers call that read and write the standard features by themselves.
@@ -31,24 +23,27 @@ _BY_KIND = {
 }
 
 
-def needed_by(store: OnlineStore, declared: Sequence[object]) -> Calls:
+def needed_by(store: OnlineStore, declared: Sequence[object], expires: bool = False) -> commands.Calls:
     """The commands without which this store cannot be seeded."""
     return {
-        **NEEDED,
-        **(NEEDED_BY_DECLARED if declared else {}),
-        **(NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
-        **(NEEDED_IN_FAILOVERS if store.fails_over else {}),
-        **(NEEDED_TO_WAIT if store.wait_replicas else {}),
+        **commands.NEEDED,
+        **(commands.NEEDED_BY_DECLARED if declared else {}),
+        **(commands.NEEDED_TO_EXPIRE if expires else {}),
+        **(commands.NEEDED_IN_CLUSTERS if isinstance(store, ClusterStore) else {}),
+        **(commands.NEEDED_IN_FAILOVERS if store.fails_over else {}),
+        **(commands.NEEDED_TO_WAIT if store.wait_replicas else {}),
     }
 
 
-def acl(store: OnlineStore, declared: Sequence[Declared]) -> list[str]:
-    """Of the seeder and of the scorer. A cluster needs them on every node."""
+def acl(store: OnlineStore, declared: Sequence[Declared], expires: bool = False) -> list[str]:
+    """Of the seeder and of the scorer; `expires` where standard features do. A cluster needs them on every node."""
     own = [f"~{start}*" for start in dict.fromkeys(one.key.partition("{")[0] for one in declared)]
     keys = [one for one in own if not one.startswith(("~card:", "~cust:"))]
-    seeder = (name.replace(" ", "|").lower() for name in (*needed_by(store, declared), *SPARED, "MULTI", "EXEC"))
+    needed = (*needed_by(store, declared, expires), *commands.SPARED, "MULTI", "EXEC")
+    seeder = (name.replace(" ", "|").lower() for name in needed)
     scorer = " ".join([_SCORER, *(_BY_KIND[one.kind] for one in declared)]).split()
     ends = ["expire", "pexpire"] if any(one.lifetime for one in declared) else []
+    ends += ["pexpireat", "pttl"] if expires else []
     nodes = ["cluster|slots", "command", "asking"] if isinstance(store, ClusterStore) else []
     return [
         _line("seeder", ["~card:*", "~cust:*", "~feature_seed:*", *keys], seeder),
@@ -56,5 +51,5 @@ def acl(store: OnlineStore, declared: Sequence[Declared]) -> list[str]:
     ]
 
 
-def _line(user: str, keys: Iterable[str], commands: Iterable[str]) -> str:
-    return " ".join([f"ACL SETUSER {user} on >…", *keys, *(f"+{name}" for name in sorted(set(commands)))])
+def _line(user: str, keys: Iterable[str], names: Iterable[str]) -> str:
+    return " ".join([f"ACL SETUSER {user} on >…", *keys, *(f"+{name}" for name in sorted(set(names)))])

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
@@ -64,6 +65,10 @@ class Loading(ABC):
     def drain(self) -> None:
         """Wait until Redis, and as many replicas as are asked for, have acknowledged everything that was sent."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection, whatever is outstanding."""
+
 
 class BulkConnection(Loading):
     """Sends blocks of ready commands and reads their acknowledgements in bulk, one block behind.
@@ -72,9 +77,10 @@ class BulkConnection(Loading):
     redis-py's: this uses the socket of a connection that it has set up.
     """
 
-    def __init__(self, connection: redis.Connection, wait_replicas: int = 0) -> None:
+    def __init__(self, connection: redis.Connection, scripts: Sequence[str] = (), wait_replicas: int = 0) -> None:
         super().__init__()
         self._connection = connection
+        self._scripts = scripts
         self._wait_replicas = wait_replicas
         socket = opened_socket(connection)
         if socket.family == AF_UNIX:
@@ -82,6 +88,11 @@ class BulkConnection(Loading):
         self._socket = socket
         self._replies = hiredis.Reader()
         self._unacknowledged: deque[Block] = deque()
+        self.load_scripts()
+
+    def load_scripts(self) -> None:
+        for script in self._scripts:
+            self.ask("SCRIPT", "LOAD", script)
 
     def write(self, block: Block) -> None:
         """Send a block and acknowledge the one before it, so that Redis always has work."""

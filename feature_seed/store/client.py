@@ -1,7 +1,7 @@
 """Clients of what REDIS_URL names, set up but not connected yet."""
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def client_of(url: StoreUrl, password: str | None, sentinel_password: str | None
 
     def log_in(connection: redis.Connection) -> None:
         connection.on_connect()
-        named(name)(connection)
+        give_name(name, connection)
         connection.update_current_socket_timeout(patience)
 
     return _client(url, {**_place(url, sentinel_password), **options, "redis_connect_func": log_in})
@@ -86,15 +86,11 @@ def options_of(url: StoreUrl, password: str | None) -> dict[str, Any]:
     }
 
 
-def named(name: str | None) -> Callable[[redis.Connection], None]:
-    """What gives a connection its name, where the store lets it have one."""
-
-    def give_name(connection: redis.Connection) -> None:
-        if name:
-            connection.send_command("CLIENT", "SETNAME", name, check_health=False)
-            spared(connection.read_response, None)
-
-    return give_name
+def give_name(name: str | None, connection: redis.Connection) -> None:
+    """Where the store lets it have one."""
+    if name:
+        connection.send_command("CLIENT", "SETNAME", name, check_health=False)
+        spared(connection.read_response, None)
 
 
 def _primary(url: StoreUrl, password: str | None) -> tuple[str, int]:

@@ -2,28 +2,29 @@
 
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, cast
 
 import redis
 from redis.cluster import RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import ClusterDownError, ClusterError, NoPermissionError, RedisClusterException
+from redis.exceptions import ClusterDownError, NoPermissionError, RedisClusterException
 
 from feature_seed.environment import flag, home, is_set, number, secret
 from feature_seed.errors import ConfigurationError, StoreError, StoreUnavailableError, printable
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import Loading
-from feature_seed.store.client import named, options_of
-from feature_seed.store.cluster_node import NodeConnection, NodeSender, Redirection, during_the_load
+from feature_seed.store.client import give_name, options_of
+from feature_seed.store.cluster_node import BLOCKS_AHEAD, NodeConnection, during_the_load
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.replication import FAILOVER_SECONDS, PAUSE_SECONDS
 from feature_seed.store.url import StoreUrl
 
-# Entities that may wait for their slot before the load does.
-_REDIRECTED_AT_MOST = 10_000
+# Parts of blocks that may wait for their slot before the load does.
+_REDIRECTED_AT_MOST = 100
 
 
 class ClusterStore(OnlineStore):
@@ -38,41 +39,23 @@ class ClusterStore(OnlineStore):
         """A client that sends every command to the node it concerns, once every primary answers."""
         self.target.require_node()
         with super().client(name) as node:
-            self._require_cluster(node)
+            try:
+                node.execute_command("CLUSTER SLOTS")
+            except NoPermissionError:
+                raise  # to RedisCluster, it would look the same
+            except redis.ResponseError as e:
+                raise StoreError(
+                    f"REDIS_CLUSTER=1 and Redis at {self.address} is not a node of a Redis Cluster: unset "
+                    f"REDIS_CLUSTER, or name a node of one in REDIS_URL. {e}"
+                ) from e
             cluster = self._connect_to_all(name)
             try:
                 yield cast(redis.Redis, cluster)
             finally:
                 cluster.close()
 
-    @contextmanager
-    def bulk(self, scripts: Sequence[str] = (), name: str | None = None) -> Iterator["ClusterConnection"]:
-        """A connection to all primaries for ready commands, on each of which `scripts` are loaded."""
-        with self.client(name) as client:
-            connection = ClusterConnection(cast(RedisCluster, client), scripts, self.wait_replicas)
-            try:
-                yield connection
-            finally:
-                connection.close()
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        with super().errors():
-            try:
-                yield
-            except (RedisClusterException, ClusterError) as e:
-                raise StoreUnavailableError(f"Redis Cluster at {self.address} is not whole: {e}") from e
-
-    def _require_cluster(self, node: redis.Redis) -> None:
-        try:
-            node.execute_command("CLUSTER SLOTS")
-        except NoPermissionError:
-            raise  # to RedisCluster, it would look the same
-        except redis.ResponseError as e:
-            raise StoreError(
-                f"REDIS_CLUSTER=1 and Redis at {self.address} is not a node of a Redis Cluster: unset REDIS_CLUSTER, "
-                f"or name a node of one in REDIS_URL. {e}"
-            ) from e
+    def _loading(self, client: redis.Redis, scripts: Sequence[str]) -> Loading:
+        return ClusterConnection(cast(RedisCluster, client), scripts, self.wait_replicas)
 
     def _connect_to_all(self, name: str | None) -> RedisCluster:
         (host, port), options = self.target.hosts[0], options_of(self.target, self.password)
@@ -80,7 +63,9 @@ class ClusterStore(OnlineStore):
         deadline = time.monotonic() + FAILOVER_SECONDS
         while True:
             try:
-                cluster = RedisCluster(host, port, ssl=self.target.tls, redis_connect_func=named(name), **options)
+                cluster = RedisCluster(
+                    host, port, ssl=self.target.tls, redis_connect_func=partial(give_name, name), **options
+                )
                 cluster.ping(target_nodes=RedisCluster.PRIMARIES)
                 return cluster
             except redis.AuthenticationError:
@@ -130,108 +115,91 @@ class ClusterConnection(Loading):
         self._scripts = scripts
         self._wait_replicas = wait_replicas
         self._owners = _owners(cluster)
-        self._senders: dict[str, NodeSender] = {}
-        self._redirected: list[Redirection] = []
-        self._resend_at = 0.0
+        self._nodes: dict[str, NodeConnection] = {}
+        self._redirected: deque[tuple[Block, str]] = deque()
         self.resent = 0
 
     @property
     def entities(self) -> int:
-        return sum(one.entities for one in self._senders.values())
+        return sum(node.entities for node in self._nodes.values())
 
     def write(self, block: Block) -> None:
-        """Have every node sent its part of a block, and try again what was redirected before."""
-        for name, positions in self._by_owner(block).items():
-            self._sender(name).send(block.pick(positions))
-        self._collect()
-        if self._redirected and time.monotonic() >= self._resend_at:
-            self._resend()
-        while len(self._redirected) > _REDIRECTED_AT_MOST:
-            time.sleep(PAUSE_SECONDS)
+        self._send(block)
+        if len(self._redirected) > _REDIRECTED_AT_MOST:
             self._resend()
 
     def keep_alive(self) -> None:
-        for sender in self._senders.values():
-            sender.keep_alive()
+        for node in self._nodes.values():
+            if not node.join(BLOCKS_AHEAD):
+                node.begin(node.keep_alive)
 
     def drain(self) -> None:
-        self._join(NodeConnection.flush)
-        while self._redirected:
-            self._resend()
-            if self._redirected:
-                time.sleep(PAUSE_SECONDS)
+        self._resend()
         self._join(NodeConnection.drain)
-        for sender in self._senders.values():
-            self._add(sender.connection)
+        for node in self._nodes.values():
+            for history, offset in node.replication_offsets.items():
+                self.replication_offsets[history] = max(offset, self.replication_offsets.get(history, 0))
+            self.shards.update(node.shards)
+            for shard, outcome in node.outcomes.items():
+                self.outcomes[shard].merge(outcome)
+            self.commands += node.commands
+            self.bytes += node.bytes
 
     def close(self) -> None:
-        for sender in self._senders.values():
-            sender.close()
+        for node in self._nodes.values():
+            node.close()
 
-    def _by_owner(self, block: Block) -> Mapping[str, list[int]]:
-        """Positions in the block, by node: 0.5 µs per entity."""
-        owners, positions = self._owners, defaultdict(list)
-        for position, key in enumerate(block.keys):
+    def _send(self, block: Block) -> None:
+        owners, positions = self._owners, defaultdict[str, list[int]](list)
+        for position, key in enumerate(block.keys):  # 0.5 µs per entity
             positions[owners[key_slot(key)]].append(position)
-        return positions
+        for name, its in positions.items():
+            node = self._node(name)
+            node.begin(node.write, block.pick(its))
 
-    def _sender(self, name: str) -> NodeSender:
-        if name not in self._senders:
+    def _node(self, name: str) -> NodeConnection:
+        if name not in self._nodes:
             node = self._cluster.get_node(node_name=name)
             assert node  # names come from the cluster's own nodes
             with during_the_load(name):
                 connection: Any = self._cluster.get_redis_connection(node).connection_pool.make_connection()
                 connection.connect()
-                self._senders[name] = NodeSender(NodeConnection(connection, self._wait_replicas, self._scripts))
-        return self._senders[name]
+                self._nodes[name] = NodeConnection(connection, self._scripts, self._wait_replicas, self._redirected)
+        return self._nodes[name]
 
     def _join(self, step: Callable[[NodeConnection], None]) -> None:
         """Have all nodes do something at the same time, and wait for it."""
-        for sender in self._senders.values():
-            sender.begin(step, sender.connection)
-        for sender in self._senders.values():
-            sender.join()
-        self._collect()
-
-    def _collect(self) -> None:
-        for sender in self._senders.values():
-            while sender.connection.redirected:
-                self._redirected.append(sender.connection.redirected.popleft())
+        for node in self._nodes.values():
+            node.begin(step, node)
+        for node in self._nodes.values():
+            node.join()
 
     def _resend(self) -> None:
-        """Send everything once more that was redirected, to the owners as they are now."""
-        some, self._redirected = self._redirected, []
-        self._refresh()
-        by_owner: dict[str, list[Redirection]] = defaultdict(list)
-        for one in some:
-            if time.monotonic() - one.since > FAILOVER_SECONDS:
-                raise StoreUnavailableError(
-                    f"Redis Cluster has not taken {printable(one.block.keys[0])} (slot {one.slot}) "
-                    f"for {FAILOVER_SECONDS:g} s: {one.reply}. Look at its slots (redis-cli --cluster check). Run again"
-                )
-            by_owner[self._owners[one.slot]].append(one)
-        for name, ones in by_owner.items():
-            sender = self._sender(name)
-            sender.begin(sender.connection.resend, ones)
+        """Send what was redirected to the owners as they are now, until all of it is taken."""
+        deadline = time.monotonic() + FAILOVER_SECONDS
         self._join(NodeConnection.flush)
-        self.resent += len(some)
-        self._resend_at = time.monotonic() + PAUSE_SECONDS
+        while self._redirected:
+            block, reply = self._redirected[0]
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"Redis Cluster has not taken {printable(block.keys[0])} (slot {key_slot(block.keys[0])}) "
+                    f"for {FAILOVER_SECONDS:g} s: {reply}. Look at its slots (redis-cli --cluster check). Run again"
+                )
+            some = [block for block, _ in self._redirected]
+            self._redirected.clear()
+            self._refresh()
+            self._join(NodeConnection.load_scripts)  # a node may have lost them
+            for block in some:
+                self._send(block)
+            self._join(NodeConnection.keep_alive)  # those that had nothing to take may close what is idle
+            self.resent += sum(len(block.keys) for block in some)
+            if self._redirected:
+                time.sleep(PAUSE_SECONDS)
 
     def _refresh(self) -> None:
         with suppress(RedisClusterException, redis.RedisError):  # in a failover: the next attempt may find an owner
             self._cluster.nodes_manager.initialize()
             self._owners = _owners(self._cluster)
-
-    def _add(self, node: NodeConnection) -> None:
-        with during_the_load(node.node):
-            position = node.confirm()
-        offset = max(position.offset, self.replication_offsets.get(position.id, 0))
-        self.replication_offsets[position.id] = offset
-        self.shards.update(node.shards)
-        for shard, outcome in node.outcomes.items():
-            self.outcomes[shard].merge(outcome)
-        self.commands += node.commands
-        self.bytes += node.bytes
 
 
 def _owners(cluster: RedisCluster) -> list[str]:

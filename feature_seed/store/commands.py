@@ -36,6 +36,9 @@ NEEDED_BY_DECLARED = _calls(
     "ZADD key 0 member | ZCARD key | ZRANGE key 0 -1 | ZREMRANGEBYSCORE key 0 0"
 )
 
+# The same where standard features expire.
+NEEDED_TO_EXPIRE = _calls("PERSIST key | PEXPIREAT key 0 | PTTL key")
+
 # The same of a cluster, of a store that sentinels or a cluster may replace, and of waiting for replicas.
 NEEDED_IN_CLUSTERS = _calls("ASKING | CLUSTER SLOTS | COMMAND")
 NEEDED_IN_FAILOVERS = _calls("INFO")

@@ -46,7 +46,6 @@ class LocalRedis:
             return False
 
     def remove(self) -> None:
-        """Stop the server and delete what it held."""
         with self._locked():
             if self.running():
                 self._client().shutdown(nosave=True)

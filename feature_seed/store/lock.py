@@ -40,8 +40,6 @@ _SCRIPT = lua("store/lock")
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose lock it is."""
-
     name: str  # the same in all processes that share the lock
     shared: bool  # whether there may be others, so that none of them frees it: it runs out
 

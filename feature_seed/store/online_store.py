@@ -1,21 +1,22 @@
 """The online store: the Redis that the scorer reads."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
 import redis
 from pydantic import Field
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import MovedError
+from redis.exceptions import ClusterError, MovedError, RedisClusterException
 from redis.retry import Retry
 
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.store.bulk import NEEDS_CLUSTER, BulkConnection, Loading, advised
 from feature_seed.store.client import client_of, passes, tls_advice
 from feature_seed.store.local import LocalRedis
-from feature_seed.store.replication import ReplicationState, SentinelConnection
+from feature_seed.store.replication import PrimaryConnection, ReplicationState
 from feature_seed.store.url import StoreUrl
 
 # For half a second, as long as a small server takes to start; a longer absence is for the retries of a step.
@@ -36,7 +37,6 @@ class OnlineStore(dg.ConfigurableResource):
 
     @property
     def target(self) -> StoreUrl:
-        """What `url` names."""
         return StoreUrl.of(self.url or f"unix://{quote(str(LocalRedis(self.home).socket))}")
 
     @property
@@ -71,18 +71,14 @@ class OnlineStore(dg.ConfigurableResource):
     @contextmanager
     def bulk(self, scripts: Sequence[str] = (), name: str | None = None) -> Iterator[Loading]:
         """A connection for ready commands, on which `scripts` are loaded."""
-        with self.client(name) as client:
-            for script in scripts:
-                client.script_load(script)
-            connection = client.connection_pool.get_connection()
-            try:
-                if self.fails_over:
-                    yield SentinelConnection(connection, self.wait_replicas, self._replication_state)
-                else:
-                    yield BulkConnection(connection, self.wait_replicas)
-            finally:
-                connection.disconnect()  # never back to the pool: replies may be outstanding
-                client.connection_pool.release(connection)
+        with self.client(name) as client, closing(self._loading(client, scripts)) as loading:
+            yield loading
+
+    def _loading(self, client: redis.Redis, scripts: Sequence[str]) -> Loading:
+        connection: Any = client.connection_pool.get_connection()  # never back: replies may be outstanding
+        if self.fails_over:
+            return PrimaryConnection(connection, scripts, self.wait_replicas, self._replication_state)
+        return BulkConnection(connection, scripts, self.wait_replicas)
 
     def _replication_state(self) -> ReplicationState:
         """Where the primary that is one now is in its replication."""
@@ -102,6 +98,8 @@ class OnlineStore(dg.ConfigurableResource):
         except (redis.ConnectionError, redis.TimeoutError) as e:  # an OSError is of what the body reads besides
             kind = StoreUnavailableError if passes(e) else StoreError
             raise kind(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
+        except (RedisClusterException, ClusterError) as e:
+            raise StoreUnavailableError(f"Redis Cluster at {self.address} is not whole: {e}") from e
         except redis.ResponseError as e:
             # A primary that was replaced refuses to write. Its sentinels name another one at the next attempt.
             replaced = self.fails_over and isinstance(e, redis.ReadOnlyError)

@@ -1,7 +1,7 @@
 """Replication offsets: what a failover has kept, and what it may have lost."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +60,31 @@ class ReplicationState:
 
 
 class PrimaryConnection(BulkConnection):
-    """A bulk connection to a primary that may be replaced meanwhile."""
+    """A bulk connection to a primary that may be replaced meanwhile. At the end of a load that is looked into.
 
-    def __init__(self, connection: redis.Connection, wait_replicas: int) -> None:
-        super().__init__(connection, wait_replicas)
+    One that was replaced may go on as a primary for up to ten seconds, and what it takes then is lost. Where sentinels
+    named it, `successor` gives the state of the primary that they name now.
+    """
+
+    def __init__(
+        self,
+        connection: redis.Connection,
+        scripts: Sequence[str] = (),
+        wait_replicas: int = 0,
+        successor: Callable[[], ReplicationState] | None = None,
+    ) -> None:
+        super().__init__(connection, scripts, wait_replicas)
+        self._successor = successor
         self._replication = ReplicationState.asked(self.ask).id
 
-    def confirm(self) -> ReplicationState:
+    def drain(self) -> None:
+        super().drain()
+        reached = self._confirmed()
+        if self._successor and not self._successor().includes(reached.id, reached.offset):
+            raise self._replaced()
+        self.replication_offsets = {reached.id: reached.offset}
+
+    def _confirmed(self) -> ReplicationState:
         """Where the server is in its replication, when what it acknowledged is certain to be kept.
 
         A primary that was demoted on purpose follows its successor in one history. One that was cut off, and was
@@ -75,38 +93,17 @@ class PrimaryConnection(BulkConnection):
         deadline = time.monotonic() + FAILOVER_SECONDS
         while not (position := ReplicationState.asked(self.ask)).continues(self._replication):
             if position.primary or position.linked or time.monotonic() > deadline:
-                raise self.replaced()
+                raise self._replaced()
             time.sleep(PAUSE_SECONDS)
         return position
 
-    def replaced(self) -> StoreUnavailableError:
+    def _refuse(self, block: Block, entity: int, reply: str) -> None:
+        if "READONLY" in reply:
+            raise self._replaced()
+        super()._refuse(block, entity, reply)
+
+    def _replaced(self) -> StoreUnavailableError:
         return StoreUnavailableError(
             f"Redis at {self.node} was replaced during the load by another primary, which may lack what it had "
             "acknowledged: run again"
         )
-
-
-class SentinelConnection(PrimaryConnection):
-    """A bulk connection to the primary that sentinels named. At the end of a load, they are asked again.
-
-    One that was replaced goes on as a primary for up to ten seconds, and what it takes then is lost. `successor` gives
-    the state of the primary that they name now.
-    """
-
-    def __init__(
-        self, connection: redis.Connection, wait_replicas: int, successor: Callable[[], ReplicationState]
-    ) -> None:
-        super().__init__(connection, wait_replicas)
-        self._successor = successor
-
-    def drain(self) -> None:
-        super().drain()
-        reached = self.confirm()
-        if not self._successor().includes(reached.id, reached.offset):
-            raise self.replaced()
-        self.replication_offsets = {reached.id: reached.offset}
-
-    def _refuse(self, block: Block, entity: int, reply: str) -> None:
-        if "READONLY" in reply:
-            raise self.replaced()
-        super()._refuse(block, entity, reply)

@@ -8,9 +8,10 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote
 
+from pydantic import Field, TypeAdapter
 from redis.connection import parse_ssl_verify_flags
 
 from feature_seed.errors import ConfigurationError
@@ -27,29 +28,6 @@ _SHAPES = (
     rf"(?:/(?P<primary>[^/?#@]*)(?:/(?P<db>\d*))?)?){_QUERY}",
 )
 
-_UNREADABLE = (
-    "REDIS_URL cannot be read. It begins with redis://, rediss://, unix:// or redis+sentinel://, and its port and "
-    "database are numbers. In user and password, percent-encode everything but letters and digits, or give the "
-    "password in REDIS_PASSWORD"
-)
-
-_NO_PRIMARY = (
-    "REDIS_URL names sentinels and no primary: add its name, as in redis+sentinel://host:26379,host2:26379/mymaster/0"
-)
-
-
-def _flag(text: str) -> bool:
-    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
-
-
-def _number(kind: type[int] | type[float], low: int, high: int = 10**9) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        if not low <= (value := kind(text)) <= high:
-            raise ValueError
-        return value
-
-    return read
-
 
 def _cert_reqs(text: str) -> str:
     """As redis-py calls it; others say CERT_NONE."""
@@ -61,23 +39,23 @@ def _tls_version(text: str) -> ssl.TLSVersion:
     return ssl.TLSVersion(int(text)) if text.isdecimal() else ssl.TLSVersion[text.replace(".", "_")]
 
 
-_SECONDS = _number(float, 1, 3600)  # at least one: a load may wait that long for an answer
+_flag = TypeAdapter(bool).validate_python
+_from_0 = TypeAdapter(Annotated[int, Field(ge=0, le=10**9)]).validate_python
+_from_1 = TypeAdapter(Annotated[int, Field(ge=1, le=10**9)]).validate_python
+# At least one: a load may wait that long for an answer.
+_seconds = TypeAdapter(Annotated[float, Field(ge=1, le=3600)]).validate_python
 
-# What is understood: how its value is read, and what it may be.
-UNDERSTOOD: Mapping[str, tuple[Callable[[str], Any], str]] = {
-    "db": (_number(int, 0), "a number"),
-    "health_check_interval": (_number(int, 0), "whole seconds"),
-    "max_connections": (_number(int, 1), "a number"),
+# How the value of an option is read, and what it may be. Those that begin with ssl_ are of TLS.
+OPTIONS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    "db": (_from_0, "a number"),
+    "health_check_interval": (_from_0, "whole seconds"),
+    "max_connections": (_from_1, "a number"),
     "password": (str, "text"),
-    "socket_connect_timeout": (_SECONDS, "seconds, 1 to 3600"),
+    "socket_connect_timeout": (_seconds, "seconds, 1 to 3600"),
     "socket_keepalive": (_flag, "true or false"),
-    "socket_read_size": (_number(int, 1), "bytes"),
-    "socket_timeout": (_SECONDS, "seconds, 1 to 3600"),
+    "socket_read_size": (_from_1, "bytes"),
+    "socket_timeout": (_seconds, "seconds, 1 to 3600"),
     "username": (str, "text"),
-}
-
-# The same where the URL asks for TLS.
-UNDERSTOOD_TLS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "ssl_ca_certs": (str, "a file"),
     "ssl_ca_data": (str, "certificates in PEM"),
     "ssl_ca_path": (str, "a directory"),
@@ -99,7 +77,7 @@ _REFUSED = {
     r"client_name|driver_info|lib_(name|version)": "the lock knows connections by the names that feature_seed gives",
     r"protocol": "feature_seed speaks RESP2, in which nothing comes between the acknowledgements",
     r"ssl": "rediss:// asks for TLS",
-    "|".join(UNDERSTOOD_TLS): "it is of TLS, which rediss:// asks for",
+    "|".join(name for name in OPTIONS if name.startswith("ssl_")): "it is of TLS, which rediss:// asks for",
     r".*": "feature_seed takes no such option",
 }
 
@@ -109,8 +87,6 @@ _NOT_IN_CLUSTERS = ("db", "ssl_ciphers", "ssl_min_version")
 
 @dataclass(frozen=True)
 class StoreUrl:
-    """REDIS_URL, read."""
-
     address: str  # as written, without user, password and options
     tls: bool  # whether it asks for TLS
     hosts: tuple[tuple[str, int], ...]  # host and port; of sentinels one or more; of a unix socket none
@@ -123,10 +99,17 @@ class StoreUrl:
         """Read a URL. A ConfigurationError says what is wrong, without the password."""
         found = next(filter(None, (re.fullmatch(shape, url) for shape in _SHAPES)), None)
         if not found:
-            raise ConfigurationError(_UNREADABLE)
+            raise ConfigurationError(
+                "REDIS_URL cannot be read. It begins with redis://, rediss://, unix:// or redis+sentinel://, and its "
+                "port and database are numbers. In user and password, percent-encode everything but letters and "
+                "digits, or give the password in REDIS_PASSWORD"
+            )
         parts = {name: text or "" for name, text in found.groupdict().items()}
         if not parts.get("primary", "-"):
-            raise ConfigurationError(_NO_PRIMARY)
+            raise ConfigurationError(
+                "REDIS_URL names sentinels and no primary: add its name, as in "
+                "redis+sentinel://host:26379,host2:26379/mymaster/0"
+            )
         given = [(name, unquote(parts[name])) for name in ("username", "password", "db") if parts.get(name)]
         tls = parts["scheme"].startswith("rediss")
         return cls(
@@ -163,22 +146,18 @@ def _hosts(texts: str, default: int) -> tuple[tuple[str, int], ...]:
 
 def _options(pairs: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    understood = {**UNDERSTOOD, **(UNDERSTOOD_TLS if tls else {})}
     for name, text in pairs:
-        if name not in understood:
+        if name not in OPTIONS or (name.startswith("ssl_") and not tls):
             reason = next(reason for names, reason in _REFUSED.items() if re.fullmatch(names, name, re.DOTALL))
             raise ConfigurationError(f"REDIS_URL has the option {name}: {reason}. Leave it out")
         if name in options:
             raise ConfigurationError(f"REDIS_URL gives {name} twice")
-        options[name] = _value(name, text, *understood[name])
+        read, accepted = OPTIONS[name]
+        try:
+            options[name] = read(text)
+        except (ValueError, KeyError):
+            wrong = f"REDIS_URL has a value of {name} that cannot be used: it takes {accepted}"
+            raise ConfigurationError(wrong) from None  # the cause quotes a part of the URL
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
         raise ConfigurationError("REDIS_URL has the option ssl_keyfile and no ssl_certfile: name the certificate too")
     return options
-
-
-def _value(name: str, text: str, read: Callable[[str], Any], accepted: str) -> Any:
-    try:
-        return read(text)
-    except (ValueError, KeyError):
-        text = f"REDIS_URL has a value of {name} that cannot be used: it takes {accepted}"
-        raise ConfigurationError(text) from None  # the cause quotes a part of the URL

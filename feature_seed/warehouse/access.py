@@ -7,14 +7,13 @@ setting, every query does so; where not, the load is refused, and the setting is
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from feature_seed.errors import WarehouseError
 from feature_seed.sql import sql
-from feature_seed.warehouse.failures import GoldSource
+from feature_seed.warehouse.source import GoldSource
 
 # The oldest version that is tested: an LTS release. With its old analyzer, or with the new one.
 OLDEST = (24, 8)
@@ -86,8 +85,6 @@ class Setting:
 
 @dataclass(frozen=True)
 class Restrictions:
-    """What a profile asks for."""
-
     changed: Mapping[str, str]  # settings that every query is sent with
     kept: Mapping[str, float]  # limits that cannot be lifted; a query fails at them, and is not cut short
     refused: Mapping[str, str]  # settings that no load can live with
@@ -118,8 +115,6 @@ def restrictions(found: Mapping[str, Setting]) -> Restrictions:
 
 @dataclass(frozen=True)
 class Access:
-    """What was found."""
-
     restrictions: Restrictions  # of the user's profile
     faster: dict[str, str]  # which of FASTER may be set
     parts: bool  # whether gold's parts can be seen
@@ -131,8 +126,8 @@ class Access:
 FREE = Access(Restrictions({}, {}, {}, None), FASTER, parts=False, final=Setting("0", fixed=False), warnings=[])
 
 
-def examine(client: Client, source: GoldSource, table: dict[str, Any]) -> Access:
-    """Look at version, settings and rights, and lift what can be; `table` is gold's name as the SQL's parameters.
+def examine(client: Client, source: GoldSource) -> Access:
+    """Look at version, settings and rights, and lift what can be.
 
     A WarehouseError says that the server is too old, or which setting no load can live with.
     """
@@ -148,8 +143,8 @@ def examine(client: Client, source: GoldSource, table: dict[str, Any]) -> Access
         faster = {}
         client.command("SELECT 1", settings={**asked.changed})  # what it says names the setting
     lift(client, asked)
-    user, parts = source.user, not _refused(client, "SELECT count() FROM system.parts WHERE 0", {}, "ACCESS_DENIED")
-    hidden = _row_filter(client, table)
+    user, parts = source.login, not _refused(client, "SELECT count() FROM system.parts WHERE 0", {}, "ACCESS_DENIED")
+    hidden = _row_filter(client, source)
     warnings = {
         f"User {user!r} may not read system.parts, so all of gold is read whenever it is looked at for changes, and a "
         f"run fails if gold grows meanwhile: GRANT SELECT ON system.parts TO {user}": not parts,
@@ -182,8 +177,9 @@ def refusal(source: GoldSource, settings: Mapping[str, str]) -> WarehouseError:
     needed = {name: str(LEAST_MEMORY) if name in MEMORY else MEANING.get(name, "0") for name in settings}
     needs = ", ".join(f"{name} = {value if value.isdigit() else repr(value)}" for name, value in needed.items())
     return WarehouseError(
-        f"The profile of user {source.user!r} of ClickHouse at {source.address} has {has}, which may cut gold short or "
-        f"change it, and the user may not change that. Nothing was written. ALTER USER {source.user} SETTINGS {needs}"
+        f"The profile of user {source.login!r} of ClickHouse at {source.address} has {has}, which may cut gold short "
+        "or change it, and the user may not change that. Nothing was written. "
+        f"ALTER USER {source.login} SETTINGS {needs}"
     )
 
 
@@ -192,7 +188,7 @@ def _settings(client: Client, source: GoldSource) -> dict[str, Setting]:
     if not rows:
         raise WarehouseError(
             f"ClickHouse at {source.address} gives no row where there is one: look for offset and "
-            f"additional_result_filter in the profile of user {source.user!r}"
+            f"additional_result_filter in the profile of user {source.login!r}"
         )
     return {name: Setting(value, bool(fixed)) for name, value, fixed in zip(*rows[0], strict=True)}
 
@@ -208,10 +204,10 @@ def _refused(client: Client, query: str, settings: dict[str, str], *errors: str)
     return False
 
 
-def _row_filter(client: Client, table: dict[str, Any]) -> str:
+def _row_filter(client: Client, source: GoldSource) -> str:
     """By which a row policy hides rows from the user; '' without one."""
     try:
-        plan = client.query(sql("warehouse/row_filter"), table).result_columns
+        plan = client.query(sql("warehouse/row_filter"), source.table).result_columns
     except DatabaseError as e:
         if e.name in ("ACCESS_DENIED", "UNKNOWN_TABLE", "UNKNOWN_DATABASE", "UNKNOWN_IDENTIFIER"):
             return ""  # whoever reads gold next is told

@@ -19,15 +19,14 @@ from feature_seed.errors import ConfigurationError, GoldError, WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
-from feature_seed.warehouse.failures import GoldSource, explain, with_retries
+from feature_seed.warehouse.failures import explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import Identifier, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
+from feature_seed.warehouse.gold import keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
-from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, require_readable
 from feature_seed.warehouse.sockets import Sockets
-from feature_seed.warehouse.watermark import Watermarked
+from feature_seed.warehouse.source import GoldSource
 
 CONNECT_SECONDS = 10
 
@@ -45,7 +44,7 @@ common.set_setting("http_buffer_size", 65536)
 MEMORY_OF_PASS = 4
 
 
-class Warehouse(Watermarked):
+class Warehouse(GoldSource):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
     See feature_seed/warehouse/README.md. `pass_bytes` is about what ClickHouse collects in memory in a pass over gold.
@@ -53,38 +52,19 @@ class Warehouse(Watermarked):
     embedded, a job takes 44 CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, 40 and 2.1 in one.
     """
 
-    host: str | None = None
-    port: int | None = None
-    user: str | None = None
     password: str | None = Field(default=None, repr=False)
-    database: str = "default"
     secure: bool = False
     verify: bool = True
     ca: str | None = None
-    gold_table: str = "fact_transactions_gold"
     gold_final: bool = True
-    gold_parquet: str | None = None
     s3_endpoint: str | None = None
     s3_region: str | None = None
-    zero_is_unknown: bool = False
-    mapping: GoldMapping = GoldMapping()
     home: str = ".feature_seed"
     pass_bytes: int = 540_000_000
 
     _profile: Profile | None = PrivateAttr(default=None)
     _access: Access = PrivateAttr(default_factory=lambda: FREE)
     _files: Snapshot | None = PrivateAttr(default=None)
-
-    @property
-    def table(self) -> dict[str, Any]:
-        """Gold's name, and how its zeros are taken, as the SQL's parameters."""
-        database, gold = (self.database, self.gold_table) if self.host else ("default", embedded.SNAPSHOT)
-        return {
-            "database": Identifier(database),
-            "gold": Identifier(gold),
-            "zero_is_unknown": self.zero_is_unknown,
-            **self.mapping.parameters,
-        }
 
     @contextmanager
     def client(self, *, view: bool = True) -> Iterator[Client]:
@@ -114,7 +94,7 @@ class Warehouse(Watermarked):
                 ) from e
             raise
         if self._access is FREE:
-            self._access = examine(client, self.source, self.table)
+            self._access = examine(client, self)
         else:
             lift(client, self._access.restrictions)
         return self._with_final(client, self._access.final)
@@ -143,7 +123,7 @@ class Warehouse(Watermarked):
             client.set_client_setting("final", 1)
         elif keeps_versions(engine := self.engine(client)):
             raise GoldError(
-                f"Gold table {self.gold_table!r} is a {engine}, and user {self.user!r} may not change the setting "
+                f"Gold table {self.gold_table!r} is a {engine}, and user {self.login!r} may not change the setting "
                 "final, without which replaced rows count as well: put final=1 into the user's profile, or make it "
                 "changeable_in_readonly there, or set FEATURE_SEED_GOLD_FINAL=0 to read the table as it is"
             )
@@ -162,9 +142,10 @@ class Warehouse(Watermarked):
         return self._files
 
     def release_memory(self, client: Client) -> None:
-        """Have embedded ClickHouse return what it has freed."""
-        if not self.host:
-            embedded.release_memory(client)
+        """Have embedded ClickHouse return what it has freed, which is in the way of its next query's memory."""
+        jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
+        if not self.host and client.command(jemalloc):
+            client.command("SYSTEM JEMALLOC PURGE")
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -172,13 +153,7 @@ class Warehouse(Watermarked):
         try:
             yield
         except Error as e:
-            raise explain(e, self.source) from (None if self.mapping.salts else e)
-
-    @property
-    def source(self) -> GoldSource:
-        """Where gold is, for messages."""
-        user = self.user or "default"
-        return GoldSource(self.address, user, self.database, self.gold_table, self.gold_parquet, self.mapping)
+            raise explain(e, self) from (None if self.mapping.salts else e)
 
     @property
     def warnings(self) -> list[str]:
@@ -195,11 +170,6 @@ class Warehouse(Watermarked):
         """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
         memory = self._access.restrictions.memory
         return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
-
-    @property
-    def address(self) -> str:
-        """Where the warehouse is, for messages."""
-        return f"{self.host}:{self.port}" if self.port else self.host or "embedded ClickHouse"
 
     def profile(self) -> Profile:
         """Check gold's columns, take the watermark and count the rows up to it, once per run.
@@ -224,7 +194,7 @@ class Warehouse(Watermarked):
         query = self.mapping.over(over_gold("warehouse/profile"))
         counts = self.only_row(client.query(query, parameters, query_formats=formats, query_tz="UTC", tz_mode="aware"))
         if small := self._access.restrictions.too_small(counts["rows"]):
-            raise refusal(self.source, small)
+            raise refusal(self, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
         profile = Profile(**counts, until=until, identity=identity)
@@ -240,19 +210,18 @@ class Warehouse(Watermarked):
         return rows[0]
 
     def require_columns(self, client: Client) -> dict[str, str]:
-        """Gold's columns; a GoldError names every missing and mistyped one, and what is there."""
-        columns = self.columns(client)
+        """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's.
+
+        A GoldError names every missing and mistyped one, and what is there.
+        """
+        described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
+        own = {column["name"]: column["type"] for column in described.named_results()}
+        columns = {**own, **self.mapping.types(client, self.table, self.gold_table, own)}
         if wrong := wrong_columns(columns):
             lines = remedy(columns, self.mapping.columns)
             raise GoldError(f"{unreadable(self.gold_table, wrong, columns)}. {lines}")
         client.command(self.mapping.over(sql("warehouse/columns")), self.table)  # the right to read each of them
         return columns
-
-    def columns(self, client: Client) -> dict[str, str]:
-        """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's."""
-        described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
-        columns = {column["name"]: column["type"] for column in described.named_results()}
-        return {**columns, **self.mapping.types(client, self.table, self.gold_table, columns)}
 
     def version(self, client: Client) -> str:
         """A name of what gold is: another after every change. Gold without parts, as a view, is read whole for it."""
@@ -261,7 +230,7 @@ class Warehouse(Watermarked):
     def identity(self, client: Client) -> Identity:
         """The version, and what of it stays while rows are only added; of a view nothing does."""
         if self.host:
-            return identity_of_table(client, self._named, self.table, self.mapping, parts=self._access.parts)
+            return identity_of_table(client, self, parts=self._access.parts)
         return identity_of_files(self._snapshot(client).listed(client), self.mapping)
 
     def require_unbroken(self, client: Client) -> None:
@@ -292,8 +261,4 @@ class Warehouse(Watermarked):
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""
-        return table_of(client, self._named)[0] if self.host else ""
-
-    @property
-    def _named(self) -> dict[str, Any]:
-        return {"database": self.database, "gold": self.gold_table}
+        return table_of(client, self)[0] if self.host else ""

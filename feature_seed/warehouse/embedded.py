@@ -10,9 +10,7 @@ from feature_seed.errors import ConfigurationError
 from feature_seed.sql import sql
 from feature_seed.warehouse.files import Snapshot, columns_read, require_columns
 from feature_seed.warehouse.mapping import GoldMapping
-
-# The view of the snapshot.
-SNAPSHOT = "gold_snapshot"
+from feature_seed.warehouse.source import SNAPSHOT
 
 
 def embed() -> Client:
@@ -29,22 +27,12 @@ def embed() -> Client:
 
 
 def view(client: Client, snapshot: Snapshot, table: str, mapping: GoldMapping) -> None:
-    """Make the snapshot a view, of the columns that are read.
-
-    Raises:
-        GoldError: a file lacks a column of gold, or has it in a type that cannot be used.
-    """
+    """Make the snapshot a view, of the columns that are read; a GoldError names those that are missing or mistyped."""
     files = snapshot.files(client)
     columns = columns_read(files, mapping)
     require_columns(files, columns, table)
-    client.command(f"CREATE OR REPLACE VIEW default.{SNAPSHOT} AS {snapshot.select(files, columns)}")
-
-
-def release_memory(client: Client) -> None:
-    """Have the engine return what it has freed, which is in the way of its next query's memory."""
-    jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
-    if client.command(jemalloc):
-        client.command("SYSTEM JEMALLOC PURGE")
+    view = ".".join(SNAPSHOT.values())
+    client.command(f"CREATE OR REPLACE VIEW {view} AS {snapshot.select(files, columns)}")
 
 
 def sample_gold(client: Client, home: Path) -> Path:

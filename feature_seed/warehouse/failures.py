@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from clickhouse_connect.driver.exceptions import (
@@ -17,7 +16,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from feature_seed import tls
 from feature_seed.errors import GoldError, WarehouseError, WarehouseUnavailableError
-from feature_seed.warehouse.mapping import GoldMapping
+from feature_seed.warehouse.source import GoldSource
 
 T = TypeVar("T")
 
@@ -65,39 +64,23 @@ _BAD_FILE = (
 )
 
 
-_LOGIN = "ClickHouse at {0.address} refuses user {0.user!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
+_LOGIN = "ClickHouse at {0.address} refuses user {0.login!r}: check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"
 _DAMAGED = (
-    "FEATURE_SEED_GOLD_PARQUET {0.parquet!r} cannot be read: a file is damaged, or was written anew meanwhile. {1}"
+    "FEATURE_SEED_GOLD_PARQUET {0.gold_parquet!r} cannot be read: a file is damaged, or was written anew meanwhile. {1}"
 )
 
 # What is said of an error by its name, with a GoldSource and ClickHouse's own words.
 _OF_GOLD = {
-    "UNKNOWN_TABLE": "There is no gold table {0.table!r} in database {0.database!r} of {0.address}: build it, or name "
-    "the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE",
+    "UNKNOWN_TABLE": "There is no gold table {0.gold_table!r} in database {0.database!r} of {0.address}: build it, or "
+    "name the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE",
     "UNKNOWN_DATABASE": "There is no database {0.database!r} on {0.address}: check CLICKHOUSE_DATABASE",
-    "FILE_DOESNT_EXIST": "No Parquet file matches FEATURE_SEED_GOLD_PARQUET {0.parquet!r}: {1}",
+    "FILE_DOESNT_EXIST": "No Parquet file matches FEATURE_SEED_GOLD_PARQUET {0.gold_parquet!r}: {1}",
 }
 _OF_THE_USER = {
     **dict.fromkeys(("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD", "UNKNOWN_USER"), _LOGIN),
-    "ACCESS_DENIED": "ClickHouse at {0.address} does not let user {0.user!r} read gold. "
-    "GRANT SELECT({0.columns}), SHOW COLUMNS ON {0.database}.{0.table} TO {0.user}. {1}",
+    "ACCESS_DENIED": "ClickHouse at {0.address} does not let user {0.login!r} read gold. "
+    "GRANT SELECT({0.columns_read}), SHOW COLUMNS ON {0.database}.{0.gold_table} TO {0.login}. {1}",
 }
-
-
-@dataclass(frozen=True)
-class GoldSource:
-    """Where gold is, for messages; `parquet` is a snapshot's path, `mapping` how gold is read."""
-
-    address: str
-    user: str
-    database: str
-    table: str
-    parquet: str | None
-    mapping: GoldMapping
-
-    @property
-    def columns(self) -> str:
-        return ", ".join(self.mapping.names())
 
 
 def explain(error: Error, place: GoldSource) -> WarehouseError:
@@ -114,7 +97,7 @@ def explain(error: Error, place: GoldSource) -> WarehouseError:
 
 
 def _explained(error: Error, place: GoldSource) -> WarehouseError:
-    said = {**_OF_GOLD, **(dict.fromkeys(_BAD_FILE, _DAMAGED) if place.parquet else {})}
+    said = {**_OF_GOLD, **(dict.fromkeys(_BAD_FILE, _DAMAGED) if place.gold_parquet else {})}
     if error.name in said:
         return GoldError(said[error.name].format(place, error))
     if error.name in _OF_THE_USER:
@@ -130,45 +113,38 @@ def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
     refused = re.search(r"HTTP response code: 40\d|AccessDenied|NoSuch|Invalid|Signature|credentials", said)
     kind = GoldError if refused else WarehouseUnavailableError
     return kind(
-        f"FEATURE_SEED_GOLD_PARQUET {place.parquet!r} cannot be read: check the bucket, AWS_ENDPOINT_URL and "
+        f"FEATURE_SEED_GOLD_PARQUET {place.gold_parquet!r} cannot be read: check the bucket, AWS_ENDPOINT_URL and "
         f"AWS_REGION, and that AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN may list and read it. {said}"
     )
 
 
 def _said(error: Error, place: GoldSource) -> str:
+    at, user = place.address, place.login
     settings = next((names for pattern, names in _SETTINGS.items() if re.fullmatch(pattern, error.name or "")), "")
     if settings and "(total)" not in str(error):  # else it is the server's memory, not a user's
         return (
-            f"ClickHouse at {place.address} does not answer user {place.user!r}, for the settings of its profile: "
+            f"ClickHouse at {at} does not answer user {user!r}, for the settings of its profile: "
             f"change {settings} for it. {error}"
         )
     if _caused_by(error, ReadTimeoutError):
-        return (
-            f"ClickHouse at {place.address} sent nothing for {ANSWER_SECONDS} s: "
-            "look at its load and at the network, then run again"
-        )
+        return f"ClickHouse at {at} sent nothing for {ANSWER_SECONDS} s: look at its load and the network. Run again"
     if isinstance(error, StreamFailureError) and error.code is None:
-        return (
-            f"ClickHouse at {place.address} broke off in the middle of its answer: "
-            f"look into its log, then run again. {error}"
-        )
+        return f"ClickHouse at {at} broke off in the middle of its answer: look into its log, then run again. {error}"
     if status := _status(error):
         return (
-            f"ClickHouse at {place.address} answered HTTP status {status} and no error of its own, as a proxy does: "
+            f"ClickHouse at {at} answered HTTP status {status} and no error of its own, as a proxy does: "
             f"look at what is in between, and check CLICKHOUSE_HOST and CLICKHOUSE_PORT. {error}"
         )
     if _caused_by(error, HTTPError):
-        return (
-            f"ClickHouse at {place.address} cannot be reached: check CLICKHOUSE_HOST, CLICKHOUSE_PORT, "
-            f"CLICKHOUSE_SECURE and CLICKHOUSE_CA. {error}"
-        )
+        names = "CLICKHOUSE_HOST, CLICKHOUSE_PORT, CLICKHOUSE_SECURE and CLICKHOUSE_CA"
+        return f"ClickHouse at {at} cannot be reached: check {names}. {error}"
     if isinstance(error, OperationalError | InternalError) and error.code is None:
         return (
-            f"ClickHouse at {place.address} answered what its client cannot read. If it is ClickHouse that answers "
-            "there, look for offset, additional_result_filter and output_format_native_encode_types_in_binary_format "
-            f"in the profile of user {place.user!r}. {error}"
+            f"ClickHouse at {at} answered what its client cannot read. If it is ClickHouse that answers there, look "
+            "for offset, additional_result_filter and output_format_native_encode_types_in_binary_format in the "
+            f"profile of user {user!r}. {error}"
         )
-    return f"ClickHouse at {place.address} failed on gold table {place.table!r}: {error}"
+    return f"ClickHouse at {at} failed on gold table {place.gold_table!r}: {error}"
 
 
 def with_retries(begin: Callable[[], T]) -> T:

@@ -84,7 +84,9 @@ class Snapshot:
         rows = self._query(client, "files_listed", {"pattern": self.place.pattern}, etag="_etag" if of_s3 else "''")
         files = [File(*row) for row in rows]
         if self.place.directory:
-            files = [file for file in files if self._is_below(file.path)]
+            # Listed by how keys begin, `gold` finds `gold_old/…` as well.
+            whole = str(self.place.root).endswith("/")
+            files = [file for file in files if whole or self.place.below(file.path)[:1] in ("", "/")]
             self._require_no_table(files)
         shown = [file for file in files if not _hidden(self.place.below(file.path))]
         # Without links to another one, as `latest` beside the directories of single days.
@@ -93,10 +95,6 @@ class Snapshot:
     def _query(self, client: Client, name: str, parameters: dict[str, Any], **parts: str) -> list[Any]:
         text = sql(f"warehouse/{name}").format(function=self.place.function, **parts)
         return list(client.query(text, parameters, query_formats={"FixedString": "bytes"}).result_rows)
-
-    def _is_below(self, path: str) -> bool:
-        """Listed by how keys begin, `gold` finds `gold_old/…` as well."""
-        return str(self.place.root).endswith("/") or self.place.below(path)[:1] in ("", "/")
 
     def _require_no_table(self, files: Sequence[File]) -> None:
         for pattern, kind in _TABLES.items():
@@ -117,8 +115,11 @@ class Snapshot:
         return "" if self.place.directory and ".parq" not in file.path.rpartition("/")[2] else "auto"
 
     def _read(self, client: Client, file: File, compression: str) -> Contents:
+        """Columns as ClickHouse infers them, but for a time of day, which it takes for one in 1970."""
+        read = {"path": self.place.argument(file.path), "compression": compression}
         try:
-            return Contents(self._columns(client, file, compression), compression)
+            found = {name: type_ for name, type_, *_ in self._query(client, "file_columns", read)}
+            times = [name for (name,) in self._query(client, "file_times", read)]
         except Error as e:
             if e.name != "CANNOT_EXTRACT_TABLE_STRUCTURE":
                 raise
@@ -126,13 +127,7 @@ class Snapshot:
                 f"FEATURE_SEED_GOLD_PARQUET {self.place.named!r} cannot be read: a file is damaged, or is no Parquet "
                 f"file: {file.path}. {e}"
             ) from e
-
-    def _columns(self, client: Client, file: File, compression: str) -> dict[str, str]:
-        """As ClickHouse infers them, but for a time of day, which it takes for one in 1970."""
-        read = {"path": self.place.argument(file.path), "compression": compression}
-        found = {name: type_ for name, type_, *_ in self._query(client, "file_columns", read)}
-        times = [name for (name,) in self._query(client, "file_times", read)]
-        return {**found, **dict.fromkeys(found.keys() & times, "Time")}
+        return Contents({**found, **dict.fromkeys(found.keys() & times, "Time")}, compression)
 
     def select(self, files: Mapping[File, Contents], columns: Columns) -> str:
         """All rows of these files, of these columns."""
@@ -155,8 +150,10 @@ class Snapshot:
         """All rows of files whose types are the same, but for NULL."""
         compression = next(iter(files.values())).compression
         paths = [file.path for file in files]
+        types = {name: [one.columns[name] for one in files.values()] for name in columns}
         structure = ", ".join(
-            f"{quote_identifier(name)} {_with_null([one.columns[name] for one in files.values()])}" for name in columns
+            f"{quote_identifier(name)} {next((one for one in some if 'Nullable(' in one), some[0])}"
+            for name, some in types.items()
         )
         text = sql("warehouse/files" if len(paths) > 1 else "warehouse/file")
         pattern = self.place.pattern if len(paths) > 1 else self.place.argument(paths[0])
@@ -164,11 +161,6 @@ class Snapshot:
             text.format(columns=selected.replace("%", "%%"), function=self.place.function),
             {"pattern": pattern, "structure": structure, "compression": compression, "paths": paths},
         )
-
-
-def _with_null(types: Sequence[str]) -> str:
-    """One type for several that differ in NULL at most."""
-    return next((type_ for type_ in types if "Nullable(" in type_), types[0])
 
 
 def _hidden(below: str) -> bool:

@@ -12,44 +12,40 @@ from feature_seed.sql import sql
 from feature_seed.warehouse.files import File
 from feature_seed.warehouse.gold import over_gold
 from feature_seed.warehouse.mapping import GoldMapping
+from feature_seed.warehouse.source import GoldSource
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one state of gold from another."""
-
     version: str  # another after every change of gold
     # What stays while rows are only added: files of a snapshot, a table with its partitions' first blocks.
     kept: frozenset[Sequence[Any]]
 
 
 def identity_of_files(files: Iterable[File], mapping: GoldMapping) -> Identity:
-    """A snapshot is known by its files."""
     listed = [astuple(file) for file in files]
     return Identity(_digest(listed, mapping), frozenset(listed))
 
 
-def table_of(client: Client, named: dict[str, Any]) -> tuple[str, str, int]:
-    """A table's engine, UUID if it has one, and the time of its definition; `named` by its database and name."""
-    found = client.query(sql("warehouse/table"), named).result_rows
+def table_of(client: Client, gold: GoldSource) -> tuple[str, str, int]:
+    """A table's engine, UUID if it has one, and the time of its definition."""
+    found = client.query(sql("warehouse/table"), gold.named).result_rows
     if not found:
-        raise GoldError(f"There is no gold table {named['gold']!r} in database {named['database']!r}")
+        raise GoldError(f"There is no gold table {gold.gold_table!r} in database {gold.database!r}")
     return found[0]  # type: ignore[return-value]
 
 
-def identity_of_table(
-    client: Client, named: dict[str, Any], table: dict[str, Any], mapping: GoldMapping, *, parts: bool
-) -> Identity:
+def identity_of_table(client: Client, gold: GoldSource, *, parts: bool) -> Identity:
     """A table is known by its parts, if its user may see `parts`; one that has none, as a view, is read whole."""
-    _, uuid, defined = table_of(client, named)
-    blocks = client.query(sql("warehouse/parts"), named).result_rows if parts else []
+    _, uuid, defined = table_of(client, gold)
+    blocks = client.query(sql("warehouse/parts"), gold.named).result_rows if parts else []
     if blocks:
         created = uuid or defined
         # Databases without UUIDs start a rebuilt table's block numbers again: there its parts' time stands in.
         seen = [(partition, first, block, 0 if uuid else written) for partition, first, block, written in blocks]
-        return Identity(_digest((created, seen), mapping), frozenset((created, *one[:2]) for one in blocks))
-    content = client.query(mapping.over(over_gold("warehouse/version_content")), table).result_rows
-    return Identity(_digest((uuid, content), mapping), frozenset(content))
+        return Identity(_digest((created, seen), gold.mapping), frozenset((created, *one[:2]) for one in blocks))
+    content = client.query(gold.mapping.over(over_gold("warehouse/version_content")), gold.table).result_rows
+    return Identity(_digest((uuid, content), gold.mapping), frozenset(content))
 
 
 def _digest(identity: object, mapping: GoldMapping) -> str:

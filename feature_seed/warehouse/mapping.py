@@ -70,11 +70,7 @@ class GoldMapping(dg.Config):
 
     @property
     def parameters(self) -> dict[str, Salt]:
-        """The salts, under the names the SQL knows them by.
-
-        Raises:
-            ConfigurationError: a variable is not set.
-        """
+        """The salts, under the names the SQL knows them by; a ConfigurationError names a variable that is not set."""
         return {f"salt_{name}": _salt(name, variable) for name, variable in self.salts.items()}
 
     @property
@@ -97,8 +93,7 @@ class GoldMapping(dg.Config):
     def types(self, client: Client, parameters: dict[str, Any], table: str, found: Mapping[str, str]) -> dict[str, str]:
         """The types of the columns that are mapped; those of gold's own columns are `found`.
 
-        Raises:
-            GoldError: naming every entry that ClickHouse does not take, with what it says.
+        A GoldError names every entry that ClickHouse does not take, with what it says.
         """
         types, wrong = {}, []
         for name in self.columns:

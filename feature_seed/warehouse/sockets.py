@@ -8,6 +8,7 @@ long the server takes for that. A method of it that cancels a stream would repla
 import socket
 from contextlib import suppress
 from threading import Lock
+from typing import Any
 from weakref import WeakSet
 
 from clickhouse_connect.driver.httpclient import HttpClient
@@ -25,7 +26,10 @@ class Sockets:
         self._lock = Lock()
         self._interrupted = False
         client.http.clear()  # what it opened before is not known here
-        client.http.pool_classes_by_scheme = _pools(self)
+        client.http.pool_classes_by_scheme = {
+            "http": _pool(HTTPConnectionPool, HTTPConnection, self),
+            "https": _pool(HTTPSConnectionPool, HTTPSConnection, self),
+        }
 
     def add(self, opened: socket.socket) -> None:
         """Raises a WarehouseError once it is hung up: a client would try again what that has ended."""
@@ -43,21 +47,10 @@ class Sockets:
                     socket.socket.shutdown(one, socket.SHUT_RDWR)  # TLS's own takes the session from under the reader
 
 
-def _pools(sockets: Sockets) -> dict[str, type[HTTPConnectionPool]]:
-    class Connection(HTTPConnection):
+def _pool(pool: Any, connection: Any, sockets: Sockets) -> Any:
+    class Connection(connection):
         def connect(self) -> None:
             super().connect()
             sockets.add(self.sock)
 
-    class SecureConnection(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            sockets.add(self.sock)
-
-    class Pool(HTTPConnectionPool):
-        ConnectionCls = Connection  # type: ignore[assignment]
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = SecureConnection  # type: ignore[assignment]
-
-    return {"http": Pool, "https": SecurePool}
+    return type("Pool", (pool,), {"ConnectionCls": Connection})

@@ -29,7 +29,7 @@ from feature_seed.contract import (
 from feature_seed_tests.conftest import PASSWORD
 from feature_seed_tests.support.oracle import Entity, Event, entity
 from feature_seed_tests.support.pair import Pair, assert_same, records
-from feature_seed_tests.support.store import dump
+from feature_seed_tests.support.store import dump, ends
 
 BEGIN = int(time.time() - 40 * 86_400) * 1000
 
@@ -250,6 +250,47 @@ def test_a_list_that_nobody_trims(client: redis.Redis, newest_first: bool) -> No
 
 def card_of(events: list[Event]) -> Entity:
     return replace(entity(events, 10), count=0, mean=0.0, m2=0.0)
+
+
+@pytest.mark.parametrize("tags", [False, True])
+def test_all_keys_end_together(client: redis.Redis, online: redis.Redis, tags: bool) -> None:
+    """Before: loaded, with an end 50 days after the newest row. A later event renews it, of all keys; one that comes
+    late does not, also where it makes a key; a load again leaves it. A load of another end sets that, one of none takes
+    it away. What events made before any load has none either.
+    """
+    pair, day = Pair(client, tags=tags, expire=50 * 86_400), 86_400_000
+    gold = [replace(at(number), place=None) for number in range(3)]
+
+    def assert_end(of: Event, days: int, keys: int = 7) -> None:
+        found = ends(online)
+        assert len(found) == keys
+        assert all(one is not None and abs(one - of.millis - days * day) <= 3 for one in found.values()), found
+
+    pair.event(at(2))
+    assert set(ends(online).values()) == {None}
+    assert pair.changed(gold, BEGIN + 2000.999) == ["seed", "k-seed"]
+    pair.load(gold, BEGIN + 2000.999)
+    assert_end(at(2), 50, keys=6)
+    pair.event(replace(at(9), place=None))
+    assert_end(at(9), 50, keys=6)
+    pair.event(at(5))
+    assert_end(at(9), 50)
+    pair.load(gold, BEGIN + 2000.999)
+    assert_end(at(9), 50)
+    pair.load([*gold, at(5), at(9)], BEGIN + 9000.999)
+    assert_end(at(9), 50)
+    assert pair.changed([*gold, at(5), at(9)], BEGIN + 9000.999) == []
+    for days, expire in ((60, 60 * 86_400), (None, 0)):
+        pair = replace(pair, expire=expire)
+        assert pair.changed([*gold, at(5), at(9)], BEGIN + 9000.999) == ["seed", "k-seed"]
+        pair.load([*gold, at(5), at(9)], BEGIN + 9000.999)
+        if days:
+            assert_end(at(9), days)
+    assert set(ends(online).values()) == {None}
+    # An end that has passed by the clock of Redis: nothing is left, and nothing has to be sent.
+    pair = replace(pair, expire=3600)
+    pair.load([*gold, at(5), at(9)], BEGIN + 9000.999)
+    assert (ends(online), pair.changed([*gold, at(5), at(9)], BEGIN + 9000.999)) == ({}, [])
 
 
 def iso(moment: datetime) -> str:

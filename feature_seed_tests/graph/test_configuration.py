@@ -92,8 +92,15 @@ WRONG = [
     ("standard:\n  card_histories: {}", 2, "choose from card_history, card_location, customer_stats"),
     ("standard:\n  card_history: newest_first", 2, "write card_history: {order: newest_first}"),
     ("standard:\n  card_history: {order: newest}", 2, "write order: newest_first, or order: oldest_first"),
-    ("standard:\n  card_location:\n    order: newest_first", 3, "order is unknown: leave it out"),
-    ("standard:\n  card_history: {ordr: newest_first}", 2, "ordr is unknown: choose from order"),
+    ("standard:\n  card_location:\n    order: newest_first", 3, "order is unknown: choose from expire"),
+    ("standard:\n  card_history: {ordr: newest_first}", 2, "ordr is unknown: choose from expire, order"),
+    ("standard:\n  card_history:\n    expire: 30", 3, "30 is no duration: give a whole number with s, m, h, d or w"),
+    ("standard:\n  customer_stats: {expire: 1 month}", 2, "'1 month' is no duration"),
+    (
+        "standard:\n  card_history: {expire: 30d}\n  card_location: {expire: 10d}",
+        3,
+        "the keys of a card expire together: write expire once, as in card_history: {expire: 30d}",
+    ),
     # Declared features.
     ("features: [a]", 1, "write features: {card_amount_1h: {key: 'velocity:{card_id}:1h'"),
     ("features:\n  a: sum(amount)", 2, "a cannot be read: write features: {card_amount_1h: {key:"),
@@ -234,6 +241,19 @@ def test_a_variable_and_an_entry_for_the_same(
     assert [by_entry[name] for name in ("warehouse", "layout")] == [
         by_variable[name] for name in ("warehouse", "layout")
     ]
+
+
+def test_standard_features_that_expire() -> None:
+    """A card has one end, wherever it is written."""
+
+    def start(**standard: dict[str, str]) -> WarmStart:
+        return WarmStart(**dict(Configuration.model_validate({"standard": standard})))
+
+    assert start(card_history={"order": "newest_first"}, card_location={}).layout().expire == {}
+    ends = start(card_history={"expire": "30d"}, customer_stats={"expire": "2h"}).layout().expire
+    assert ends == {"cards": 30 * 86_400, "customers": 7200}
+    for twice in ({"expire": "30d"}, {}):
+        assert start(card_history=twice, card_location={"expire": "30d"}).layout().expire == {"cards": 30 * 86_400}
 
 
 def test_the_component_in_another_project() -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from feature_seed.loading.preflight import examine
 from feature_seed.sql import lua
 from feature_seed.store.acl import acl
 from feature_seed.store.cluster import ClusterStore
-from feature_seed.store.commands import DONE_WITHOUT, NEEDED, NEEDED_BY_DECLARED
+from feature_seed.store.commands import DONE_WITHOUT, NEEDED, NEEDED_BY_DECLARED, NEEDED_TO_EXPIRE
 from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.support.documents import only
@@ -136,9 +137,35 @@ def test_preflight_looks_for_every_right() -> None:
     """What the scripts call is in the list, and the list is the documented one."""
     scripts = [*(entity.guard for entity in ENTITIES), lua("loading/changes"), lua("loading/departed")]
     called = {name for script in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", script)}
-    assert called <= set(NEEDED)
+    assert called <= {*NEEDED, *NEEDED_TO_EXPIRE}
     granted = {rule[1:].upper().replace("|", " ") for rule in RIGHTS if rule[0] == "+"}
     assert granted == {*NEEDED, *DONE_WITHOUT, "MULTI", "EXEC"}
+
+
+def test_features_that_expire_need_more(
+    make_parquet: MakeWarehouse, admin: redis.Redis, grant: Callable[..., OnlineStore]
+) -> None:
+    """Before: the lines for features that expire, and those without. With the former they are loaded twice, moved on by
+    events, and loaded without an end; the latter are refused, and nothing is written.
+    """
+    with grant("seeder").client() as client, pytest.raises(StoreError, match=r"\+persist \+pexpireat \+pttl"):
+        examine(client, grant("seeder"), expires=True)
+    port = admin.connection_pool.connection_kwargs["port"]
+    stores = {}
+    for line in acl(OnlineStore(), (), expires=True):
+        user = line.split()[2]
+        admin.execute_command("ACL", "DELUSER", user)
+        admin.execute_command(*(f">{PASSWORD}" if rule == ">…" else rule for rule in line.split()))
+        stores[user] = OnlineStore(url=f"redis://{user}@127.0.0.1:{port}", password=PASSWORD)
+    now = datetime.now(timezone.utc)
+    warehouse = make_parquet([transaction(i, f"c{i}", timestamp=now - timedelta(hours=1 + i)) for i in range(3)])
+    ends = {"cards": 86_400, "customers": 86_400}
+    for expire in (ends, ends, {}):
+        seed(warehouse, stores["seeder"], verify=True, expire=expire)
+        event = Transaction("live", "fuel", 99.0, now.isoformat(timespec="milliseconds"), 9.0, 8.0)
+        with stores["scorer"].client() as scorer:
+            apply_event(scorer, "of c1", "c1", replace(event, transaction_id=str(len(expire))))
+        assert (admin.pttl("card:c1:seed") > 0) == bool(expire)
 
 
 def test_declared_features_need_more(admin: redis.Redis, grant: Callable[..., OnlineStore]) -> None:

@@ -20,7 +20,7 @@ from feature_seed.store import commands
 from feature_seed.store.cluster import ClusterStore
 from feature_seed.store.commands import DONE_WITHOUT, FIELDS, NEEDED
 from feature_seed.store.online_store import OnlineStore
-from feature_seed.store.url import UNDERSTOOD, UNDERSTOOD_TLS
+from feature_seed.store.url import OPTIONS
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.graph.test_retries import attempts
 from feature_seed_tests.store import test_acl
@@ -214,5 +214,5 @@ def test_the_tables_have_every_command() -> None:
 
 
 def test_the_table_has_every_option() -> None:
-    options = {f"`{name}`": accepted for name, (_, accepted) in {**UNDERSTOOD, **UNDERSTOOD_TLS}.items()}
+    options = {f"`{name}`": accepted for name, (_, accepted) in OPTIONS.items()}
     assert table("option | value") == options

@@ -29,12 +29,13 @@ def digest(rows: Iterable[Event]) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """Card `c` and customer `k`. `client` decodes its responses."""
+    """Card `c` and customer `k`. `client` decodes its responses. They expire after so many seconds; 0 is never."""
 
     client: redis.Redis
     length: int = 10
     newest_first: bool = False
     tags: bool = False
+    expire: int = 0
 
     def key(self, name: str) -> str:
         """The card's key of this name, or the customer's `stats` and `k-seed`."""
@@ -110,7 +111,7 @@ class Pair:
         asked = {"seed": ("seq", "STRING"), "k-seed": ("stats", "HASH")}
         sent = []
         for seed, (counter, type_) in asked.items():
-            keys, found = [self.key(seed), self.key(counter)], f"{digest(rows)} {len(rows)} 7"
+            keys, found = [self.key(seed), self.key(counter)], f"{self.digest(rows)} {len(rows)} 7"
             sent += [seed] * (script(keys=keys, args=[type_, found, unix(watermark)])[10:] == [7])
         return sent
 
@@ -125,15 +126,19 @@ class Pair:
             args=[
                 *(self.length, int(self.newest_first), unix(watermark), state.seq, f"{state.last_ts:.3f}", lat, lon),
                 unix(seeded_watermark),
-                digest(rows),
+                self.digest(rows),
                 *(history[::-1] if self.newest_first else history),
             ],
         )
 
     def _customer(self, rows: Sequence[Event], watermark: float, seeded_watermark: float) -> int:
         count, mean, m2 = moments([one.amount for one in rows])
-        gold = [unix(watermark), count, repr(mean), repr(m2), unix(seeded_watermark), digest(rows)]
+        gold = [unix(watermark), count, repr(mean), repr(m2), unix(seeded_watermark), self.digest(rows)]
         return self.client.register_script(CUSTOMERS.guard)(keys=self.customer_keys, args=gold)
+
+    def digest(self, rows: Sequence[Event]) -> str:
+        """As gold's SQL writes it, with the end where there is one."""
+        return digest(rows) + (f":{self.expire}:{max(one.millis for one in rows) / 1000}" if self.expire else "")
 
     def state(self) -> Entity:
         """What the store says of both."""

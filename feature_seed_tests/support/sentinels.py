@@ -15,7 +15,7 @@ import redis
 
 from feature_seed.store.block import Block
 from feature_seed.store.local import server_binary
-from feature_seed.store.replication import SentinelConnection
+from feature_seed.store.replication import PrimaryConnection
 from feature_seed_tests.support.patience import eventually
 from feature_seed_tests.support.redis_server import answers, free_port, redis_server
 
@@ -134,13 +134,13 @@ def _knows_all(sentinel: redis.Redis) -> bool:
 
 def at_first_block(happen: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     """Have something happen once, before the next load sends its first block."""
-    write, happened = SentinelConnection.write, False
+    write, happened = PrimaryConnection.write, False
 
-    def breaking(self: SentinelConnection, block: Block) -> None:
+    def breaking(self: PrimaryConnection, block: Block) -> None:
         nonlocal happened
         if not happened:
             happened = True
             happen()
         write(self, block)
 
-    patch.setattr(SentinelConnection, "write", breaking)
+    patch.setattr(PrimaryConnection, "write", breaking)

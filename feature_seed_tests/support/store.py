@@ -42,6 +42,18 @@ def features(client: redis.Redis) -> dict[bytes, object]:
     return dump(client, but=(b"feature_seed:",))  # nor looked at: the lock may run out from one command to the next
 
 
+def ends(client: redis.Redis) -> dict[str, int | None]:
+    """When each key of an entity expires, in Unix milliseconds, give or take one; None where it does not."""
+    keys = list(features(client))
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.time()
+        for key in keys:
+            pipeline.pttl(key)
+        (seconds, micros), *left = pipeline.execute()
+    now = seconds * 1000 + micros // 1000
+    return {key.decode(): None if one == -1 else now + one for key, one in zip(keys, left, strict=True)}
+
+
 def said(client: redis.Redis) -> Ready | None:
     """What the store says of itself, but for the load that is under way or was broken off."""
     ready = read_ready(client)

@@ -16,8 +16,7 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import clickhouse
 from feature_seed.warehouse.access import LIMITS, MEANING, NAMES, Setting, require_version, restrictions
 from feature_seed.warehouse.clickhouse import Warehouse
-from feature_seed.warehouse.failures import GoldSource
-from feature_seed.warehouse.mapping import GoldMapping
+from feature_seed.warehouse.source import GoldSource
 from feature_seed_tests.conftest import PASSWORD
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 from feature_seed_tests.support.expected import expect
@@ -278,7 +277,7 @@ def test_a_profile_without_restrictions() -> None:
 @pytest.mark.parametrize("version", ["24.7.9.1", "23.8.2.7", "22.3.20.29-lts", "9.1"])
 def test_a_server_that_is_too_old(version: str) -> None:
     """It is refused by its version, and the oldest one that can be used is named."""
-    source = GoldSource("ch:8123", "seeder", "default", "gold", None, GoldMapping())
+    source = GoldSource(host="ch", port=8123, user="seeder")
     with pytest.raises(WarehouseError, match=rf"{version}, and 24\.8 is the oldest"):
         require_version(version, source)
 
@@ -286,4 +285,4 @@ def test_a_server_that_is_too_old(version: str) -> None:
 @pytest.mark.parametrize("version", ["24.8.1.1", "24.12.6.70", "25.8.2.29.altinitystable", "26.9.2.1", "100.1"])
 def test_a_server_that_is_new_enough(version: str) -> None:
     """No version from the oldest on is refused, whoever built it."""
-    require_version(version, GoldSource("ch:8123", "seeder", "default", "gold", None, GoldMapping()))
+    require_version(version, GoldSource(host="ch", port=8123, user="seeder"))

@@ -13,6 +13,7 @@ if redis.call('EXISTS', unpack(KEYS)) == 0 then -- a new card, as all are in a f
         redis.call('HSET', KEYS[4], 'lat', ARGV[6], 'lon', ARGV[7])
     end
     redis.call('HSET', KEYS[3], 'watermark', watermark, 'count', ARGV[4], 'digest', ARGV[9])
+    end_keys(ARGV[9])
     return 0
 end
 
@@ -128,5 +129,6 @@ if seeded then
     redis.call('DEL', KEYS[6])
 end
 close_seed(KEYS[3], fields, recorded, passed, {'watermark', watermark, 'count', ARGV[4], 'digest', ARGV[9]}, left)
+end_keys(ARGV[9], fields.digest, live)
 local taken_over = seq and not fields.watermark and #recorded + passed == 0
 return reply(#live > 0, unrecorded > 0 or dropped, taken_over, passed)

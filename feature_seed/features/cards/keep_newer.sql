@@ -15,7 +15,8 @@ SELECT
         bulk(format({card_seeded:String}, tagged(card_id))),
         bulk(toString({history_length:UInt16})), if({newest_first:Bool}, '$1\r\n1\r\n', '$1\r\n0\r\n'),
         bulk({watermark:String}), bulk(count), bulk(last_ts),
-        if(located, concat(bulk(lat), bulk(lon)), '$0\r\n\r\n$0\r\n\r\n'), bulk({seeded_watermark:String}), bulk(digest),
+        if(located, concat(bulk(lat), bulk(lon)), '$0\r\n\r\n$0\r\n\r\n'), bulk({seeded_watermark:String}),
+        bulk(concat(digest, ending(last_ts))),
         arrayStringConcat(arrayMap(element -> bulk(element), history))
     ) AS commands
 FROM cards

@@ -6,6 +6,7 @@ local watermark, count, mean, m2 = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('EXISTS', unpack(KEYS)) == 0 then -- a new customer, as all are in a first load: two thirds of the time
     redis.call('HSET', KEYS[1], 'count', count, 'mean', mean, 'M2', m2)
     redis.call('HSET', KEYS[2], 'watermark', watermark, 'count', count, 'digest', ARGV[6])
+    end_keys(ARGV[6])
     return 0
 end
 local stored = redis.call('HMGET', KEYS[1], 'count', 'mean', 'M2', 'seeded')
@@ -35,4 +36,5 @@ if stored[4] then
     redis.call('HDEL', KEYS[1], 'seeded')
 end
 close_seed(KEYS[2], fields, later, passed, {'watermark', watermark, 'count', ARGV[2], 'digest', ARGV[6]}, left)
+end_keys(ARGV[6], fields.digest, later)
 return reply(#later > 0 or stays, decided, live > 0 and not fields.watermark and #later + passed == 0, passed)

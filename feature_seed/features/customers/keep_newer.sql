@@ -7,6 +7,6 @@ SELECT
     concat(
         '*11\r\n$7\r\nEVALSHA\r\n', bulk({script:String}), '$1\r\n2\r\n', bulk(stats_key), bulk(seed_key),
         bulk({watermark:String}), bulk(count), bulk(mean), bulk(m2), bulk({seeded_watermark:String}),
-        bulk(digest)
+        bulk(concat(digest, ending(last_ts)))
     ) AS commands
 FROM customers

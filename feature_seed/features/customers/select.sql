@@ -6,7 +6,8 @@ WITH
         SELECT
             customer_id,
             arraySort(groupArray(amount)) AS amounts,
-            toInt64(sum(part) + {layout:UInt64}) AS summed
+            toInt64(sum(part) + {layout:UInt64}) AS summed,
+            max(time) AS newest
         FROM hashed
         GROUP BY customer_id
     ),
@@ -14,6 +15,7 @@ WITH
         SELECT
             customer_id,
             summed,
+            newest,
             length(amounts) AS transactions,
             arrayReduce('sumKahan', amounts) / transactions AS average,
             arrayReduce('sumKahan', arrayMap(amount -> (amount - average) * (amount - average), amounts)) AS squares
@@ -23,6 +25,7 @@ SELECT
     customer_id,
     toString(transactions) AS count,
     toString(summed) AS digest,
+    toString(millis(newest) / 1000) AS last_ts,
     toString(average) AS mean,
     toString(squares) AS m2
 FROM summed

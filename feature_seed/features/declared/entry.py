@@ -36,8 +36,7 @@ class Entry(dg.Model):
             return str(own)
         field, name = str(mistake["loc"][0]), mistake["loc"][-1]
         if mistake["type"] == "extra_forbidden":
-            known = ", ".join(cls.model_fields)
-            return f"{name} is unknown: {f'choose from {known}' if known else 'leave it out'}"
+            return f"{name} is unknown: choose from {', '.join(cls.model_fields)}"
         wrong = "is missing" if mistake["type"] == "missing" else "cannot be read"
         return f"{name} {wrong}: write {cls.model_fields[field].description}"
 

@@ -19,9 +19,11 @@ end
 
 -- All is read before the first write: what cannot be applied fails while nothing has changed.
 local card, customer, records, field = #KEYS ~= 2, #KEYS ~= 5, ARGV[8] == '1', 'e:' .. id
-local watermark, answers, last_ts, placed, count, mean, m2 = tonumber(ARGV[7]) or -math.huge, {}, nil, nil, nil, nil, nil
+local watermark, answers, digests = tonumber(ARGV[7]) or -math.huge, {}, {}
+local last_ts, placed, count, mean, m2
 for seed = card and 5 or 2, #KEYS, 2 do
-    local known = redis.call('HMGET', KEYS[seed], 'watermark', 'forgot', field)
+    local known = redis.call('HMGET', KEYS[seed], 'watermark', 'forgot', field, 'digest')
+    digests[#digests + 1] = known[4]
     if time <= watermark or (known[1] and time <= tonumber(known[1])) then
         answers[#answers + 1] = 'in gold'
     elseif known[3] or (known[2] and time <= tonumber(known[2])) then
@@ -53,6 +55,19 @@ local function forget(seed)
     if #gone > 0 then
         redis.call('HSET', seed, 'forgot', recorded[#gone].at)
         redis.call('HDEL', seed, unpack(gone))
+    end
+end
+
+-- All keys of an entity end together, as many seconds after its newest event as a load has written into its digest. Of a
+-- customer this end alone says when that was: an event that comes late leaves it.
+local function renew(first, last, digest, newest)
+    if digest and string.find(digest, ':', 1, true) then
+        local ends, now = (newest or time) + string.match(digest, ':(%d+):'), redis.call('TIME')
+        if newest or ends > now[1] + now[2] / 1e6 + redis.call('PTTL', KEYS[last]) / 1e3 then
+            for i = first, last do
+                redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', ends * 1000))
+            end
+        end
     end
 end
 
@@ -98,6 +113,7 @@ if card and answers[1] == 'applied' then
             forget(KEYS[5])
         end
     end
+    renew(1, 5, digests[1], math.max(time, last_ts or time))
 end
 if customer and answers[#answers] == 'applied' then
     redis.call('HSET', KEYS[#KEYS - 1], 'count', string.format('%.0f', count),
@@ -108,5 +124,6 @@ if customer and answers[#answers] == 'applied' then
             forget(KEYS[#KEYS])
         end
     end
+    renew(#KEYS - 1, #KEYS, digests[#digests], nil)
 end
 return answers

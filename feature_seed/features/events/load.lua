@@ -60,6 +60,22 @@ local function close_seed(key, fields, later, passed, stored, left)
     redis.call('HSET', key, unpack(stored))
 end
 
+-- All keys of an entity end together: as many seconds after its newest row, or the newest of its `live` events, as its
+-- digest says. Where the load `before` gave them an end and this one gives none, they have none.
+local function end_keys(digest, before, live)
+    if string.find(digest, ':', 1, true) then
+        local expire, newest = string.match(digest, ':(%d+):(.+)$')
+        newest = live and live[1] and live[#live].time or newest
+        for _, key in ipairs(KEYS) do
+            redis.call('PEXPIREAT', key, string.format('%.0f', (newest + expire) * 1000))
+        end
+    elseif before and string.find(before, ':', 1, true) then
+        for _, key in ipairs(KEYS) do
+            redis.call('PERSIST', key)
+        end
+    end
+end
+
 -- 0 where the entity is as gold has it; else the sum of 1 for live events, 2 for a decision about events that nobody
 -- recorded, 4 for an entity that had no seed, and 8 for every record that gold has passed.
 local function reply(live, decided, taken_over, passed)

@@ -1,7 +1,7 @@
 """The comparison of gold and store: the entities of a feature, read on both sides."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -14,7 +14,7 @@ from feature_seed.contract import Key
 from feature_seed.errors import printable
 from feature_seed.features.feature import Feature
 from feature_seed.loading.comparison.scan import Row, Scan
-from feature_seed.loading.comparison.state import BESIDE, State, difference, expected, stored
+from feature_seed.loading.comparison.state import BESIDE, State, difference, expected, expires, stored, wrong_end
 from feature_seed.store.cluster import primaries
 
 # Calls and keys per call of the search for keys that gold does not know.
@@ -51,30 +51,50 @@ class Comparison(Scan):
             some = rows[first : first + _READ_ENTITIES]
             verdicts = list(self._looked_at(feature, some))
             for _ in range(_LOOKS - 1):
-                differ = [i for i, verdict in enumerate(verdicts) if verdict.difference]
+                differ = [i for i, verdict in enumerate(verdicts) if verdict and verdict.difference]
                 for i, verdict in zip(differ, self._looked_at(feature, [some[i] for i in differ]), strict=True):
                     verdicts[i] = verdict
-            yield from verdicts
+            yield from filter(None, verdicts)
 
-    def _looked_at(self, feature: Feature, rows: Sequence[Row]) -> Iterator[Verdict]:
-        for row, store in zip(rows, self._read(feature, [row["id"] for row in rows]), strict=True):
+    def _looked_at(self, feature: Feature, rows: Sequence[Row]) -> Iterator[Verdict | None]:
+        """None of an entity that has expired by the store's clock."""
+        expire = self.layout.expire.get(feature.entity.name, 0)
+        before = self._now() if expire else 0
+        stores = list(self._read(feature, [row["id"] for row in rows]))
+        after = self._now() if expire else 0
+        for row, (store, left) in zip(rows, stores, strict=True):
+            if expire and row["newest"] // 1000 + expire * 1000 <= after:
+                yield None
+                continue
             should = expected(row, store, self.layout, {*self.untils})
+            end = expires(row, store, expire) if expire and not should.unrecorded else None
             found = (
                 f"{printable(self._name(key, row['id']))} {text}"
                 for key in feature.keys
-                if (text := difference(should.state[key], store[key]))
+                if (text := difference(should.state[key], store[key]) or wrong_end(end, left[key], before, after))
             )
             yield Verdict(should.live, should.unrecorded, next(found, ""))
 
-    def _read(self, feature: Feature, entity_ids: Sequence[bytes]) -> Iterator[State]:
+    def _now(self) -> int:
+        """The store's clock, in milliseconds."""
+        seconds, micros = primaries(self.store)[0].time()  # type: ignore[misc]
+        return seconds * 1000 + micros // 1000
+
+    def _read(self, feature: Feature, entity_ids: Sequence[bytes]) -> Iterator[tuple[State, Mapping[Key, int]]]:
+        """What is in the keys, and how many milliseconds they have left where any may expire."""
+        timed = self.layout.expire
         keys = dict.fromkeys([*feature.keys, *chain.from_iterable(BESIDE.get(key, ()) for key in feature.keys)])
         with self.store.pipeline(transaction=False) as pipeline:
             read = {"LIST": partial(pipeline.lrange, start=0, end=-1), "HASH": pipeline.hgetall, "STRING": pipeline.get}
             for entity_id in entity_ids:
                 for key in keys:
                     read[key.type](self._name(key, entity_id))
+                for key in keys if timed else ():
+                    pipeline.pttl(self._name(key, entity_id))
             replies = iter(pipeline.execute(raise_on_error=False))
-        return ({key: stored(key, next(replies)) for key in keys} for _ in entity_ids)
+        for _ in entity_ids:
+            state = {key: stored(key, next(replies)) for key in keys}
+            yield state, {key: next(replies) if timed else -1 for key in keys}
 
     def _name(self, key: Key, entity_id: bytes) -> bytes:
         return key.of(entity_id, tags=self.layout.key_tags)

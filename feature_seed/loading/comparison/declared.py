@@ -14,7 +14,6 @@ from feature_seed.features.feature import Feature
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
 from feature_seed.loading.comparison.scan import HASHES, Found, Row, sample_share, slice_of
 from feature_seed.sql import columns_called, literal, sql
-from feature_seed.store.cluster import primaries
 
 # What the relation of usable rows calls its own, which gold may have as well.
 _OWN = re.compile(r"(?<!\.)\b(card|customer|number|category|paid|micros|placeless|latitude|longitude)\b")
@@ -82,11 +81,6 @@ class DeclaredComparison(Comparison):
         texts = {b"{%b}" % name.encode(): one for name, one in zip(self.declared.columns, ids, strict=True)}
         tags = self.layout.key_tags
         return re.sub(rb"{\w+}", lambda m: b"{%b}" % texts[m[0]] if tags else texts[m[0]], self.declared.key.encode())
-
-    def _now(self) -> int:
-        """The store's clock, in milliseconds."""
-        seconds, micros = primaries(self.store)[0].time()  # type: ignore[misc]
-        return seconds * 1000 + micros // 1000
 
     def _verdict(self, row: Mapping[str, Any], reply: Any, ends: tuple[int, int], now: int) -> Verdict:
         """`ends` are the times between which the key expires, `now` is when it was there at the latest."""

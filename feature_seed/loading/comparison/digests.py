@@ -14,7 +14,6 @@ from feature_seed.sql import lua, over, sha_of, sql
 from feature_seed.store.block import Block
 from feature_seed.store.cluster import ClusterStore
 from feature_seed.store.online_store import OnlineStore
-from feature_seed.warehouse.gold import RELATIONS
 from feature_seed.warehouse.profile import Profile
 
 _SCRIPT = lua("loading/changes")
@@ -41,7 +40,7 @@ class Digests(FeatureStream):
 
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
         calls = sql("loading/changes")
-        query = over({**RELATIONS, **self.entity.hashed}, f"SELECT shard, keys, commands FROM (\n{calls})")
+        query = over({**self.relations, **self.entity.hashed}, f"SELECT shard, keys, commands FROM (\n{calls})")
         for shards in self._passes(profile, self.numbers):
             yield self.warehouse.mapping.over(query), shards
 

@@ -31,7 +31,7 @@ HASHES = 2**64
 # the oldest of them first, its last known place if there is one, and whether its rows agree on what a feature has.
 _SAMPLED = {
     "cards": ("id", "transactions", "newest", "latest", "place", "card_history", "card_location"),
-    "customers": ("id", "amounts"),
+    "customers": ("id", "amounts", "newest"),
 }
 
 Row = Mapping[str, Any]
@@ -81,11 +81,13 @@ class Scan:
         }
         slices = max(count for _, count in shares.values())
         ids = {f"scanned_{one.name}": [zlib.crc32(id_) for id_ in scanned.get(one.name, ())] for one in ENTITIES}
+        lives = {f"{one.name}_expire": self.layout.expire.get(one.name, 0) for one in ENTITIES}
         query = f"WITH usable AS ({sql('loading/comparison/usable')}),\n{sql('loading/comparison/scan')}"
         for number in range(slices):
             some = {name: slice_of(share, number, slices) for name, (share, _) in shares.items()}
             ends = {f"{end}_of_{name}": one for name, ends in some.items() for end, one in ends.items()}
-            answer = self._ask(query, run_id=run_id, history_length=self.layout.history_length, **ids, **ends)
+            length = self.layout.history_length
+            answer = self._ask(query, run_id=run_id, history_length=length, **ids, **ends, **lives)
             row = self.warehouse.only_row(answer)
             found = {one.name: self._found(row, one.name) for one in ENTITIES}
             if part == 1 and slices == 1 and size and size >= _SAMPLE:

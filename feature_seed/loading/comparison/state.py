@@ -233,6 +233,19 @@ def _record(name: bytes, value: bytes) -> Record:
     return Record(_text(name[2:]), float(time), float(amount), place)
 
 
+def expires(row: Mapping[str, Any], store: State, expire: int) -> float:
+    """When an entity expires, in Unix milliseconds: so many seconds after gold's newest row, or the newest event."""
+    seed = next(store[key] for key in (CARD_SEED, CUSTOMER_SEED) if key in store)
+    return max(row["newest"] // 1000, *(one.time * 1000 for one in _records(seed).values()), 0) + expire * 1000
+
+
+def wrong_end(end: float | None, left: int, before: int, after: int) -> str:
+    """What is wrong with when a key ends, that has so many milliseconds `left`, as it was said between two times."""
+    if end is None or left == -2 or before + left - 1 <= end <= after + left + 1:  # a key without a value is not there
+        return ""
+    return f"expires at {after + left if left > 0 else 'no time'} and not at {end:.0f}, in Unix milliseconds"
+
+
 def difference(expected: Mapping[str, Any], store: Mapping[str, Any]) -> str:
     """The first value of a key that is not the same on both sides, '' if all are."""
     if "" in store:

@@ -1,6 +1,7 @@
 """`python -m feature_seed`: what an operator asks a store, without Dagster's pages."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,14 +12,17 @@ from json import dumps
 from typing import Any
 
 import click
+from dagster import DagsterRun
 
 from feature_seed import contract
-from feature_seed.environment import flag, require_store
+from feature_seed.environment import flag, is_set, require_store
 from feature_seed.errors import ConfigurationError, FeatureSeedError, StoreError
 from feature_seed.features.entity import CARDS, CUSTOMERS
 from feature_seed.graph import failure, status, store_check
 from feature_seed.graph.configuration import configured
-from feature_seed.graph.plan import planned
+from feature_seed.graph.plan import loss_result
+from feature_seed.graph.readiness import recorded
+from feature_seed.loading.stream import shard_names
 from feature_seed.store.acl import acl
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis
@@ -85,7 +89,9 @@ def plan() -> int:
     from feature_seed.definitions import start  # needs the variables of gold too
 
     warehouse, layout = start.warehouse().process_config_and_initialize(), start.layout()
-    result = planned(warehouse, store, layout, start.limits().max_loss)
+    shards, limit = shard_names(layout.shard_count), start.limits().max_loss
+    with recorded() as instance:
+        result = loss_result(warehouse, store, layout, shards, limit, instance)
     click.echo("\n".join(str(result.description).split("; ")))
     return 0 if result.passed else 1
 
@@ -105,7 +111,13 @@ def wait(timeout: float) -> int:
     deadline = time.monotonic() + timeout
     said = ""
     while True:
-        is_ready, state = _state(store)
+        is_ready = False
+        try:
+            with store.client() as redis:
+                ready = contract.read_ready(redis) or contract.Ready("empty")
+            is_ready, state = ready.state == "ready", status.in_words(ready)
+        except StoreError as e:
+            state = str(e)
         if state != said:
             click.echo(f"{time.strftime('%H:%M:%S')} {state}", err=not is_ready)
             said = state
@@ -115,17 +127,6 @@ def wait(timeout: float) -> int:
             click.echo(f"{store.address} is not ready after {timeout:g} s: {state}", err=True)
             return 1
         time.sleep(_POLL_SECONDS)
-
-
-def _state(store: OnlineStore) -> tuple[bool, str]:
-    """Whether the store is ready, and its state in words."""
-    try:
-        with store.client() as redis:
-            ready = contract.read_ready(redis) or contract.Ready("empty")
-    except StoreError as e:
-        return False, str(e)
-    is_ready = ready.state == "ready"
-    return is_ready, status.in_words(ready) if is_ready else f"its state is {ready.state!r}"
 
 
 @cli.command()
@@ -182,10 +183,10 @@ def _keys(state: contract.Card | contract.Welford, id_: str, *, tags: bool) -> d
     """The values by the contract's names."""
     if isinstance(state, contract.Welford):
         return {contract.CUSTOMER_STATS.of(id_, tags=tags): {"count": state.count, "mean": state.mean, "M2": state.m2}}
+    lat_lon = state.location and dict(zip(contract.CARD_LOCATION.fields, state.location, strict=True))
     values = {
         contract.CARD_HISTORY: [asdict(one) for one in state.history],
-        contract.CARD_LOCATION: state.location
-        and dict(zip(contract.CARD_LOCATION.fields, state.location, strict=True)),
+        contract.CARD_LOCATION: lat_lon,
         contract.CARD_LAST_TS: state.last_ts,
         contract.CARD_SEQ: state.seq,
     }
@@ -238,7 +239,11 @@ def alert_test() -> int:
     Example:
       FEATURE_SEED_ALERT_WEBHOOK=https://hooks.internal/… python -m feature_seed alert-test
     """
-    failure.send_test()
+    if not is_set(failure.WEBHOOK):
+        raise ConfigurationError(f"{failure.WEBHOOK} is not set: name the URL that is to get alerts")
+    error = "nothing failed. Whoever reads this gets the alerts of feature_seed"
+    alert = failure.alert_of(DagsterRun("seed_all", "alert-test"), error)
+    failure.send({**alert, "url": os.environ.get("FEATURE_SEED_DAGSTER_URL") or None}, "A test of the alert")
     click.echo("FEATURE_SEED_ALERT_WEBHOOK has taken an alert: look whether it has come to where people look")
     return 0
 

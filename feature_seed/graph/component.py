@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from feature_seed import environment
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.errors import ConfigurationError
-from feature_seed.features.declared.declared import seconds
 from feature_seed.features.entity import CARDS, CUSTOMERS
 from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
 from feature_seed.graph.configuration import Configuration
@@ -69,30 +68,23 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
         )
 
     def layout(self) -> Layout:
-        _one("FEATURE_SEED_HISTORY_ORDER", "standard.card_history.order", self.standard.card_history.order)
+        standard = self.standard
+        _one("FEATURE_SEED_HISTORY_ORDER", "standard.card_history.order", standard.card_history.order)
         order = choice("FEATURE_SEED_HISTORY_ORDER", ("oldest_first", "newest_first"))
+        ends = {
+            CARDS.name: standard.card_history.expire or standard.card_location.expire,
+            CUSTOMERS.name: standard.customer_stats.expire,
+        }
         return Layout(
             shard_count=environment.shard_count(),
             history_length=number("FEATURE_SEED_HISTORY_LENGTH", 10, 1, 1000),
-            newest_first=(self.standard.card_history.order or order) == "newest_first",
+            newest_first=(standard.card_history.order or order) == "newest_first",
             element=choice("FEATURE_SEED_ELEMENT", ("object", "array")),
             key_tags=flag("FEATURE_SEED_KEY_TAGS"),
             on_conflict=choice("FEATURE_SEED_ON_CONFLICT", ("keep_newer", "overwrite")),
             full=flag("FEATURE_SEED_FULL"),
-            expire=self._expire(),
+            expire={name: seconds for name, seconds in ends.items() if seconds},
         )
-
-    def _expire(self) -> dict[str, int]:
-        """In seconds, of the entities that do."""
-        standard = self.standard
-        cards = {one for one in (standard.card_history.expire, standard.card_location.expire) if one}
-        if len(cards) > 1:
-            raise ConfigurationError(
-                f"standard has {' and '.join(sorted(cards))} for cards, whose keys expire together: write expire once, "
-                f"as in card_history: {{expire: {min(cards)}}}"
-            )
-        customers = {one for one in (standard.customer_stats.expire,) if one}
-        return {entity.name: seconds(*one) for entity, one in ((CARDS, cards), (CUSTOMERS, customers)) if one}
 
     def limits(self) -> GoldLimits:
         return GoldLimits(

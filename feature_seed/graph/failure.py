@@ -11,13 +11,16 @@ from urllib.request import Request, urlopen
 
 import dagster as dg
 
-from feature_seed.errors import ConfigurationError, FeatureSeedError
+from feature_seed.errors import FeatureSeedError
 from feature_seed.graph.dagster_private import ErrorInfo, run_error
 
 # How our errors begin where Dagster writes them down: their text says it all.
 _OURS = re.compile(r"feature_seed\.errors\.\w+: ")
 
+WEBHOOK = "FEATURE_SEED_ALERT_WEBHOOK"
 _WEBHOOK_SECONDS = 10
+
+VERSION_TAG = "feature_seed/gold_version"
 
 
 def cause(error: ErrorInfo) -> str:
@@ -48,37 +51,27 @@ def run_page(run_id: str) -> str | None:
     return f"{url.rstrip('/')}/runs/{run_id}" if url else None
 
 
-def send(alert: Mapping[str, Any], headline: str) -> bool:
-    """Post an alert with its `text`, as chat programs show it; whether there is a webhook to post it to."""
-    webhook = os.environ.get("FEATURE_SEED_ALERT_WEBHOOK")
-    if webhook:
-        page = f" {alert['url']}" if alert["url"] else ""
-        _post(webhook, {"text": f"{headline}: {alert['error']}{page}", **alert})
-    return bool(webhook)
-
-
-def send_test() -> None:
-    """An alert that has every field of a real one, and says that nothing failed.
-
-    Raises:
-        ConfigurationError: no webhook is named.
-    """
-    alert = {
-        "run_id": "alert-test",
-        "job": "seed_all",
-        "error": "nothing failed. Whoever reads this gets the alerts of feature_seed",
-        "gold_version": None,
-        "will_retry": False,
-        "url": os.environ.get("FEATURE_SEED_DAGSTER_URL") or None,
+def alert_of(run: dg.DagsterRun, error: str) -> dict[str, Any]:
+    """What is told of a failed run."""
+    return {
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "error": error,
+        "gold_version": run.tags.get(VERSION_TAG),
+        "will_retry": run.tags.get("dagster/will_retry") == "true",
+        "url": run_page(run.run_id),
     }
-    if not send(alert, "A test of the alert"):
-        raise ConfigurationError("FEATURE_SEED_ALERT_WEBHOOK is not set: name the URL that is to get alerts")
 
 
-def _post(url: str, body: Mapping[str, Any]) -> None:
-    """The URL is a secret, and the texts of urllib's errors may hold it: an error here names its kind alone."""
+def send(alert: Mapping[str, Any], headline: str) -> None:
+    """Post an alert with its `text`, as chat programs show it, to FEATURE_SEED_ALERT_WEBHOOK.
+
+    The URL is a secret, and the texts of urllib's errors may hold it: an error here names its kind alone.
+    """
+    page = f" {alert['url']}" if alert["url"] else ""
+    body = {"text": f"{headline}: {alert['error']}{page}", **alert}
     try:
-        request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = Request(os.environ[WEBHOOK], json.dumps(body).encode(), {"Content-Type": "application/json"})
         with urlopen(request, timeout=_WEBHOOK_SECONDS):
             return
     except HTTPError as e:
@@ -86,4 +79,4 @@ def _post(url: str, body: Mapping[str, Any]) -> None:
     except (OSError, HTTPException, ValueError) as e:
         reason = getattr(e, "reason", None)
         kind = type(reason if isinstance(reason, Exception) else e).__name__
-    raise FeatureSeedError(f"The alert could not be sent to FEATURE_SEED_ALERT_WEBHOOK: {kind}")
+    raise FeatureSeedError(f"The alert could not be sent to {WEBHOOK}: {kind}")

@@ -10,10 +10,10 @@ from feature_seed.contract import Ready, read_ready
 from feature_seed.features.entity import ENTITIES
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.checks import check_result
-from feature_seed.graph.readiness import LOAD, latest_loads, loading, recorded
+from feature_seed.graph.readiness import LOAD, latest_loads, loading
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.comparison.digests import compare
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.stream import FeatureStream, Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
@@ -115,12 +115,6 @@ def _still_there(stream: FeatureStream, changes: Changes, before: Ready) -> int:
         return stream.warehouse.profile().entities(stream.entity.id)
     with stream.warehouse.client() as client, stream.warehouse.errors():
         return stream.entities(client, until=micros(datetime.fromisoformat(before.watermark)))
-
-
-def planned(warehouse: Warehouse, store: OnlineStore, layout: Layout, limit: float) -> dg.AssetCheckResult:
-    """The same of all shards, outside of a run."""
-    with recorded() as instance:
-        return loss_result(warehouse, store, layout, shard_names(layout.shard_count), limit, instance)
 
 
 def loss_result(

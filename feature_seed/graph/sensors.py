@@ -14,11 +14,9 @@ from feature_seed.errors import ConfigurationError
 from feature_seed.graph.assets import POOL
 from feature_seed.graph.checks import GOLD, WARM_START
 from feature_seed.graph.dagster_private import pool_tag, waits_for_retry
-from feature_seed.graph.failure import run_cause, run_page, send
+from feature_seed.graph.failure import VERSION_TAG, WEBHOOK, alert_of, run_cause, send
 from feature_seed.graph.jobs import check_store, seed_all
 from feature_seed.warehouse.clickhouse import Warehouse
-
-VERSION_TAG = "feature_seed/gold_version"
 
 _POLL_SECONDS = 30
 
@@ -110,17 +108,11 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
 )
 def run_failed(context: dg.RunFailureSensorContext) -> None:
     run = context.dagster_run
-    alert = {
-        "run_id": run.run_id,
-        "job": run.job_name,
-        "error": run_cause(context),
-        "gold_version": run.tags.get(VERSION_TAG),
-        "will_retry": run.tags.get("dagster/will_retry") == "true",
-        "url": run_page(run.run_id),
-    }
+    alert = alert_of(run, run_cause(context))
     context.log.error(json.dumps(alert, ensure_ascii=False))
     again = " (Dagster tries again)" if alert["will_retry"] else ""
-    send(alert, f"{run.job_name} failed in run {run.run_id}{again}")
+    if os.environ.get(WEBHOOK):
+        send(alert, f"{run.job_name} failed in run {run.run_id}{again}")
 
 
 SENSORS = [etl_completed, gold_watcher, run_failed]

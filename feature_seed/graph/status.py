@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from json import dumps
 from typing import Any
@@ -50,16 +50,15 @@ class Status:
 
 def status_of(store: OnlineStore, *, tags: bool) -> Status:
     """Some HGETALL, GET and SCAN; nothing is written."""
-    unknown = Status(store.address, Ready("unreachable"), last_report())
     try:
         with store.client() as client:
             ready: Ready = read_ready(client) or Ready("empty")
             holder: Any = client.get(LOCK)
             live, sampled = live_events(client, ready.cards, tags=tags)
     except StoreError as e:
-        return replace(unknown, error=str(e))
+        return Status(store.address, Ready("unreachable"), last_report(), error=str(e))
     lock = holder.decode(errors="replace") if holder else None
-    return replace(unknown, ready=ready, live_events=live, sampled=sampled, lock=lock)
+    return Status(store.address, ready, last_report(), live, sampled, lock)
 
 
 def live_events(client: redis.Redis, cards: int, *, tags: bool) -> tuple[int | None, bool]:
@@ -111,7 +110,9 @@ def last_report() -> str:
 
 
 def in_words(ready: Ready) -> str:
-    """What is in a store that is ready."""
+    """What is in a store that is ready, or the state that it is in."""
+    if ready.state != "ready":
+        return f"its state is {ready.state!r}"
     counts = f"{ready.cards:,} cards, {ready.customers:,} customers"
     return f"ready: {counts} of gold {ready.gold_version} up to {_utc(ready.watermark)}"
 

@@ -3,7 +3,7 @@
 Both read and write nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from feature_seed.graph.declared import compared
 from feature_seed.graph.feature_checks import checked
 from feature_seed.graph.readiness import Loads, all_loads, latest_loads, recorded, require_kept
 from feature_seed.graph.retries import retried
+from feature_seed.graph.status import in_words
 from feature_seed.loading.comparison.comparison import Comparison
 from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
@@ -26,7 +27,7 @@ from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 
 # What warm_start records of the ready key, as it is in the key.
-_RECORDED = ("gold_version", "cards", "customers")
+_RECORDED = ("state", "run_id", "gold_version", "cards", "customers")
 
 
 @dg.multi_asset_check(name="store_check", specs=check_specs(WARM_START))
@@ -50,13 +51,12 @@ def _kept(
         require_kept(client, address, loads)
     except ReadinessError as e:
         return _result(False, str(e))
-    recorded: dict[str, Any] = {name: one.value for name, one in seeded.asset_materialization.metadata.items()}
-    expected = {"state": "ready", "run_id": seeded.run_id, **{name: recorded[name] for name in _RECORDED}}
+    recorded: Mapping[str, Any] = seeded.asset_materialization.metadata
     ready: Ready = read_ready(client) or Ready("empty")
     wrong = [
-        f"{name} is {found!r} and not {value!r}"
-        for name, value in expected.items()
-        if (found := getattr(ready, name)) != value
+        f"{name} is {found!r} and not {recorded[name].value!r}"
+        for name in _RECORDED
+        if (found := getattr(ready, name)) != recorded[name].value
     ]
     run = f"run {seeded.run_id}"
     if wrong:
@@ -96,12 +96,9 @@ def require_unchanged(
     """
     shards = shard_names(layout.shard_count)
     with recorded() as instance, store.client() as client:
-        ready = read_ready(client)
-        if ready is None or ready.state != "ready":
-            state = (
-                f"{store.address} is in state {ready.state!r}" if ready else "Nothing has been seeded into the store"
-            )
-            raise ReadinessError(f"{state}: run seed_all")
+        ready: Ready = read_ready(client) or Ready("empty")
+        if ready.state != "ready":
+            raise ReadinessError(f"{store.address} is not ready, {in_words(ready)}: run seed_all")
         yield f"{store.address} is ready, by run {ready.run_id}"
         loads = all_loads(instance, shards)
         if any(loads.values()):

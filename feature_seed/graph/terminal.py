@@ -38,21 +38,27 @@ def terminal(context: dg.InitLoggerContext) -> logging.Logger:
     SCREEN.open()
     logging.getLogger(_TELLS_TWICE).setLevel(logging.NOTSET if level == "DEBUG" else logging.CRITICAL)
     logger = logging.Logger("feature_seed")
-    logger.addHandler(_Terminal(_run(context.run_id or ""), logging.getLevelName(level)))
+    logger.addHandler(_run(context.run_id or "", logging.getLevelName(level)))
     return logger
 
 
-class _Terminal(logging.Handler):
-    """A line for what a person wants to know, and none for the rest; or each as Dagster writes it."""
+class _Run(logging.Handler):
+    """What a run has done so far, from its events. Prints a line for what a person wants to know, and none for the
+    rest; or each as Dagster writes it."""
 
-    def __init__(self, run: "_Run", least: int) -> None:
+    def __init__(self, run_id: str, least: int) -> None:
         super().__init__()
-        self._run, self._least = run, least
+        self._id, self._least = run_id, least
+        self._started = time.monotonic()
+        self._passed = 0
+        self._loaded: dict[str, set[str]] = {}
+        self._ready: Ready | None = None
+        self._failure = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             event, text, step = told(record)
-            lines = [*(self._run.lines(event) if event else _message(record, text, step))]
+            lines = [*(self._lines(event) if event else _message(record, text, step))]
             if self._least == logging.DEBUG:
                 lines = [(logging.DEBUG, f"{record.levelname} {record.getMessage()}")]
             clock = time.strftime("%H:%M:%S", time.localtime(record.created))
@@ -60,28 +66,11 @@ class _Terminal(logging.Handler):
                 if level >= self._least:
                     SCREEN.line(f"{clock} {'' if level <= logging.INFO else logging.getLevelName(level) + ' '}{line}")
             if event:
-                self._run.end(event)
+                self._end(event)
         except Exception:  # noqa: BLE001  as handlers do: a line that cannot be printed must not end a load
             self.handleError(record)
 
-
-def _message(record: logging.LogRecord, text: str, step: str) -> Iterator[Line]:
-    if not (text.startswith(_CONSEQUENCE) or (SCREEN.has_bars and hasattr(record, IS_PROGRESS))):
-        yield record.levelno, text if not step or text.startswith(f"{step}: ") else f"{step}: {text}"
-
-
-class _Run:
-    """What a run has done so far, from its events."""
-
-    def __init__(self, run_id: str) -> None:
-        self._id = run_id
-        self._started = time.monotonic()
-        self._passed = 0
-        self._loaded: dict[str, set[str]] = {}
-        self._ready: Ready | None = None
-        self._failure = ""
-
-    def lines(self, event: DagsterEvent) -> Iterator[Line]:
+    def _lines(self, event: DagsterEvent) -> Iterator[Line]:
         """What is told of an event."""
         kind, step = event.event_type, event.step_key
         if kind == DagsterEventType.RUN_START:
@@ -115,7 +104,7 @@ class _Run:
         elif one.partition:
             self._loaded.setdefault(one.asset_key.to_user_string(), set()).add(one.partition)
 
-    def end(self, event: DagsterEvent) -> None:
+    def _end(self, event: DagsterEvent) -> None:
         """Tell what came of the run, if this is its last event."""
         if event.event_type == DagsterEventType.RUN_SUCCESS:
             SCREEN.line(self._success(f"in {self._seconds}"))
@@ -140,7 +129,10 @@ class _Run:
         return f"{time.monotonic() - self._started:.0f} s"
 
 
-@lru_cache(maxsize=1)
-def _run(run_id: str) -> _Run:
-    """The same for all loggers of a run in this process."""
-    return _Run(run_id)
+def _message(record: logging.LogRecord, text: str, step: str) -> Iterator[Line]:
+    if not (text.startswith(_CONSEQUENCE) or (SCREEN.has_bars and hasattr(record, IS_PROGRESS))):
+        yield record.levelno, text if not step or text.startswith(f"{step}: ") else f"{step}: {text}"
+
+
+# The same for all loggers of a run in this process.
+_run = lru_cache(maxsize=1)(_Run)

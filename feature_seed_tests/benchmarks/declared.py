@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ways: dict[str, list[Declared]] = {"standard": []}
     ways |= {one.name: [one] for one in read(_EXAMPLE).declared}
-    cards = [Declared.of(f"of_cards_{i}", entry) for i, entry in enumerate(_OF_CARDS.values())]
+    cards = [Declared.model_validate(entry).called(f"of_cards_{i}") for i, entry in enumerate(_OF_CARDS.values())]
     ways |= {name: cards[: i + 1] for i, name in enumerate(_OF_CARDS)}
     with TemporaryDirectory() as directory, redis_server(password=_PASSWORD) as port:
         gold = _gold(arguments.cards, arguments.transactions, Path(directory))

@@ -3,7 +3,6 @@
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -212,7 +211,7 @@ def test_beside_a_live_scorer(make_table_of: MakeGold, store: OnlineStore, onlin
         right.pop(key, None)
     assert found == approximately(right)
 
-    kept = [replace(one, on_conflict="keep") for one in FEATURES]
+    kept = [one.model_copy(update={"on_conflict": "keep"}) for one in FEATURES]
     online.set(HONEST, 5)
     online.delete(AMOUNTS)
     load(warehouse, store, kept)

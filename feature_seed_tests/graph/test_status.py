@@ -121,7 +121,7 @@ def test_whether_the_store_is_what_the_run_left(
     config = tmp_path / "seed.yaml"
     config.write_text("features: {card_seen: {key: 'card:{card_id}:seen', string: count()}}")
     monkeypatch.setenv("FEATURE_SEED_CONFIG", str(config))
-    assert "Nothing has been seeded" in ask("check")[1]
+    assert "is not ready, its state is 'empty': run seed_all" in ask("check")[1]
     seed(warehouse, store, job="seed_all", instance=instance, declared=read(config).declared)
     live_event(online, 1)
     before = dump(online)

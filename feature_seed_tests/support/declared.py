@@ -18,7 +18,7 @@ _OURS = (":history", ":loc", ":last_ts", ":seq", ":seed", ":stats")
 
 
 def declare(entries: Mapping[str, Mapping[str, Any]]) -> list[Declared]:
-    return [Declared.of(name, entry) for name, entry in entries.items()]
+    return [Declared.model_validate(entry).called(name) for name, entry in entries.items()]
 
 
 def load(warehouse: Warehouse, store: OnlineStore, declared: Sequence[Declared], **layout: Any) -> int:

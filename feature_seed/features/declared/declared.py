@@ -2,38 +2,49 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from feature_seed.errors import ConfigurationError
-from feature_seed.sql import balanced
+from pydantic import BeforeValidator, Field, FilePath, PrivateAttr, model_validator
 
-Order = Literal["oldest_first", "newest_first"]
+from feature_seed.features.declared.entry import Condition, Entry, Expression, Order
 
-# The kinds of keys, and the right form of each. A hash and a string have aggregates, the others expressions over a row.
-FORMS = {
-    "hash": "hash: {count: count(), mean: avg(amount)}",
-    "string": "string: sum(amount)",
-    "list": "list: {member: amount, length: 10, order: newest_first}",
-    "zset": "zset: {member: transaction_id, score: toUnixTimestamp(timestamp)}",
-    "set": "set: merchant_id",
-}
+# A hash and a string have aggregates, the others expressions over a row.
+KINDS = ("hash", "string", "list", "zset", "set")
 
-DURATION = r"([1-9]\d{0,6})([smhdw])"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-@dataclass(frozen=True)
-class Declared:
-    """A feature of the rows of gold that have the same values in the key's columns.
+def _seconds(duration: object) -> int:
+    """A duration with its unit, `60s`, `10m`, `24h`, `30d` or `2w`, in seconds."""
+    found = re.fullmatch(r"([1-9]\d{0,6})([smhdw])", str(duration))
+    if not found:
+        raise ValueError(f"{duration!r} is no duration: give a whole number with s, m, h, d or w, as in 24h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+Duration = Annotated[int, BeforeValidator(_seconds)]
+
+
+class Latest(Entry):
+    """What a list has: the latest rows of an entity."""
+
+    member: Expression = Field(description="member: amount")
+    length: int = Field(default=10, ge=1, le=1000, description="length: 10, a whole number from 1 to 1000")
+    order: Order = Field(default="oldest_first", description="order: newest_first, or order: oldest_first")
+
+
+class Scored(Entry):
+    """What a zset has: every row of an entity."""
+
+    member: Expression = Field(description="member: transaction_id")
+    score: Expression = Field(description="score: toUnixTimestamp(timestamp)")
+
+
+class Declared(Entry):
+    """A feature of the rows of gold that have the same values in the key's columns. It has one of KINDS.
 
     Attributes:
-        name: of the asset.
         key: the key's template, with columns of gold in braces: `user:{customer_id}:merchant:{merchant_id}`.
-        kind: one of FORMS.
-        expressions: of a hash by field; of the others the `value`, or the `member` and the `score`.
-        length, order: of a list, which has the latest rows.
         window: how long before the watermark rows count, in seconds; None for all rows.
         where: a condition on a row; '' for all rows.
         expire: how long after the entity's newest row in the window the key expires, in seconds. Without it that is the
@@ -43,66 +54,61 @@ class Declared:
             yields the key's columns, `timestamp`, and what they name.
     """
 
-    name: str
-    key: str
-    kind: str
-    expressions: Mapping[str, str]
-    length: int = 10
-    order: Order = "oldest_first"
-    window: int | None = None
-    where: str = ""
-    expire: int | None = None
-    on_conflict: Literal["load", "keep"] = "load"
-    select: str = ""
+    key: str = Field(
+        pattern=r"^[^{}]*(\{\w+\}[^{}]*)+$",
+        description="key: 'merch:{merchant_id}:agg', with columns of gold in braces",
+    )
+    hash: dict[Annotated[str, Field(min_length=1)], Expression] | None = Field(
+        default=None, min_length=1, description="hash: {count: count(), mean: avg(amount)}"
+    )
+    string: Expression | None = Field(default=None, description="string: sum(amount)")
+    list: Latest | None = Field(default=None, description="list: {member: amount, length: 10, order: newest_first}")
+    zset: Scored | None = Field(
+        default=None, description="zset: {member: transaction_id, score: toUnixTimestamp(timestamp)}"
+    )
+    set: Expression | None = Field(default=None, description="set: merchant_id")
+    window: Duration | None = Field(default=None, description="window: 24h")
+    where: Condition = Field(default="", description="where: is_fraud = 0")
+    expire: Duration | None = Field(default=None, description="expire: 2h")
+    on_conflict: Literal["load", "keep"] = Field(default="load", description="on_conflict: keep, or on_conflict: load")
+    select: FilePath | None = Field(default=None, description="select: device.sql, a file that is there")
 
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
-            self._refuse("this is no name of a feature: give letters, digits and _")
-        named = {"hash": self.expressions.keys(), "string": {"value"}, "zset": {"member", "score"}}
-        right = self.expressions and self.expressions.keys() == named.get(self.kind, {"member"})
-        if not right or not all(isinstance(one, str) and one and name for name, one in self.expressions.items()):
-            self._refuse(f"the {self.kind} cannot be read: write {FORMS[self.kind]}")
-        for text in (*self.expressions.values(), self.where):
-            if not balanced(text):
-                self._refuse(f"a parenthesis, a bracket or a quote is open in {text}: close it")
-        if not self.columns or set("{}") & set(re.sub(r"{\w+}", "", self.key)):
-            self._refuse(f"the key {self.key!r} names no column of gold in braces: key: 'merch:{{merchant_id}}:agg'")
-        if self.order not in ("oldest_first", "newest_first") or self.length not in range(1, 1001):
-            self._refuse(
-                f"length is a whole number from 1 to 1000, order is newest_first or oldest_first: {FORMS['list']}"
-            )
-        if self.on_conflict not in ("load", "keep"):
-            self._refuse(f"on_conflict is {self.on_conflict!r}: choose load or keep")
-        if self.select and not Path(self.select).is_file():
-            self._refuse(f"select names {self.select}, and there is no such file")
+    _name: str = PrivateAttr("")
 
-    @classmethod
-    def of(cls, name: str, entry: Mapping[str, Any]) -> "Declared":
-        """A feature as a configuration writes it: `{key: 'card:{card_id}:merchants', set: merchant_id, window: 24h}`.
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> "Declared":
+        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
+            raise ValueError(f"a feature needs one of {', '.join(KINDS)}")
+        return self
 
-        Raises:
-            ConfigurationError: naming the feature, with the right form.
-        """
-        kinds = [kind for kind in FORMS if kind in entry]
-        if len(kinds) != 1 or "key" not in entry:
-            raise ConfigurationError(
-                f"{name} needs a key and one of {', '.join(FORMS)}: key: 'last:{{card_id}}', string: max(amount)"
-            )
-        kind, content = kinds[0], entry[kinds[0]]
-        alone = {"string": "value", "set": "member"}.get(kind, "")
-        parts = dict(content) if isinstance(content, Mapping) else {alone: content}
-        own = {one: parts.pop(one) for one in ("length", "order") if kind == "list" and one in parts}
-        accepted = [
-            one.name for one in fields(cls) if one.name not in ("name", "kind", "expressions", "length", "order")
-        ]
-        if unknown := sorted(entry.keys() - {*accepted, kind}):
-            raise ConfigurationError(f"{name}: {', '.join(unknown)} is unknown: choose from {', '.join(accepted)}")
-        try:
-            durations = {one: seconds(entry[one]) for one in ("window", "expire") if one in entry}
-        except ConfigurationError as e:
-            raise ConfigurationError(f"{name}: {e}") from e
-        rest: Any = {one: str(entry[one]) for one in ("where", "on_conflict", "select") if one in entry}
-        return cls(name, str(entry["key"]), kind, parts, **own, **durations, **rest)
+    def called(self, name: str) -> "Declared":
+        """The same as the asset of this name."""
+        self._name = name
+        return self
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def kind(self) -> str:
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def expressions(self) -> Mapping[str, str]:
+        """Of a hash by field; of the others the `value`, or the `member` and the `score`."""
+        content: Any = getattr(self, self.kind)
+        if isinstance(content, Entry):
+            return content.model_dump(include={"member", "score"})
+        return content if self.hash else {"value" if self.string else "member": content}
+
+    @property
+    def length(self) -> int:
+        return self.list.length if self.list else 0
+
+    @property
+    def order(self) -> str:
+        return self.list.order if self.list else ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -117,15 +123,4 @@ class Declared:
     @property
     def selected(self) -> str:
         """The text of the file of `select`."""
-        return Path(self.select).read_text() if self.select else ""
-
-    def _refuse(self, text: str) -> None:
-        raise ConfigurationError(f"{self.name}: {text}")
-
-
-def seconds(duration: str) -> int:
-    """A duration with its unit, `60s`, `10m`, `24h`, `30d` or `2w`, in seconds."""
-    found = re.fullmatch(DURATION, str(duration))
-    if not found:
-        raise ConfigurationError(f"{duration!r} is no duration: give a whole number with s, m, h, d or w, as in 24h")
-    return int(found[1]) * _UNITS[found[2]]
+        return self.select.read_text() if self.select else ""

@@ -202,7 +202,8 @@ class FeatureStream:
 
     def _cut(self, columns: Sequence[Sequence[Any]]) -> Iterator[Block]:
         guarded = self.layout.on_conflict == "keep_newer"
-        return Block.cut(*columns, commands=1 if guarded else self.entity.replies, guarded=guarded)
+        replies = self.entity.replies + (len(self.entity.keys) if self.expire else 0)
+        return Block.cut(*columns, commands=1 if guarded else replies, guarded=guarded)
 
     def require_whole(self, client: Client, delivered: int) -> None:
         """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks.

@@ -103,10 +103,10 @@ class BulkConnection(Loading):
 
     def keep_alive(self) -> None:
         self.flush()
-        self.ask("PING")
+        assert self.ask("PING") == b"PONG", "there are more replies than the blocks say"
 
     def drain(self) -> None:
-        self.flush()
+        self.keep_alive()
         if self._wait_replicas:
             self._require_replicas()
 

@@ -1,6 +1,7 @@
--- MULTI, DEL, RPUSH, MSET, HSET or DEL, HSET, where cards expire PEXPIREAT of each key, EXEC: a reader never meets a list
--- without its elements or its count, or a place without its time. The seed comes without a live event. A key that is
--- deleted first leaves no end, which the load before may have given it.
+-- MULTI, DEL, HDEL, RPUSH, MSET, HSET or DEL, HSET, where cards expire PEXPIREAT of each key, EXEC: a reader never meets a
+-- list without its elements or its count, or a place without its time. The seed comes without a live event. A key that is
+-- deleted first, and a hash of which all fields are, leaves no end, which the load before may have given it. DEL would
+-- take the key of another program.
 SELECT
     shard_of(card_id) AS shard,
     format({card_history:String}, tagged(card_id)) AS history_key,
@@ -12,8 +13,8 @@ SELECT
     toString(toInt64(round(1000 * (toFloat64(last_ts) + {expire:UInt64})))) AS end,
     concat(
         '*1\r\n$5\r\nMULTI\r\n',
-        '*5\r\n$3\r\nDEL\r\n', bulk(history_key), bulk(seed_key), bulk(format({card_seeded:String}, tagged(card_id))),
-        bulk(location_key),
+        '*4\r\n$3\r\nDEL\r\n', bulk(history_key), bulk(seed_key), bulk(format({card_seeded:String}, tagged(card_id))),
+        '*4\r\n$4\r\nHDEL\r\n', bulk(location_key), '$3\r\nlat\r\n$3\r\nlon\r\n',
         '*', toString(length(history) + 2), '\r\n$5\r\nRPUSH\r\n', bulk(history_key),
         arrayStringConcat(arrayMap(element -> bulk(element), history)),
         '*5\r\n$4\r\nMSET\r\n', bulk(seq_key), bulk(count), bulk(last_ts_key), bulk(last_ts),

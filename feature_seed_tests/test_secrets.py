@@ -106,6 +106,7 @@ def test_a_run_that_succeeds(whole: dict[str, str]) -> None:
     assert not marks(run.output + seen + stored(Path(whole["DAGSTER_HOME"])))
 
 
+@pytest.mark.slow
 def test_runs_that_fail(whole: dict[str, str]) -> None:
     """In each way that a variable can be wrong, or a server out of reach: said clearly, and no mark anywhere."""
     nowhere, url = str(free_port()), whole["REDIS_URL"]

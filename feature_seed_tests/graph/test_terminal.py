@@ -40,6 +40,7 @@ def environment(make_parquet: MakeWarehouse, redis_port: int, online: redis.Redi
     }
 
 
+@pytest.mark.slow
 def test_every_asset_at_once(command: Command, environment: dict[str, str], online: redis.Redis) -> None:
     """A range of all shards takes in warm_start, which has none. `dg launch --assets` calls the same code."""
     select = ("asset", "materialize", "-m", "feature_seed", "--select", "*", "--partition-range", "00...02")

@@ -68,7 +68,10 @@ def assert_ends(online: redis.Redis, rows: list[Row], clock: datetime = NOW) -> 
     assert all(end and abs(end - expected[key]) <= 2 for key, end in found.items()), (found, expected)
 
 
-@pytest.mark.parametrize(("engine", "on_conflict"), [("make_parquet", "keep_newer"), ("make_table", "overwrite")])
+@pytest.mark.parametrize(
+    ("engine", "on_conflict"),
+    [("make_parquet", "keep_newer"), pytest.param("make_table", "overwrite", marks=pytest.mark.slow)],
+)
 def test_what_has_expired_is_not_expected(
     request: pytest.FixtureRequest,
     engine: str,

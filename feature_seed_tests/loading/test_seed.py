@@ -68,7 +68,7 @@ def awkward_rows() -> list[Row]:
     return rows
 
 
-@pytest.mark.parametrize("on_conflict", ["keep_newer", "overwrite"])
+@pytest.mark.parametrize("on_conflict", ["keep_newer", pytest.param("overwrite", marks=pytest.mark.slow)])
 def test_seeds_every_key_of_the_sample(
     sample: Warehouse,
     sample_rows: Sequence[Row],

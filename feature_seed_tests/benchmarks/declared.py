@@ -1,24 +1,21 @@
 """What declared features cost beside the standard ones.
 
-    $ python -m feature_seed_tests.benchmarks.declared --cards 200000 --transactions 2000000
+    $ python -m feature_seed_tests.benchmarks.declared --cards 1000000 --transactions 10000000
 
 Each line is a load from embedded ClickHouse into a local Redis, Dagster left out. `seconds` go on to the last
-acknowledgement. CPU is this process's, in which ClickHouse is, and that of Redis.
+acknowledgement. CPU is this process's, in which ClickHouse is, and that of Redis. On two quiet cores:
 
-Measured once with 200,000 cards of 2,000,000 transactions, on two cores that fifteen other processes shared. So the CPU
-says more than the seconds. Of the standard features Redis took 7.1 s in a quiet moment.
+                                keys   seconds   CPU s   Redis CPU s
+    standard               1,499,953      43.8    25.9          31.2
+    customer_agg             500,000       6.6     4.8           3.3
+    merchant_agg              20,000       1.8     1.9           0.1
+    card_burst                    39       1.4     1.4           0.0
+    a hash of cards          999,953       8.3     4.7           5.4
+    and a set              1,999,906      19.7    14.0          12.9
+    and a zset of all rows 2,999,859      37.7    25.0          28.6
 
-                               keys   seconds   CPU s   Redis CPU s
-    standard                299,992      40.2     5.2           7.1
-    customer_agg            100,000       8.1     1.4
-    merchant_agg             20,000       3.7     0.8
-    card_burst                    8       4.3     0.8
-    a hash of cards         199,992      10.8     1.6           1.0
-    and a set               399,984      21.7     3.3           2.5
-    and a zset of all rows  599,976      32.5     5.3           6.1
-
-A hash or a set of every card adds less than a quarter of what the three standard features take of Redis, which is the
-bottleneck. A sorted set without a window has as many members as gold has rows, and adds two fifths.
+A hash of every card, or a hash of every customer, adds a fifth of what the three standard features take, a set of all
+transactions a quarter more. A sorted set without a window has as many members as gold has rows, and adds two fifths.
 """
 
 import argparse

@@ -55,10 +55,11 @@ def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequen
     """
     layout, profile, sample = stream.layout, stream.warehouse.profile(), _sample(stream)
     needed, new = 0.0, {}
+    entities_of = {feature.entity.name: feature.entity for feature in features}
+    expired = {name: stream.expired(entity) for name, entity in entities_of.items()}  # each may be a scan of gold
     for feature in features:
         ids = sample.cards if feature.entity is CARDS else sample.customers
         entities = profile.entities(feature.entity.id) * len(stream.shards) / layout.shard_count
-        expired = stream.expired(feature.entity)
         events = profile.daily / profile.entities(feature.entity.id) * sample.record / len(_SEEDS)
         history = sample.history if feature == HISTORY else 0
         seeds = [key for key in feature.keys if key in _SEEDS]
@@ -66,7 +67,7 @@ def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequen
         for keys, bytes_ in (seeds, _SEED_BYTES + events), (values, _VALUE_BYTES[feature.name] + history):
             names = [key.of(entity_id, tags=layout.key_tags) for key in keys for entity_id in ids]
             there: Any = client.exists(*names[: len(ids)]) if names else 0
-            missing = max(entities * (1 - there / max(len(ids), 1)) - expired, 0)
+            missing = max(entities * (1 - there / max(len(ids), 1)) - expired[feature.entity.name], 0)
             of_keys = _KEY_BYTES * len(keys) + sum(len(name.encode()) for name in names) / max(len(ids), 1)
             needed += missing * (of_keys + bytes_) if keys else 0
         new[feature.name] = round(missing)

@@ -235,11 +235,6 @@ class FeatureStream:
         with self.warehouse.client() as client, self.warehouse.errors():
             return max(all_ * len(self.shards) // self.layout.shard_count - stream.entities(client), 0)
 
-    def ask(self, query: str, **parameters: Any) -> Sequence[Sequence[Any]]:
-        """The rows of another query over these shards of gold."""
-        with self.warehouse.client() as client, self.warehouse.errors():
-            return client.query(self.warehouse.mapping.over(query), {**self._parameters(), **parameters}).result_rows
-
     def _parameters(self) -> dict[str, Any]:
         return {
             **self.entity.parameters(

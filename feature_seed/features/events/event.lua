@@ -124,6 +124,6 @@ if customer and answers[#answers] == 'applied' then
             forget(KEYS[#KEYS])
         end
     end
-    renew(#KEYS - 1, #KEYS, digests[#digests], nil)
+    renew(#KEYS - 1, #KEYS, digests[#digests])
 end
 return answers

@@ -22,7 +22,7 @@ from feature_seed.graph import failure, status, store_check
 from feature_seed.graph.configuration import configured
 from feature_seed.graph.plan import loss_result
 from feature_seed.graph.readiness import recorded
-from feature_seed.loading.stream import shard_names
+from feature_seed.loading.layout import shard_names
 from feature_seed.store.acl import acl
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.store.local import LocalRedis

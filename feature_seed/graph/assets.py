@@ -18,7 +18,8 @@ from feature_seed.graph.readiness import latest_loads, ready_when_whole, require
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
 from feature_seed.loading.departed import Departed
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import GOLD_COLUMNS

@@ -7,7 +7,7 @@ import dagster as dg
 
 from feature_seed.errors import CheckFailedError
 from feature_seed.features.feature import FEATURES
-from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
 
 GOLD, WARM_START, DEPARTED = (dg.AssetKey(name) for name in ("gold_transactions", "warm_start", "departed"))
 

@@ -20,7 +20,7 @@ from feature_seed.graph.jobs import check_store, seed_all, seed_shard
 from feature_seed.graph.sensors import SENSORS, check_on_schedule, seed_on_schedule
 from feature_seed.graph.store_check import store_check
 from feature_seed.graph.terminal import terminal
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 from feature_seed.store.cluster import store_from_environment
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits

@@ -14,8 +14,8 @@ from feature_seed.errors import GoldError, StoreError, WarehouseUnavailableError
 from feature_seed.graph.checks import GOLD, WARM_START, asked, blocking, blocks, check_result, check_specs, shards_of
 from feature_seed.graph.plan import loss_result
 from feature_seed.graph.retries import retried
+from feature_seed.loading.layout import Layout
 from feature_seed.loading.preflight import examine
-from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import keeps_versions, over_gold

@@ -13,7 +13,8 @@ from feature_seed.graph.checks import check_result
 from feature_seed.graph.readiness import LOAD, latest_loads, loading
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.comparison.digests import compare
-from feature_seed.loading.stream import FeatureStream, Layout
+from feature_seed.loading.layout import Layout
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse

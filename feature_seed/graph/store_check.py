@@ -21,7 +21,7 @@ from feature_seed.graph.readiness import Loads, all_loads, latest_loads, recorde
 from feature_seed.graph.retries import retried
 from feature_seed.graph.status import in_words
 from feature_seed.loading.comparison.comparison import Comparison
-from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse

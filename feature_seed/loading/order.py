@@ -8,7 +8,7 @@ import redis
 from feature_seed.contract import CARD_HISTORY, Ready, Transaction
 from feature_seed.errors import StoreError
 from feature_seed.loading.comparison.comparison import scanned
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 from feature_seed.store.commands import spared
 
 _LISTS = 500

@@ -2,12 +2,15 @@
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
 from threading import Condition
+from typing import TypeVar
 
 from feature_seed.store.block import Block
+
+T = TypeVar("T")
 
 # However large a block is, it waits for less than a source bears.
 _MAX_WAIT_SECONDS = 10.0
@@ -102,6 +105,21 @@ def prefetch(
         interrupt()
         thread.shutdown()
         _trim_heap()
+
+
+def begun_ahead(begins: Sequence[Callable[[], AbstractContextManager[T]]]) -> Iterator[AbstractContextManager[T]]:
+    """What each begins, in order. A thread begins the next one while the caller uses the last."""
+    following: Future[AbstractContextManager[T]] | None = None
+    with ThreadPoolExecutor(1, "begun ahead") as thread:
+        try:
+            for begin in [*begins, None]:
+                begun, following = following, thread.submit(begin) if begin else None
+                if begun:
+                    yield begun.result()
+        finally:
+            if following and not following.cancel() and not following.exception():
+                with following.result():
+                    pass  # nobody takes it
 
 
 def _trim_heap() -> None:

@@ -1,21 +1,22 @@
 """The stream of ready commands that an asset returns, and that the IO manager writes to the store."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
+from itertools import cycle
 from math import ceil
 from typing import Any
 
-import dagster as dg
 from clickhouse_connect.driver.client import Client
-from pydantic import Field, PrivateAttr
 
-from feature_seed.contract import HISTORY_LENGTH, Element, Ready
+from feature_seed.contract import Ready
 from feature_seed.errors import WarehouseError
-from feature_seed.features.entity import Entity, OnConflict
+from feature_seed.features.entity import Entity
 from feature_seed.loading.changes import Changes
-from feature_seed.loading.prefetch import prefetch
+from feature_seed.loading.layout import Layout
+from feature_seed.loading.prefetch import begun_ahead, prefetch
 from feature_seed.sql import over, sql
 from feature_seed.store.block import Block
 from feature_seed.warehouse.clickhouse import READ_BYTES_PER_SECOND, Warehouse
@@ -29,30 +30,6 @@ CHOSEN = 16_000
 # From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500
 # transactions a card, a quarter slower at 10.
 DEEP = 4
-
-
-class Layout(dg.ConfigurableResource):
-    """How features are laid out in the store, as a scorer must read them. See feature_seed/features/README.md.
-
-    With `full`, and in `overwrite`, a load sends every entity, whether it has changed or not. `expire` has the seconds
-    after its newest row in which an entity expires, by the names of entities that do.
-    """
-
-    shard_count: int = 16
-    history_length: int = HISTORY_LENGTH
-    newest_first: bool = False
-    element: Element = "object"
-    key_tags: bool = False
-    on_conflict: OnConflict = "keep_newer"
-    full: bool = False
-    expire: dict[str, int] = Field(default_factory=dict)
-
-    _found: dict[str, Any] = PrivateAttr(default_factory=dict)
-
-    @property
-    def found(self) -> dict[str, Any]:
-        """What the steps of a run have found of entities, so that none looks again."""
-        return self._found
 
 
 @dataclass(frozen=True)
@@ -173,11 +150,28 @@ class FeatureStream:
         return self.warehouse.mapping.over(query)
 
     def _load(self, client: Client) -> Iterator[Block | None]:
-        profile, parameters = self.warehouse.profile(), self._parameters()
-        for query, shards in self._queries(profile):
-            self.warehouse.release_memory(client)  # what is kept of the last pass makes this one's peak a sixth higher
-            yield from self._blocks(client, query, {**parameters, "shards": shards})
-            yield None
+        """The blocks of each pass, and None after it.
+
+        While the store takes one pass, embedded ClickHouse collects the next. A server does not: what nobody reads for
+        30 s of its answer is lost, and its user may have one query at a time.
+        """
+        parameters, queries = self._parameters(), list(self._queries(self.warehouse.profile()))
+        with ExitStack() as opened:
+            clients = [client]
+            if self._passes_at_once > 1:
+                clients.append(opened.enter_context(self.warehouse.client()))
+            begins = [
+                partial(self._begin, one, query, {**parameters, "shards": shards})
+                for one, (query, shards) in zip(cycle(clients), queries, strict=False)
+            ]
+            for begun in begun_ahead(begins) if len(clients) > 1 else (begin() for begin in begins):
+                yield from self._blocks(begun)
+                yield None
+
+    @property
+    def _passes_at_once(self) -> int:
+        """How many passes ClickHouse has in memory, one of which is sent."""
+        return 1 if self.warehouse.host else 2
 
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
         """The query of each pass, and its shards: of shards in which few entities are sent, those alone."""
@@ -190,11 +184,15 @@ class FeatureStream:
         for first in range(0, len(hashes), CHOSEN):
             yield self._query(profile, hashes[first : first + CHOSEN]), sorted(few)
 
-    def _blocks(self, client: Client, query: str, parameters: dict[str, Any]) -> Iterator[Block]:
+    def _begin(self, client: Client, query: str, parameters: dict[str, Any]) -> AbstractContextManager[Iterable[Any]]:
+        """The answer to a query, whose first rows have come."""
+        self.warehouse.release_memory(client)  # what is kept of the last pass makes this one's peak a sixth higher
         formats = {"String": "bytes"}
-        begun = with_retries(
+        return with_retries(
             lambda: client.query_column_block_stream(query, parameters, self.settings, query_formats=formats)
         )
+
+    def _blocks(self, begun: AbstractContextManager[Iterable[Any]]) -> Iterator[Block]:
         with begun as blocks:
             for block in blocks:
                 yield from self._cut(block)
@@ -273,7 +271,7 @@ class FeatureStream:
         """The shards in as few groups as memory allows: each group is one more scan of gold."""
         if not shards:
             return
-        collected = self._collected(profile)
+        collected = self._collected(profile) * self._passes_at_once
         passes = ceil(collected / self.warehouse.pass_memory * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(max(passes, 1), len(shards)))
         for first in range(0, len(shards), size):
@@ -284,8 +282,3 @@ def _chosen(hashes: Sequence[int]) -> dict[str, str]:
     """The relations over gold, of which `transactions` has the entities with these hashes."""
     chosen = sql("loading/chosen").replace("[hashes]", str(hashes))
     return {"gold": RELATIONS["gold"], "every": RELATIONS["transactions"], "transactions": chosen}
-
-
-def shard_names(count: int) -> list[str]:
-    """The partition keys of `count` shards: two hexadecimal digits (`00`, `01`, … `0f`)."""
-    return [f"{shard:02x}" for shard in range(count)]

@@ -1,5 +1,6 @@
 """ClickHouse embedded in the process: an engine with a view of the snapshot, or of a sample that it generates."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -31,8 +32,11 @@ def view(client: Client, snapshot: Snapshot, table: str, mapping: GoldMapping) -
     files = snapshot.files(client)
     columns = columns_read(files, mapping)
     require_columns(files, columns, table)
-    view = ".".join(SNAPSHOT.values())
-    client.command(f"CREATE OR REPLACE VIEW {view} AS {snapshot.select(files, columns)}")
+    view, select = ".".join(SNAPSHOT.values()), snapshot.select(files, columns)
+    # All clients of a process share it, and it is gone for a moment while it is replaced.
+    name = hashlib.sha256(select.encode()).hexdigest()
+    if not client.query(sql("warehouse/viewed"), {"name": name}).result_rows:
+        client.command(f"CREATE OR REPLACE VIEW {view} AS {select} COMMENT '{name}'")
 
 
 def sample_gold(client: Client, home: Path) -> Path:

@@ -33,7 +33,8 @@ import clickhouse_connect
 from redis.crc import key_slot
 
 from feature_seed.features.entity import ENTITIES, OnConflict
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.block import Block
 from feature_seed.store.cluster import ClusterStore
 from feature_seed.warehouse.clickhouse import Warehouse

@@ -32,7 +32,8 @@ from feature_seed.features.declared.entity import DeclaredEntity, names_in
 from feature_seed.features.entity import ENTITIES
 from feature_seed.graph.configuration import read
 from feature_seed.loading.declared import DeclaredStream
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.mapping import GoldMapping

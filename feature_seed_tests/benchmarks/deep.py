@@ -47,7 +47,8 @@ from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import CARD_HISTORY, HISTORY_LENGTH, Transaction
 from feature_seed.features.entity import CARDS
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.halves import query

@@ -39,7 +39,8 @@ from tempfile import TemporaryDirectory
 import clickhouse_connect
 
 from feature_seed.features.entity import ENTITIES
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.halves import query

@@ -18,7 +18,7 @@ import redis
 from clickhouse_connect.driver.client import Client
 
 from feature_seed.contract import apply_event, read_card, read_customer, read_ready
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.faults.outcome import Outcome

@@ -22,7 +22,7 @@ from feature_seed.contract import (
     apply_event,
     read_ready,
 )
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 from feature_seed_tests.support.expected import listed
 from feature_seed_tests.support.gold import START, Row
 from feature_seed_tests.support.patience import patient

@@ -16,7 +16,8 @@ from feature_seed.contract import Card, Welford, apply_event, read_card, read_cu
 from feature_seed.features.entity import CARDS, CUSTOMERS, ENTITIES, Entity
 from feature_seed.features.feature import FEATURES
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse

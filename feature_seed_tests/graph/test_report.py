@@ -16,7 +16,7 @@ from feature_seed.graph.readiness import ShardLoad
 from feature_seed.graph.report.pictures import of_cards, of_customers, pictures
 from feature_seed.graph.report.report import figures
 from feature_seed.loading.comparison.scan import Found, Scan
-from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse

@@ -7,7 +7,7 @@ import redis
 from feature_seed.features.feature import LOCATION
 from feature_seed.loading.comparison.comparison import Comparison
 from feature_seed.loading.comparison.scan import Scan, sample_share
-from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits

@@ -139,14 +139,15 @@ def test_a_load_that_broke_off_goes_on(
     sent again.
     """
     gold = make_parquet(GOLD)
-    passes = FeatureStream._passes  # pyright: ignore[reportPrivateUsage]
+    blocks = FeatureStream._blocks  # pyright: ignore[reportPrivateUsage]
 
-    def breaks_off(self: FeatureStream, profile: Any, shards: Any) -> Iterator[Any]:
-        yield [next(iter(passes(self, profile, shards)))[0]]
+    def breaks_off(self: FeatureStream, begun: Any) -> Iterator[Any]:
+        yield from blocks(self, begun)
         raise GoldError("broken off")
 
     with monkeypatch.context() as broken, pytest.raises(GoldError):
-        broken.setattr(FeatureStream, "_passes", breaks_off)
+        broken.setattr(FeatureStream, "_passes", lambda _, __, shards: [[one] for one in shards])
+        broken.setattr(FeatureStream, "_blocks", breaks_off)
         seed(gold, store, shard_count=2)
     there = len(online.keys("card:*:seed"))
     assert 0 < there < CARDS

@@ -14,7 +14,7 @@ import redis
 from feature_seed.contract import CARD_SEED, CUSTOMER_SEED, apply_event, read_card, read_customer
 from feature_seed.errors import GoldError, ReadinessError, StoreError
 from feature_seed.loading.departed import Departed
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import BulkConnection
 from feature_seed.store.online_store import OnlineStore

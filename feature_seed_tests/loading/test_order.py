@@ -7,8 +7,8 @@ import redis
 
 from feature_seed.contract import Ready, Transaction, read_card
 from feature_seed.errors import StoreError
+from feature_seed.loading.layout import Layout
 from feature_seed.loading.order import require_order
-from feature_seed.loading.stream import Layout
 from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.conftest import MakeWarehouse
 from feature_seed_tests.support.gold import transaction

@@ -14,8 +14,9 @@ from feature_seed.errors import StoreError
 from feature_seed.features.entity import CUSTOMERS
 from feature_seed.features.feature import FEATURES
 from feature_seed.loading import preflight
+from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.loading.memory import estimate_memory
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse

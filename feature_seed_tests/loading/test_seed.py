@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from feature_seed.contract import CARD_HISTORY, CUSTOMER_STATS, read_customer
-from feature_seed.loading.stream import shard_names
+from feature_seed.loading.layout import shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import MakeWarehouse

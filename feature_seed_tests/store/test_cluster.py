@@ -19,7 +19,8 @@ from feature_seed.contract import Transaction, apply_event
 from feature_seed.errors import ReadinessError, StoreError, StoreUnavailableError
 from feature_seed.features.entity import ENTITIES, OnConflict
 from feature_seed.features.feature import FEATURES
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store import bulk
 from feature_seed.store import cluster as cluster_module
 from feature_seed.store.acl import acl

@@ -7,7 +7,8 @@ from hashlib import sha512
 from pathlib import Path
 
 from feature_seed.features import entity
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer

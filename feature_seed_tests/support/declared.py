@@ -10,7 +10,7 @@ from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.graph.declared import feature_of
 from feature_seed.loading.comparison.declared import DeclaredComparison
 from feature_seed.loading.declared import DeclaredStream
-from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 

@@ -18,7 +18,8 @@ from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard
 from feature_seed.graph.readiness import LOAD
 from feature_seed.graph.store_check import store_check
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits

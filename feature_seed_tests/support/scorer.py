@@ -11,7 +11,7 @@ from feature_seed.contract import (
     Welford,
     read_customer,
 )
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 from feature_seed_tests.support.expected import listed
 from feature_seed_tests.support.gold import Row
 

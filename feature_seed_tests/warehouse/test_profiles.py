@@ -11,7 +11,8 @@ import redis
 
 from feature_seed.errors import WarehouseError, WarehouseUnavailableError
 from feature_seed.features.entity import ENTITIES
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import clickhouse
 from feature_seed.warehouse.access import LIMITS, MEANING, NAMES, Setting, require_version, restrictions

@@ -14,7 +14,8 @@ import redis
 from feature_seed.contract import read_ready
 from feature_seed.errors import StoreError, WarehouseError
 from feature_seed.features import entity
-from feature_seed.loading.stream import FeatureStream, Layout
+from feature_seed.loading.layout import Layout
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store import client
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse import failures

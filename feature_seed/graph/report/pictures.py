@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from feature_seed.loading.comparison.scan import Found, Row
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 from feature_seed.warehouse.profile import Profile
 
 # Two pictures fit side by side into the dialog that Dagster shows them in, 80 % of a window of 1,280 pixels.

@@ -16,7 +16,7 @@ from feature_seed.graph.checks import CHECKS, WARM_START
 from feature_seed.graph.dagster_private import check_evaluations
 from feature_seed.graph.readiness import LOAD, Loads
 from feature_seed.loading.comparison.scan import Found, Row, sample
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 from feature_seed.store.commands import spared
 from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse

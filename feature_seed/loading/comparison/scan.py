@@ -10,7 +10,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.query import QueryResult
 
 from feature_seed.features.entity import ENTITIES
-from feature_seed.loading.stream import Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.sql import sql
 from feature_seed.warehouse.clickhouse import Warehouse
 

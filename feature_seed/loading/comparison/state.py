@@ -27,7 +27,7 @@ from feature_seed.contract import (
     Welford,
 )
 from feature_seed.errors import printable
-from feature_seed.loading.stream import Layout
+from feature_seed.loading.layout import Layout
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 

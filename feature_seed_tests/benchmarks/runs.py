@@ -1,73 +1,90 @@
-"""A load of what has changed, beside a load of everything: seconds and bytes as ratios of one run.
+"""Runs of the real job beside the other ways: first ones into an empty store, and later ones over what one has left.
 
-    $ python -m feature_seed_tests.benchmarks.changes --cards 200000 --transactions 2000000
-
-The real job seeds a gold. Then it loads it with FEATURE_SEED_FULL=1, as it is, and with 1 % of its cards changed. Last
-it loads a gold of which all have changed with FEATURE_SEED_FULL=1, and then the first again, of which all have too. The
-seconds are those of the loads, with the pass that looks for changes. The bytes are what the loads and these passes send
-to Redis.
+The later ones are in `keep_newer`, which sends only what has changed. The other ways send everything again.
 """
 
-import argparse
-import signal
-import sys
-import time
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
 from feature_seed_tests.benchmarks import job
-from feature_seed_tests.benchmarks.stage import empty_store, write_gold
-
-# What sends everything, and looks for nothing.
-FULL = {"FEATURE_SEED_FULL": "1", "FEATURE_SEED_MAX_LOSS": "1"}
-
-# Of seconds to those of a load of everything.
-GOALS = {"nothing changed": 0.25, "1 % changed": 0.3, "all changed": 1.1}
+from feature_seed_tests.benchmarks.stage import Figures
 
 
-def write_changed(client: Client, gold: Path, changed: Path, one_in: int) -> Path:
-    """The same snapshot with other amounts of one card in so many."""
-    client.command(
-        "INSERT INTO FUNCTION file({changed:String}, 'Parquet') SELECT * REPLACE (if(sipHash64(card_id) % "
-        "{one_in:UInt32} = 0, amount + 1, amount) AS amount) FROM file({gold:String}, 'Parquet')",
-        {"gold": str(gold), "changed": str(changed), "one_in": one_in},
-    )
-    return changed
+class Later(NamedTuple):
+    """A run over what the one before it left, with another gold: of the cards one in so many has changed since."""
+
+    title: str
+    one_in: int | None
+    goal: float  # of its loads to the floor, with a million cards
 
 
-def measure(title: str, gold: Path, home: Path, **variables: str) -> tuple[float, float]:
-    """Seconds of the loads, and MB to Redis."""
-    started = time.perf_counter()
-    report = job.run(gold, home, "keep_newer", **variables)
-    seconds, megabytes = sum(report["seconds"].values()), sum(report["bytes"].values()) / 1e6
-    print(f"{title:16}{seconds:10.1f} s{megabytes:10.1f} MB{time.perf_counter() - started:10.1f} s in all", flush=True)
-    return seconds, megabytes
+LATER = {
+    "second": Later("second run, gold unchanged", None, 0.5),
+    "few": Later("1 % of the cards changed", 100, 0.6),
+    "all": Later("all cards changed", 1, 2.2),
+}
+
+TITLES = {"first": "first run", "array": "first run, arrays", **{name: one.title for name, one in LATER.items()}}
+
+BESIDE = ("floor", "pipeline", "feast")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m feature_seed_tests.benchmarks.changes")
-    parser.add_argument("--cards", type=int, default=200_000)
-    parser.add_argument("--transactions", type=int, default=2_000_000)
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
-    with TemporaryDirectory(prefix="changes-") as name, clickhouse_connect.get_client(interface="chdb") as client:
-        home = Path(name)
-        gold = write_gold(client, arguments.cards, arguments.transactions, home)
-        few, other = (write_changed(client, gold, home / f"{one_in}.parquet", one_in) for one_in in (100, 1))
-        with empty_store(home):
-            measure("first", gold, home)
-            same = measure("everything", gold, home, **FULL)
-            found = {
-                title: (same, measure(title, changed, home)) for title, changed in zip(GOALS, (gold, few), strict=False)
-            }
-            found["all changed"] = (measure("everything new", other, home, **FULL), measure("all changed", gold, home))
-    for title, (everything, changed) in found.items():
-        seconds, size = (one / other for one, other in zip(changed, everything, strict=True))
-        print(f"{title:16}{seconds:8.2f} of the seconds (goal {GOALS[title]}){size:8.2f} of the bytes")
+def write_golds(client: Client, gold: Path, home: Path) -> Mapping[str, Path]:
+    """The gold of each later run: the same snapshot with other amounts of the cards that have changed."""
+    golds = {name: home / f"{name}.parquet" if one.one_in else gold for name, one in LATER.items()}
+    for name, one in LATER.items():
+        if one.one_in:
+            client.command(
+                "INSERT INTO FUNCTION file({changed:String}, 'Parquet') SELECT * REPLACE (if(sipHash64(card_id) % "
+                "{one_in:UInt32} = 0, amount + 1, amount) AS amount) FROM file({gold:String}, 'Parquet')",
+                {"gold": str(gold), "changed": str(golds[name]), "one_in": one.one_in},
+            )
+    return golds
 
 
-if __name__ == "__main__":
-    main()
+def figures(name: str, report: job.Report) -> Figures:
+    """Of a run, by its name: seconds of the whole job and of its loads, and MB that these sent to Redis."""
+    loads, size = sum(report["seconds"].values()), sum(report["bytes"].values())
+    return {name: report["whole"], f"{name} loads": loads, f"{name} MB": size / 1e6}
+
+
+def ratios(measured: Figures) -> Figures:
+    """How many times as long as the other ways each run takes, and its loads as the floor."""
+    whole = {
+        f"{name} / {way}": measured[name] / measured[beside(name, way)] for name in TITLES for way in ways(measured)
+    }
+    loads = {f"{name} loads / floor": measured[f"{name} loads"] / measured[beside(name, "floor")] for name in TITLES}
+    return whole | loads
+
+
+def ways(measured: Figures) -> list[str]:
+    return [way for way in BESIDE if way in measured]
+
+
+def beside(name: str, way: str) -> str:
+    """The figure of another way that a run is compared with: over a store that holds as much, and with its commands."""
+    if name in LATER:
+        return f"{way} again"
+    return "array floor" if (name, way) == ("array", "floor") else way  # the others write objects
+
+
+def show(measured: Figures) -> None:
+    """The runs, with the seconds of the other ways and the ratios to them."""
+    others = ways(measured)
+    columns = ("seconds", "loads", "MB", *others, *(f"/ {way}" for way in others), "loads / floor")
+    print(f"\n{'':28}" + "".join(f"{column:>{_width(column)}}" for column in columns))
+    for name, title in TITLES.items():
+        seconds = [measured[name], measured[f"{name} loads"], measured[f"{name} MB"]]
+        seconds += [measured[beside(name, way)] for way in others]
+        compared = [measured[f"{name} / {way}"] for way in others] + [measured[f"{name} loads / floor"]]
+        cells = [f"{one:.1f}" for one in seconds] + [f"{one:.2f}" for one in compared]
+        print(f"{title:28}" + "".join(f"{cell:>{_width(column)}}" for cell, column in zip(cells, columns, strict=True)))
+    if "feast incremental" in measured:
+        print(f"feast materialize-incremental, nothing new since: {measured['feast incremental']:.1f} s")
+
+
+def _width(column: str) -> int:
+    return max(10, len(column) + 2)

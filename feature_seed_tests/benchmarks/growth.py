@@ -2,18 +2,18 @@
 
     $ python -m feature_seed_tests.benchmarks.growth --cards 100000 400000 1000000 2000000 4000000
 
-seeds ten transactions a card by the real job into an empty Redis, as benchmarks.seed does, once from a snapshot and
-once over HTTP from the tests' server, which is ClickHouse embedded in a process of its own. `--per-card` makes it fewer
-transactions, where Redis would not fit in memory. `--dir` keeps gold for the next run: 0.3 GB per million of cards.
+seeds ten transactions a card by the real job into an empty Redis, as benchmarks.seed does, and the same gold again,
+once from a snapshot and once over HTTP from the tests' server, which is ClickHouse embedded in a process of its own.
+The seconds are those of the whole job, and in parentheses those of its loads. `--per-card` makes it fewer transactions,
+where Redis would not fit in memory. `--dir` keeps gold for the next run: 0.3 GB per million of cards.
 """
 
 import argparse
 import signal
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import clickhouse_connect
 
@@ -32,21 +32,25 @@ def variables(server: ClickHouseServer) -> dict[str, str]:
     }
 
 
-class Load(NamedTuple):
-    """Seconds end to end, of them seconds of seeding, the process's peak memory in MB, and what Redis then holds."""
+class Measured(NamedTuple):
+    """A first and a second run, the larger peak memory of their processes in MB, and what Redis then holds."""
 
-    seconds: float
-    seeding: float
-    peak: float
+    first: job.Report
+    second: job.Report
     redis: float
 
+    @property
+    def cells(self) -> list[str]:
+        runs = (self.first, self.second)
+        seconds = [f"{one['whole']:,.0f} ({sum(one['seconds'].values()):,.0f})" for one in runs]
+        return [*seconds, f"{max(one['peak_bytes'] for one in runs) / 1e6:,.0f}"]
 
-def measure(gold: Path | None, home: Path, on_conflict: str, **environment: str) -> Load:
+
+def measure(gold: Path | None, home: Path, on_conflict: str, **environment: str) -> Measured:
     with empty_store(home) as redis:
-        started = time.perf_counter()
-        report = job.run(gold, home, on_conflict, **environment)
-        seconds, held = time.perf_counter() - started, redis.info("memory")["used_memory"]  # type: ignore[index]
-        return Load(seconds, sum(report["seconds"].values()), report["peak_bytes"] / 1e6, held / 1e6)
+        first, second = (job.run(gold, home, on_conflict, **environment) for _ in range(2))
+        held: Any = redis.info("memory")
+        return Measured(first, second, held["used_memory"] / 1e6)
 
 
 def grow(home: Path, gold: Path, cards: int, on_conflict: str) -> None:
@@ -54,7 +58,11 @@ def grow(home: Path, gold: Path, cards: int, on_conflict: str) -> None:
     embedded = measure(gold, home, on_conflict)
     with served(gold, home) as clickhouse:
         server = measure(None, home, on_conflict, **variables(clickhouse))
-    print(f"{cards:>12,}" + "".join(f"{value:>12,.0f}" for value in (*embedded[:3], *server)), flush=True)
+    row(f"{cards:,}", *embedded.cells, *server.cells, f"{server.redis:,.0f}")
+
+
+def row(*cells: str) -> None:
+    print("".join(f"{cell:>12}" for cell in cells), flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -69,8 +77,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     arguments = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
-    print(f"{'':>12}{'embedded':>36}{'server':>36}")
-    print(f"{'cards':>12}" + f"{'seconds':>12}{'seeding':>12}{'peak MB':>12}" * 2 + f"{'Redis MB':>12}")
+    row("", "embedded", "", "", "server")
+    row("cards", *("first", "second", "peak MB") * 2, "Redis MB")
     for cards in arguments.cards:
         with TemporaryDirectory(prefix="growth-", dir=arguments.dir) as name:
             home = Path(name)

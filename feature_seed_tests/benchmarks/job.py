@@ -1,6 +1,6 @@
 """The seeding process that is timed: `dagster job execute`, as anyone runs it, followed by a report of what it used.
 
-`python -m feature_seed_tests.benchmarks.job REPORT` is that process, and `run` starts it.
+`python -m feature_seed_tests.benchmarks.job REPORT JOB TAGS` is that process, and `run` starts it.
 """
 
 import json
@@ -9,22 +9,26 @@ import runpy
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
 from feature_seed.features.feature import FEATURES
 from feature_seed.store.local import LocalRedis
 from feature_seed_tests.support.documents import VARIABLES
 
-COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
+COMMAND = ["dagster", "job", "execute", "-m", "feature_seed"]
 
 
 class Report(TypedDict):
     """What the process used, and the `seconds` and `bytes` that materialisations state of the load of each entity.
 
-    `ended` is when each load was done, in Unix seconds. `steps` are the seconds of each step of the run, in its order.
+    `whole` are the seconds from its start to its end. `ended` is when each load was done, in Unix seconds. `steps` are
+    the seconds of each step of the run, in its order.
     """
 
+    whole: float
     cpu_seconds: float
     peak_bytes: int
     seconds: dict[str, float]
@@ -33,9 +37,13 @@ class Report(TypedDict):
     steps: dict[str, float]
 
 
-def run(gold: Path | None, home: Path, on_conflict: str, **variables: str) -> Report:
-    """Seed the server under `home` from a snapshot, or from what `variables` name, in a process of its own."""
-    report, log = home / "report.json", home / "job.log"
+def run(
+    gold: Path | None, home: Path, on_conflict: str, tags: Mapping[str, str] | None = None, /, **variables: str
+) -> Report:
+    """Seed the server under `home` from a snapshot, or from what `variables` name, in a process of its own.
+
+    Seeds every shard, or those that `tags` name.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | {
         "FEATURE_SEED_GOLD_PARQUET": str(gold or ""),
         "FEATURE_SEED_ON_CONFLICT": on_conflict,
@@ -45,28 +53,33 @@ def run(gold: Path | None, home: Path, on_conflict: str, **variables: str) -> Re
         "DAGSTER_DISABLE_TELEMETRY": "1",
         **variables,
     }
-    with log.open("w") as output:
-        command = [sys.executable, "-m", __name__, str(report)]
-        job = subprocess.run(command, env=environment, stdout=output, stderr=output)
-    if job.returncode:
-        raise SystemExit(f"{log.read_text()}\n{' '.join(COMMAND)} failed")
-    return json.loads(report.read_text())
+    with TemporaryDirectory(dir=home) as own:
+        report, log = Path(own) / "report.json", Path(own) / "log"
+        arguments = ["seed_shard" if tags else "seed_all", json.dumps({**(tags or {}), "report": str(report)})]
+        started = time.perf_counter()
+        with log.open("w") as output:
+            command = [sys.executable, "-m", __name__, str(report), *arguments]
+            job = subprocess.run(command, env=environment, stdout=output, stderr=output)
+        whole = time.perf_counter() - started
+        if job.returncode:
+            raise SystemExit(f"{log.read_text()}\n{' '.join([*COMMAND, '-j', *arguments])} failed")
+        return Report(whole=whole, **json.loads(report.read_text()))
 
 
-def main(report: Path) -> None:
-    sys.argv = COMMAND
+def main(report: Path, job: str, tags: str) -> None:
+    sys.argv = [*COMMAND, "-j", job, "--tags", tags]
     try:
         runpy.run_module("dagster", run_name="__main__", alter_sys=True)
     except SystemExit as e:
         if e.code:
             raise
-    used = Report(
-        cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, bytes={}, ended={}, steps=_steps()
-    )
-    for feature in reversed(FEATURES):  # so that of an entity the first one says when it ended
-        name = feature.entity.name
-        used["seconds"][name], used["bytes"][name], used["ended"][name] = _load(feature.name)
-    report.write_text(json.dumps(used))
+    used: dict[str, Any] = {"cpu_seconds": time.process_time(), "peak_bytes": _peak_bytes()}
+    run_id = _run_id(report)
+    # Reversed, so that of an entity the first one says when it ended.
+    loads = {one.entity.name: _load(one.name, run_id) for one in reversed(FEATURES)}
+    for i, figure in enumerate(("seconds", "bytes", "ended")):
+        used[figure] = {name: load[i] for name, load in loads.items()}
+    report.write_text(json.dumps({**used, "steps": _steps(run_id)}))
 
 
 def _peak_bytes() -> int:
@@ -75,24 +88,30 @@ def _peak_bytes() -> int:
     return int(status["VmHWM"].split()[0]) * 1024
 
 
-def _steps() -> dict[str, float]:
+def _run_id(report: Path) -> str:
+    """Of this process's run: another may be under way."""
+    from dagster import DagsterInstance, RunsFilter
+
+    (record,) = DagsterInstance.get().get_run_records(RunsFilter(tags={"report": str(report)}))
+    return record.dagster_run.run_id
+
+
+def _steps(run_id: str) -> dict[str, float]:
     from dagster import DagsterInstance
 
-    instance = DagsterInstance.get()
-    (record,) = instance.get_run_records(limit=1)
-    steps = instance.get_run_step_stats(record.dagster_run.run_id)
+    steps = DagsterInstance.get().get_run_step_stats(run_id)
     times = sorted((one.start_time or 0, one.end_time or 0, one.step_key) for one in steps)
     return {step: ended - started for started, ended, step in times}
 
 
-def _load(asset: str) -> tuple[float, int, float]:
-    """Seconds and bytes of the latest load, and when it ended: with its first partition's event, others are slow."""
+def _load(asset: str, run_id: str) -> tuple[float, int, float]:
+    """Seconds and bytes of a run's load, and when it ended: with its first partition's event, others are slow."""
     from dagster import AssetKey, DagsterInstance
 
     from feature_seed.graph.readiness import LOAD
 
     records = DagsterInstance.get().fetch_materializations(AssetKey(asset), limit=256).records
-    of_run = [record for record in records if record.run_id == records[0].run_id]
+    of_run = [record for record in records if record.run_id == run_id]
     assert of_run[0].asset_materialization
     load: Any = of_run[0].asset_materialization.metadata[LOAD].value
     seconds, size = load["seconds"] + load["compared_seconds"], load["bytes"] + load["compared_bytes"]
@@ -100,4 +119,4 @@ def _load(asset: str) -> tuple[float, int, float]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -15,11 +15,15 @@ from redis import Redis
 from feature_seed.contract import READY, Card, read_card
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.local import LocalRedis
+from feature_seed.store.lock import KEY as LOCK
 from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.benchmarks.memory import high_water
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 
 _BYTES_AHEAD = 32_000_000
+
+# Seconds, GB and ratios, by name.
+Figures = dict[str, float]
 
 
 def write_gold(client: Client, cards: int, transactions: int, directory: Path, ids: int = 13) -> Path:
@@ -139,8 +143,8 @@ class Contents:
     @classmethod
     def of(cls, redis: Redis, cards: Sequence[str]) -> "Contents":
         keys: Any = redis.dbsize()
-        ready: Any = redis.exists(READY.pattern)
-        return cls(keys - ready, {card: read_card(redis, card) for card in cards})
+        others: Any = redis.exists(READY.pattern, LOCK)  # a backfill leaves the lock to run out
+        return cls(keys - others, {card: read_card(redis, card) for card in cards})
 
     def difference(self, other: "Contents") -> str:
         cards = [card for card, state in self.cards.items() if state != other.cards[card]]

@@ -31,7 +31,8 @@ from typing import get_args
 import clickhouse_connect
 
 from feature_seed.features.entity import ENTITIES, OnConflict
-from feature_seed.loading.stream import FeatureStream, Layout, shard_names
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks import job
 from feature_seed_tests.benchmarks.halves import Recording, query_seconds

@@ -1,14 +1,14 @@
 """The checks of the features: they compare the store with gold before the store is called ready."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from feature_seed.errors import printable
-from feature_seed.features.entity import ENTITIES
+from feature_seed.features.entity import ENTITIES, Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import asked, blocking, check_result, check_specs, shards_of
 from feature_seed.graph.readiness import LOADS, Loads, ShardLoad, latest_loads
@@ -67,17 +67,20 @@ def checked(
         for one in dict.fromkeys(untils.values()):
             some = [feature for feature in features if untils[feature.name] == one]
             comparison = comparison_of(warehouse, gold, layout, shards, one, features=some, store=client)
-            with ThreadPoolExecutor(1, "digests") as thread:  # beside the scan, which leaves the store a core
-                digests = thread.submit(_digests, comparison, store)
+            entities = {one.entity.name: one.entity for one in some if one.entity in ENTITIES}
+            with ThreadPoolExecutor(warehouse.queries_at_once, "digests") as threads:
+                digests = {name: threads.submit(_digests, comparison, one, store) for name, one in entities.items()}
+                if warehouse.queries_at_once == 1:  # else beside the scan, in which the store would be idle
+                    wait(digests.values())
                 yield from _compared(comparison, run_id, size, loads, digests)
 
 
 def _compared(
-    comparison: Comparison, run_id: str, size: int | None, loads: Loads, digests: Future[dict[str, Changes]]
+    comparison: Comparison, run_id: str, size: int | None, loads: Loads, digests: Mapping[str, Future[Changes]]
 ) -> Iterator[dg.AssetCheckResult]:
     """One scan of gold, and about `size` entities of either side; without a size all, and a scan for a million rows.
 
-    `digests` says what all entities are in the store.
+    `digests` says what all entities are in the store; declared features have none.
     """
     features, parities = comparison.features, {one.name: Parity() for one in comparison.features}
     keys = {one.name: spared(partial(comparison.scanned_keys, one, _SCANNED_ENTITIES), None) for one in features}
@@ -94,7 +97,8 @@ def _compared(
     found, *_ = map(look, comparison.scans(run_id, size, ids))
     for one in features:
         gold, seeded, names = found[one.entity.name], loads[one.name], keys[one.name]
-        yield _entity_count(one.name, gold.entities, digests.result().get(one.entity.name), seeded)
+        compared = digests.get(one.entity.name)
+        yield _entity_count(one.name, gold.entities, compared and compared.result(), seeded)
         yield _parity(one.name, parities[one.name], seeded)
         unknown = [name for name, entity_id in (names or {}).items() if entity_id not in gold.known]
         yield _unknown_entities(one.name, None if names is None else len(names), unknown)
@@ -121,18 +125,13 @@ def _entity_count(
     return check_result("entity_count", not wrong, "; ".join([text, *named[:1], *wrong]), metadata, feature)
 
 
-def _digests(comparison: Comparison, store: OnlineStore) -> dict[str, Changes]:
-    """What all entities are in the store, beside gold up to the watermark of each shard, by the names of the entities.
-
-    Declared features have no digest.
-    """
-    found, shards, untils = dict[str, Changes](), comparison.shards, comparison.untils
+def _digests(comparison: Comparison, entity: Entity, store: OnlineStore) -> Changes:
+    """What all entities are in the store, beside gold up to the watermark of each shard."""
+    found, shards, untils = Changes(), comparison.shards, comparison.untils
     of_shard = {shard: untils[int(shard, 16) if len(untils) > 1 else 0] for shard in shards}
-    for entity in dict.fromkeys(one.entity for one in comparison.features if one.entity in ENTITIES):
-        changes = found[entity.name] = Changes()
-        for until in dict.fromkeys(of_shard.values()):
-            some = tuple(shard for shard in shards if of_shard[shard] == until)
-            compare(FeatureStream(comparison.warehouse, comparison.layout, entity, some), store, until, changes)
+    for until in dict.fromkeys(of_shard.values()):
+        some = tuple(shard for shard in shards if of_shard[shard] == until)
+        compare(FeatureStream(comparison.warehouse, comparison.layout, entity, some), store, until, found)
     return found
 
 

@@ -1,8 +1,10 @@
 """The plan: what a load would do, known before its first write, and the guard against a gold that has lost much."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 
 import dagster as dg
 
@@ -131,7 +133,8 @@ def loss_result(
     `instance` knows what the last loads took.
     """
     streams = [FeatureStream(warehouse, layout, entity, tuple(shards)) for entity in ENTITIES]
-    plans = [plan for stream in streams if (plan := plan_of(stream, store))]
+    with ThreadPoolExecutor(warehouse.queries_at_once, "plan") as threads:
+        plans = [plan for plan in threads.map(plan_of, streams, repeat(store)) if plan]
     costs = [cost(plan, instance) for plan in plans]
     share = max((plan.loss for plan in plans), default=0.0)
     metadata = {"share": share, **{plan.name: plan.counts for plan in plans}}

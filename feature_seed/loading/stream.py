@@ -152,13 +152,13 @@ class FeatureStream:
     def _load(self, client: Client) -> Iterator[Block | None]:
         """The blocks of each pass, and None after it.
 
-        While the store takes one pass, embedded ClickHouse collects the next. A server does not: what nobody reads for
-        30 s of its answer is lost, and its user may have one query at a time.
+        Embedded ClickHouse collects the next pass while the store takes one: the store was idle for a quarter of the
+        time. A server does not: it breaks off what nobody reads for 30 s.
         """
         parameters, queries = self._parameters(), list(self._queries(self.warehouse.profile()))
         with ExitStack() as opened:
             clients = [client]
-            if self._passes_at_once > 1:
+            if self.warehouse.queries_at_once > 1:
                 clients.append(opened.enter_context(self.warehouse.client()))
             begins = [
                 partial(self._begin, one, query, {**parameters, "shards": shards})
@@ -167,11 +167,6 @@ class FeatureStream:
             for begun in begun_ahead(begins) if len(clients) > 1 else (begin() for begin in begins):
                 yield from self._blocks(begun)
                 yield None
-
-    @property
-    def _passes_at_once(self) -> int:
-        """How many passes ClickHouse has in memory, one of which is sent."""
-        return 1 if self.warehouse.host else 2
 
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
         """The query of each pass, and its shards: of shards in which few entities are sent, those alone."""
@@ -271,7 +266,7 @@ class FeatureStream:
         """The shards in as few groups as memory allows: each group is one more scan of gold."""
         if not shards:
             return
-        collected = self._collected(profile) * self._passes_at_once
+        collected = self._collected(profile) * self.warehouse.queries_at_once
         passes = ceil(collected / self.warehouse.pass_memory * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(max(passes, 1), len(shards)))
         for first in range(0, len(shards), size):

@@ -171,6 +171,11 @@ class Warehouse(GoldSource):
         memory = self._access.restrictions.memory
         return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
 
+    @property
+    def queries_at_once(self) -> int:
+        """How many queries a run may have under way. A server's user may have one."""
+        return 1 if self.host else 2
+
     def profile(self) -> Profile:
         """Check gold's columns, take the watermark and count the rows up to it, once per run.
 

@@ -1,6 +1,7 @@
 """A real Redis Cluster of a test's own: three primaries, and a replica of the first one."""
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from feature_seed.store.cluster import ClusterStore
 from feature_seed_tests.support.patience import HANG_SECONDS, eventually, patient
 from feature_seed_tests.support.redis_server import redis_server
 
@@ -55,6 +57,10 @@ class Node:
             slot for first, last, primary, *_ in ranges if primary[1] == self.port for slot in range(first, last + 1)
         }
 
+    def open_slots(self) -> list[str]:
+        """Slots whose migration from or to this node has begun and not ended."""
+        return re.findall(r"\[(\d+)-[<>]-", self.ask("CLUSTER", "NODES"))
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -67,13 +73,19 @@ class Cluster:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.primaries[1].port}"
 
+    def store(self, **options: Any) -> ClusterStore:
+        return ClusterStore(url=self.url, password=self.replica.password, **options)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that name it."""
+        password = self.replica.password
+        return {"REDIS_URL": self.url, "REDIS_PASSWORD": password, "REDIS_CLUSTER": "1", "FEATURE_SEED_KEY_TAGS": "1"}
+
     def client(self) -> Any:
         return redis.RedisCluster.from_url(
             self.url, password=self.replica.password, protocol=2, socket_timeout=HANG_SECONDS
         )
-
-    def owner(self, slot: int) -> Node:
-        return next(node for node in self.primaries if slot in node.owned())
 
     def begin_migration(self, slot: int, source: Node, target: Node) -> None:
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
@@ -102,17 +114,26 @@ class Cluster:
         eventually(lambda: node.info("role") == "master")
 
     def restore(self) -> None:
-        """The roles as they were at first."""
+        """Roles and slots as they were at first, and no key."""
         first = self.primaries[0]
         self.replica.client.config_set("masterauth", self.replica.password)
         if first.info("role") == "slave":
             eventually(lambda: first.info("master_link_status") == "up")
             self.promote(first, "TAKEOVER")  # a second election would have to wait for twice the node timeout
         eventually(lambda: self.replica.info("master_link_status") == "up")
+        for node in self.primaries:
+            node.client.flushall()
+            for slot in node.open_slots():
+                node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+        for node, third in zip(self.primaries, THIRDS, strict=True):
+            for slot in set(third) - node.owned():
+                self.migrate(slot, next(other for other in self.primaries if slot in other.owned()), node)
 
     def assert_placed(self) -> None:
-        """Every primary has keys, and all of them are of slots that it owns."""
-        for node in self.primaries:
+        """Every node that is a primary now has keys, and all of them are of slots that it owns."""
+        for node in (*self.primaries, self.replica):
+            if node.info("role") == "slave":
+                continue
             owned = node.owned()
             keys: Any = list(node.client.scan_iter(count=10_000))
             assert keys, node

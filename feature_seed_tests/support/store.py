@@ -20,7 +20,9 @@ from feature_seed.contract import (
     Welford,
     read_ready,
 )
+from feature_seed.store.lock import KEY, LEASE_SECONDS
 from feature_seed_tests.support.expected import Expected
+from feature_seed_tests.support.patience import eventually
 
 
 def dump(client: redis.Redis, *, but: tuple[bytes, ...] = ()) -> dict[bytes, object]:
@@ -52,6 +54,19 @@ def ends(client: redis.Redis) -> dict[str, int | None]:
         (seconds, micros), *left = pipeline.execute()
     now = seconds * 1000 + micros // 1000
     return {key.decode(): None if one == -1 else now + one for key, one in zip(keys, left, strict=True)}
+
+
+def lock_text(client: redis.Redis) -> str:
+    """What the lock says; '' when it is free."""
+    found = client.get(KEY)
+    return found.decode() if isinstance(found, bytes) else ""
+
+
+def run_out(client: redis.Redis) -> None:
+    """Have the lease of the lock end now. It would end by itself later."""
+    assert 0 < client.pttl(KEY) <= LEASE_SECONDS * 1000
+    client.pexpire(KEY, 1)
+    eventually(lambda: not client.exists(KEY))
 
 
 def said(client: redis.Redis) -> Ready | None:

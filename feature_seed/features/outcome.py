@@ -1,7 +1,6 @@
 """What the guards of a load have replied: how many entities have live events, and what was decided about which."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from feature_seed.errors import printable
 
@@ -36,17 +35,9 @@ class Outcome:
             if len(self.examples) < _EXAMPLES:
                 self.examples.append(printable(keys.partition(b", ")[0]))
 
-    @classmethod
-    def total(cls, outcomes: Iterable["Outcome"]) -> "Outcome":
-        total = cls()
-        for one in outcomes:
-            total.merge(one)
-        return total
-
-    def merge(self, other: "Outcome") -> None:
-        for name in ("live", "decided", "taken_over", "forgotten"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.examples = (self.examples + other.examples)[:_EXAMPLES]
+    def __add__(self, other: "Outcome") -> "Outcome":
+        *counts, examples = (one + another for one, another in zip(astuple(self), astuple(other), strict=True))
+        return Outcome(*counts, examples=examples[:_EXAMPLES])
 
     def __str__(self) -> str:
         parts = {

@@ -93,10 +93,10 @@ def _evaluated(
                 shared_cards = _shared_cards(ask, gold)
     except GoldError as e:
         return [check_result("schema", False, str(e))]
-    for warning in warehouse.warnings:
+    for warning in warehouse.access.warnings:
         context.log.warning(warning)
     return [
-        check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings])),
+        check_result("schema", True, "; ".join(["every column can be read", *warehouse.access.warnings])),
         _not_empty(gold),
         _rejected_rows(gold, limits.max_rejected),
         *([_freshness(gold.newest, limits.max_age_hours)] if gold.rows - gold.rejected + gold.unread else []),

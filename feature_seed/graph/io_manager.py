@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr
 
 from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import GoldError, StoreError, StoreUnavailableError
-from feature_seed.features.entity import CARDS, ENTITIES, Entity
+from feature_seed.features.entity import CARDS, ENTITIES
 from feature_seed.features.feature import FEATURES
 from feature_seed.features.outcome import Outcome
 from feature_seed.graph.checks import ADVICE
@@ -129,7 +129,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
             throttle = Throttle(self.max_rate, self.max_latency_ms)
             redis = self._write(context, replace(stream, before=mark.before), lock, throttle)
             seconds = time.perf_counter() - started
-        outcome = Outcome.total(redis.outcomes.values())
+        outcome = sum(redis.outcomes.values(), Outcome())
         entities = plan.changes.entities if plan else redis.shards
         sent = f"{redis.entities:,} of " if redis.entities < entities.total() else ""
         done = f"{sent}{entities.total():,} entities in {seconds:.1f} s, {outcome}{throttle.summary}"
@@ -144,7 +144,9 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 **_figures(redis, seconds, plan),
                 **throttle.metadata,
                 "shards": len(stream.shards),
-                **_rows(profile),
+                "gold_rows": profile.rows,
+                "rejected_rows": profile.rejected,
+                "unread_rows": profile.unread,
             },
         }
         return entities, redis, load
@@ -217,7 +219,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         self, context: dg.OutputContext, server: Server, client: redis.Redis, stream: FeatureStream
     ) -> None:
         """Once per run, for all of its entities."""
-        features = [one for one in FEATURES if _selected_assets(context, one.entity)]
+        selected = {one.entity.name for one in FEATURES if dg.AssetKey(one.name) in selected_assets(context)}
+        features = [one for one in FEATURES if one.entity.name in selected]
         shortage = server.shortage(estimate_memory(client, stream, features))
         if shortage and self.memory_check == "refuse":
             raise StoreError(f"{shortage}, {_ALLOW}. Nothing was written")
@@ -230,12 +233,6 @@ class RedisIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> None:
         raise NotImplementedError("Features are read from Redis through feature_seed.contract, not loaded as an input")
-
-
-def _selected_assets(context: dg.OutputContext, entity: Entity) -> list[dg.AssetKey]:
-    """The assets of an entity that the run materialises."""
-    selected = selected_assets(context)
-    return [key for one in FEATURES if one.entity is entity and (key := dg.AssetKey(one.name)) in selected]
 
 
 def _warn_of_going_back(context: dg.OutputContext, mark: Mark, profile: Profile) -> None:
@@ -259,10 +256,6 @@ def _figures(redis: Loading, seconds: float, plan: Plan | None) -> dict[str, Any
         "compared_seconds": round(compared.seconds, 3),
         "entities_per_second": round(redis.entities / seconds, 1),
     }
-
-
-def _rows(profile: Profile) -> dict[str, int]:
-    return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
 
 
 def _shard(shard: str, counts: Counter[int], counted_at: int, redis: Loading) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class DeclaredStream(FeatureStream):
 
         It reads several million rows a second, which is more than Redis takes of what they come to.
         """
-        return {**self.warehouse.faster, **({"max_threads": "1"} if self.warehouse.faster else {})}
+        return {**super().settings, **({"max_threads": "1"} if super().settings else {})}
 
     def counted_at(self, feature: str) -> int:
         return self.entity.counted_at(feature)
@@ -63,9 +63,9 @@ class DeclaredStream(FeatureStream):
     @cached_property
     def _size(self) -> dict[str, int]:
         """About how many entities there are in these shards, and their rows."""
-        query = self.warehouse.mapping.over(over(self.entity.rows(RELATIONS["gold"]), sql("loading/declared_size")))
+        query = over(self.entity.rows(RELATIONS["gold"]), sql("loading/declared_size"))
         with self.warehouse.client() as client, self.warehouse.errors():
-            return self.warehouse.only_row(with_retries(lambda: client.query(query, self._parameters())))
+            return with_retries(lambda: self.warehouse.only_row(client, query, self._parameters()))
 
     def _collected(self, profile: Profile) -> int:
         size = self._size["rows"] * self.entity.collects * self.entity.row_bytes

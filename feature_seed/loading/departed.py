@@ -72,8 +72,8 @@ class Departed(FeatureStream):
         It is a GoldError if gold was rebuilt since it was profiled, and a StoreError if the store runs no SCAN.
         """
         with self.warehouse.client() as gold, self.warehouse.errors():
-            query = self.warehouse.mapping.over(over_gold("loading/departed"))
-            row = self.warehouse.only_row(with_retries(lambda: gold.query(query, self._parameters())))
+            query, parameters = over_gold("loading/departed"), self._parameters()
+            row = with_retries(lambda: self.warehouse.only_row(gold, query, parameters))
             with_retries(lambda: self.warehouse.require_unbroken(gold))
         known = array("Q", row["hashes"])
         with store.client() as client:

@@ -84,9 +84,8 @@ def _sample(stream: FeatureStream) -> Sample:
         "one_in": max(profile.cards * len(stream.shards) // layout.shard_count // _SAMPLE, 1),
     }
     with stream.warehouse.client() as client, stream.warehouse.errors():
-        mapped = stream.warehouse.mapping.over
-        cards = client.query(mapped(sql("loading/memory_cards")), parameters).result_rows
-        values = stream.warehouse.only_row(client.query(mapped(over_gold("loading/memory_rows")), parameters))
+        cards = client.query(stream.warehouse.mapping.over(sql("loading/memory_cards")), parameters).result_rows
+        values = stream.warehouse.only_row(client, over_gold("loading/memory_rows"), parameters)
     depth = sum(transactions for _, transactions in cards) / max(len(cards), 1)
     element = len(_EMPTY.encode(layout.element)) - len(_MEASURED) + values["values_bytes"]
     history = depth * element * _ROUNDED

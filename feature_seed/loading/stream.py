@@ -111,7 +111,7 @@ class FeatureStream:
     @property
     def settings(self) -> dict[str, Any]:
         """What its query is sent with."""
-        return dict(self.warehouse.faster)
+        return dict(self.warehouse.access.faster)
 
     @contextmanager
     def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:
@@ -223,9 +223,8 @@ class FeatureStream:
         """How many there are in gold, `until` a watermark. Some of the shards, or what expires, take one more scan."""
         if len(self.shards) == self.layout.shard_count and not self.expire:
             return self.warehouse.profile().entities(self.entity.id)
-        query = self.warehouse.mapping.over(over(self.relations, sql("loading/entities")))
-        found = with_retries(lambda: client.query(query, {**self._parameters(), **until}))
-        return int(self.warehouse.only_row(found)["entities"])
+        query, parameters = over(self.relations, sql("loading/entities")), {**self._parameters(), **until}
+        return with_retries(lambda: self.warehouse.only_row(client, query, parameters))["entities"]
 
     def expired(self, entity: Entity) -> int:
         """About how many of gold's entities in these shards have expired by the watermark."""

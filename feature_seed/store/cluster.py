@@ -141,7 +141,7 @@ class ClusterConnection(Loading):
                 self.replication_offsets[history] = max(offset, self.replication_offsets.get(history, 0))
             self.shards.update(node.shards)
             for shard, outcome in node.outcomes.items():
-                self.outcomes[shard].merge(outcome)
+                self.outcomes[shard] += outcome
             self.commands += node.commands
             self.bytes += node.bytes
 

@@ -11,7 +11,6 @@ from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, OperationalError
 from clickhouse_connect.driver.httpclient import HttpClient
-from clickhouse_connect.driver.query import QueryResult
 from pydantic import Field, PrivateAttr
 
 from feature_seed import tls
@@ -21,7 +20,7 @@ from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
 from feature_seed.warehouse.failures import explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
+from feature_seed.warehouse.gold import GOLD_COLUMNS, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, require_readable
@@ -156,14 +155,9 @@ class Warehouse(GoldSource):
             raise explain(e, self) from (None if self.mapping.salts else e)
 
     @property
-    def warnings(self) -> list[str]:
-        """What a load does without, since the server's user may not have it."""
-        return self._access.warnings
-
-    @property
-    def faster(self) -> dict[str, str]:
-        """Settings that make a load faster, as far as they may be set."""
-        return self._access.faster
+    def access(self) -> Access:
+        """What the server lets its user do; it is known from the first connection on."""
+        return self._access
 
     @property
     def pass_memory(self) -> int:
@@ -191,8 +185,8 @@ class Warehouse(GoldSource):
         columns = self.require_columns(client)
         identity = self.identity(client)  # before what it identifies, so that no change goes unseen
         parameters, formats = {**self.table, "latest": self.latest}, {"Tuple": "tuple"}
-        query = self.mapping.over(over_gold("warehouse/profile"))
-        counts = self.only_row(client.query(query, parameters, query_formats=formats, query_tz="UTC", tz_mode="aware"))
+        options = {"query_formats": formats, "query_tz": "UTC", "tz_mode": "aware"}
+        counts = self.only_row(client, over_gold("warehouse/profile"), parameters, **options)
         if small := self._access.restrictions.too_small(counts["rows"]):
             raise refusal(self, small)
         # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
@@ -202,9 +196,12 @@ class Warehouse(GoldSource):
             profile = replace(profile, content=self._readable(client, profile)["content"])
         return profile
 
-    def only_row(self, result: QueryResult) -> dict[str, Any]:
-        """The row of a query that has one; an answer that was cut among its headers looks whole and has none."""
-        rows = list(result.named_results())
+    def only_row(self, client: Client, query: str, parameters: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """The row of a query over gold that has one row.
+
+        An answer that was cut among its headers looks whole and has none.
+        """
+        rows = list(client.query(self.mapping.over(query), parameters, **options).named_results())
         if not rows:
             raise WarehouseError(f"ClickHouse at {self.address} sent an answer without its row: run again")
         return rows[0]
@@ -217,7 +214,7 @@ class Warehouse(GoldSource):
         described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
         own = {column["name"]: column["type"] for column in described.named_results()}
         columns = {**own, **self.mapping.types(client, self.table, self.gold_table, own)}
-        if wrong := wrong_columns(columns):
+        if wrong := wrong_columns(GOLD_COLUMNS, {"": columns}):
             lines = remedy(columns, self.mapping.columns)
             raise GoldError(f"{unreadable(self.gold_table, wrong, columns)}. {lines}")
         client.command(self.mapping.over(sql("warehouse/columns")), self.table)  # the right to read each of them
@@ -256,8 +253,7 @@ class Warehouse(GoldSource):
 
     def _readable(self, client: Client, profile: Profile) -> dict[str, int]:
         """The usable rows that a query that begins now would read, in case gold has grown: their number and a sum."""
-        parameters = {**self.table, **profile.readable}
-        return self.only_row(client.query(self.mapping.over(over_gold("warehouse/readable")), parameters))
+        return self.only_row(client, over_gold("warehouse/readable"), {**self.table, **profile.readable})
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""

@@ -16,12 +16,9 @@ from clickhouse_connect.driver.exceptions import Error
 
 from feature_seed.errors import GoldError
 from feature_seed.sql import sql
-from feature_seed.warehouse.gold import GOLD_COLUMNS, Column, remedy, unreadable, unwrapped
+from feature_seed.warehouse.gold import GOLD_COLUMNS, Columns, fits, remedy, unreadable, unwrapped, wrong_columns
 from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import Place
-
-# The columns that are read of a snapshot, each with what the contract wants of it.
-Columns = Mapping[str, Column | None]
 
 _PARQUET = re.compile(r"\.(parquet|parq|pq)$")
 
@@ -181,29 +178,7 @@ def require_columns(files: Mapping[File, Contents], columns: Columns, table: str
     found = {file.path: inside.columns for file, inside in files.items()}
     # What the types of mapped columns come to is seen when all files are one view.
     required = {name: column if column is GOLD_COLUMNS.get(name) else None for name, column in columns.items()}
-    wrong = [text for name, column in required.items() if (text := _wrong(name, column, found))]
-    if wrong:
-        first = next(there for there in found.values() if not all(_fits(*one, there) for one in required.items()))
+    if wrong := wrong_columns(required, found):
+        first = next(there for there in found.values() if not all(fits(*one, there) for one in required.items()))
         lines = f". {remedy(first, {})}" if columns.keys() >= GOLD_COLUMNS.keys() else ""
         raise GoldError(f"{unreadable(table, wrong, first)}{lines}")
-
-
-def _fits(name: str, column: Column | None, found: Mapping[str, str]) -> bool:
-    return column.accepts(found.get(name, "")) if column else name in found
-
-
-def _wrong(name: str, column: Column | None, files: Mapping[str, Mapping[str, str]]) -> str:
-    """What is wrong with a column, '' if nothing: where, of which type, and which one others have."""
-    bad = [path for path, found in files.items() if not _fits(name, column, found)]
-    if not bad:
-        return ""
-    type_ = files[bad[0]].get(name)
-    text = f"{name} is {type_ or 'missing'}"
-    if len(files) > 1:
-        text += f" in {bad[0]}" + (f" and {len(bad) - 1:,} other files" if len(bad) > 1 else "")
-    if type_ and column:
-        text += f" and not {column.type}"
-    elif re.search(rf"/{name}=", bad[0]):
-        text += ": its directory is called after it, and values are read from the files alone"
-    good = next((path for path in files if path not in bad), None)
-    return text + (f"; it is {files[good][name]} in {good}" if good else "")

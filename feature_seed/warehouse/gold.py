@@ -51,6 +51,9 @@ def _number(description: str) -> Column:
     return Column("Float, Decimal or integer", accepted, "toFloat64({})", description, conversions)
 
 
+# Columns that are read, each with what the contract wants of it; None where any type will do.
+Columns = Mapping[str, Column | None]
+
 # Nullable and LowCardinality are accepted around any of them.
 GOLD_COLUMNS = {
     "transaction_id": _id("Identifies the transaction. Orders transactions of the same time."),
@@ -81,18 +84,31 @@ GOLD_COLUMNS = {
 }
 
 
-def fits(name: str, found: Mapping[str, str]) -> bool:
-    """Whether a column is among those found, of a type that can be used."""
-    return GOLD_COLUMNS[name].accepts(found.get(name, ""))
+def fits(name: str, column: Column | None, found: Mapping[str, str]) -> bool:
+    """Whether a column is among those found, of a type that can be used: without a `column`, of any type."""
+    return column.accepts(found.get(name, "")) if column else name in found
 
 
-def wrong_columns(found: Mapping[str, str]) -> list[str]:
-    """Every column that is missing, or of a type that cannot be used."""
-    return [
-        f"{name} is {found[name]} and not {column.type}" if name in found else f"{name} is missing"
-        for name, column in GOLD_COLUMNS.items()
-        if not fits(name, found)
-    ]
+def wrong_columns(required: Columns, files: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Every column that a file lacks, or has of a type that cannot be used. Gold that is a table counts as one file."""
+    return [text for name, column in required.items() if (text := _wrong(name, column, files))]
+
+
+def _wrong(name: str, column: Column | None, files: Mapping[str, Mapping[str, str]]) -> str:
+    """What is wrong with a column, '' if nothing: where, of which type, and which one others have."""
+    bad = [path for path, found in files.items() if not fits(name, column, found)]
+    if not bad:
+        return ""
+    type_ = files[bad[0]].get(name)
+    text = f"{name} is {type_ or 'missing'}"
+    if len(files) > 1:
+        text += f" in {bad[0]}" + (f" and {len(bad) - 1:,} other files" if len(bad) > 1 else "")
+    if type_ and column:
+        text += f" and not {column.type}"
+    elif re.search(rf"/{name}=", bad[0]):
+        text += ": its directory is called after it, and values are read from the files alone"
+    good = next((path for path in files if path not in bad), None)
+    return text + (f"; it is {files[good][name]} in {good}" if good else "")
 
 
 def unreadable(table: str, wrong: Sequence[str], found: Mapping[str, str]) -> str:
@@ -106,7 +122,7 @@ def remedy(found: Mapping[str, str], expressions: Mapping[str, str]) -> str:
     lines = [
         f"{name}: {column.line(found.get(name, ''), expressions.get(name, name))}"
         for name, column in GOLD_COLUMNS.items()
-        if not fits(name, found)
+        if not fits(name, column, found)
     ]
     return f"Write in FEATURE_SEED_CONFIG, under gold and columns, {'; '.join(lines)}"
 

@@ -103,14 +103,6 @@ class Declared(Entry):
         return content if self.hash else {"value" if self.string else "member": content}
 
     @property
-    def length(self) -> int:
-        return self.list.length if self.list else 0
-
-    @property
-    def order(self) -> str:
-        return self.list.order if self.list else ""
-
-    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the key names, each once."""
         return tuple(dict.fromkeys(re.findall(r"{(\w+)}", self.key)))

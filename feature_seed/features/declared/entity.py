@@ -188,9 +188,9 @@ def _rule(number: int, feature: Declared) -> str:
 def _arguments(number: int, feature: Declared) -> tuple[str, str]:
     """The fields without a value, and the arguments of the command that writes the others."""
     rows, none = f"_rows_{number}", "emptyArrayString()"
-    if feature.kind == "list":
-        latest = f"arrayMap(row -> row.3, arraySlice(arrayReverseSort({rows}), 1, {feature.length}))"
-        return none, latest if feature.order == "newest_first" else f"arrayReverse({latest})"
+    if feature.list:
+        latest = f"arrayMap(row -> row.3, arraySlice(arrayReverseSort({rows}), 1, {feature.list.length}))"
+        return none, latest if feature.list.order == "newest_first" else f"arrayReverse({latest})"
     if feature.kind == "zset":
         return none, f"arrayFlatten(arrayMap(row -> [toString(row.2), row.3], arraySort({rows})))"
     if feature.kind == "set":

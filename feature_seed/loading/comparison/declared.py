@@ -12,7 +12,7 @@ from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import as_text, hidden, names_in
 from feature_seed.features.feature import Feature
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
-from feature_seed.loading.comparison.scan import HASHES, Found, Row, sample_share, slice_of
+from feature_seed.loading.comparison.scan import FORMATS, HASHES, Found, Row, sample_share, slice_of
 from feature_seed.sql import columns_called, literal, sql
 
 # What the relation of usable rows calls its own, which gold may have as well.
@@ -44,7 +44,8 @@ class DeclaredComparison(Comparison):
         usable = hidden(_OWN, sql("loading/comparison/usable"), others)
         rows = sql("loading/comparison/declared_rows").format(others=others)
         query = f"WITH usable AS ({usable}), transactions AS ({rows}) {select}"
-        return list(self._ask(query, entity=self.declared.columns[0], **parameters).named_results())
+        asked = {**self._parameters, "entity": self.declared.columns[0], **parameters}
+        return list(self.gold.query(self.warehouse.mapping.over(query), asked, query_formats=FORMATS).named_results())
 
     def _select(self, content: str, united: str) -> str:
         one = self.declared
@@ -121,9 +122,9 @@ def _of_gold(one: Declared, pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
     if one.kind == "string":
         return {b"": pairs[0][1]}
     known = [(name, value) for name, value in pairs if name is not None]
-    if one.kind == "list":
-        latest = [name for name, _ in known[-one.length :]]
-        return dict(enumerate(latest if one.order == "oldest_first" else latest[::-1]))
+    if one.list:
+        latest = [name for name, _ in known[-one.list.length :]]
+        return dict(enumerate(latest if one.list.order == "oldest_first" else latest[::-1]))
     return {name: value for name, value in known if value is not None or one.kind == "hash"}
 
 

@@ -1,4 +1,7 @@
-"""The scan of gold by which the features are compared: all that their checks ask of it, in one query."""
+"""The scan of gold by which the features are compared: all that their checks ask of it, in one query.
+
+The query shares nothing with the query that seeds.
+"""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -7,7 +10,6 @@ from math import ceil
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.query import QueryResult
 
 from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.stream import Layout, shard_names
@@ -26,6 +28,9 @@ _SAMPLE, _FOUND = 1000, "sample"
 
 # So many hashes has an id.
 HASHES = 2**64
+
+# Ids are bytes, and need not be text. ClickHouse 24.8 names the elements of tuples, which would come as dicts.
+FORMATS = {"String": "bytes", "Tuple": "tuple"}
 
 # What is said of each sampled entity: of a card its newest time in microseconds since 1970, its latest transactions,
 # the oldest of them first, its last known place if there is one, and whether its rows agree on what a feature has.
@@ -87,8 +92,8 @@ class Scan:
             some = {name: slice_of(share, number, slices) for name, (share, _) in shares.items()}
             ends = {f"{end}_of_{name}": one for name, ends in some.items() for end, one in ends.items()}
             length = self.layout.history_length
-            answer = self._ask(query, run_id=run_id, history_length=length, **ids, **ends, **lives)
-            row = self.warehouse.only_row(answer)
+            asked = {**self._parameters, "run_id": run_id, "history_length": length, **ids, **ends, **lives}
+            row = self.warehouse.only_row(self.gold, query, asked, query_formats=FORMATS)
             found = {one.name: self._found(row, one.name) for one in ENTITIES}
             if part == 1 and slices == 1 and size and size >= _SAMPLE:
                 self.layout.found[_FOUND] = {name: one.thinned(_SAMPLE) for name, one in found.items()}
@@ -99,17 +104,14 @@ class Scan:
         rows = [dict(zip(_SAMPLED[name], one, strict=True)) for one in row[f"sampled_{name}"]]
         return Found(entities, set(row[f"known_{name}"]), rows)
 
-    def _ask(self, query: str, **parameters: Any) -> QueryResult:
-        """The answer to a query that shares nothing with the one that seeds. Ids are bytes, and need not be text."""
-        common = {
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return {
             **self.warehouse.table,
             "shard_count": self.layout.shard_count,
             "shards": [int(shard, 16) for shard in self.shards],
             "untils": list(self.untils),
         }
-        # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
-        formats = {"String": "bytes", "Tuple": "tuple"}
-        return self.gold.query(self.warehouse.mapping.over(query), {**common, **parameters}, query_formats=formats)
 
 
 def sample(warehouse: Warehouse, layout: Layout) -> Mapping[str, Found]:

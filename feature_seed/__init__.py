@@ -30,5 +30,5 @@ def _defs() -> Any:
 
 
 def __dir__() -> list[str]:
-    """`load` in place of `defs`: whoever looks for components looks at all of these, in projects of their own too."""
+    """`load` in place of `defs`: a search for components looks at all of these names, in other projects too."""
     return [*globals(), "load", "WarmStart"]

@@ -1,4 +1,4 @@
-"""What the guards of a load have replied: how many entities have live events, and what was decided about which."""
+"""What the guards of a load have replied: how many entities have live events, and about which entities they decided."""
 
 from dataclasses import astuple, dataclass, field
 
@@ -9,7 +9,7 @@ _EXAMPLES = 10
 
 @dataclass
 class Outcome:
-    """Of the entities of a load, as `features/events/load.lua` says it of each.
+    """The replies of `features/events/load.lua` for the entities of a load, added up.
 
     Attributes:
         live: entities with live events after the watermark.
@@ -26,7 +26,7 @@ class Outcome:
     examples: list[str] = field(default_factory=list)
 
     def add(self, reply: int, keys: bytes) -> None:
-        """One entity's reply, which is not 0: then it is as gold has it."""
+        """Count the reply for one entity. A reply of 0, for an entity that is as gold has it, counts nothing."""
         self.live += reply & 1
         self.taken_over += reply >> 2 & 1
         self.forgotten += reply >> 3

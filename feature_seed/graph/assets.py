@@ -24,7 +24,7 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 from feature_seed.warehouse.limits import GoldLimits
 
-# Beta in name only, and without a stable twin: a warning for each in every command would be noise.
+# Beta in name only, and without a stable twin. A warning for each of them in every command would be noise.
 warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
 
 # One group, so that its page opens with the whole graph.
@@ -36,7 +36,8 @@ POOL = "online_store"
 # Gold is rebuilt nightly; half a day's delay is a reason to look.
 _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 
-# None is a single run: fewer scans of gold, and one start. Several are for launchers that spread them over machines.
+# None is a single run: fewer scans of gold, and one start. Several runs are for launchers that spread them over
+# machines.
 _BACKFILL = dg.BackfillPolicy(max_partitions_per_run=shards_per_run())
 
 _LOADED = (
@@ -106,7 +107,7 @@ def _out(feature: Feature) -> dg.AssetOut:
 def feature_assets(
     entity: Entity, features: Sequence[Feature], stream_of: Callable[..., FeatureStream] = FeatureStream
 ) -> dg.AssetsDefinition:
-    """The assets of an entity: whichever is selected, the entity is loaded whole, and once."""
+    """The assets of an entity. Whichever of them is selected, the entity is loaded whole, and once."""
 
     @dg.multi_asset(
         name=entity.name,
@@ -155,7 +156,8 @@ def warm_start_after(loaded: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefiniti
         kinds={"redis"},
         owners=["team:fraud"],
         freshness_policy=_DAILY,
-        # Without partitions, and so without effect but one: the CLI then takes it into a range of the features' ones.
+        # warm_start has no partitions, so this has one effect: the CLI takes it into a range of the features'
+        # partitions.
         backfill_policy=dg.BackfillPolicy.single_run(),
         metadata={"key": READY.pattern},
     )
@@ -210,7 +212,7 @@ def departed(
 
 
 def _ready(ready: Ready) -> dict[str, Any]:
-    """The metadata of `warm_start`: times in the time zone of who looks at them, and the run as a link."""
+    """The metadata of `warm_start`: times in the time zone of the reader, and the run as a link."""
     return {
         **asdict(ready),
         "watermark": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.watermark)),

@@ -35,7 +35,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
 
     @classmethod
     def model(cls) -> type[Configuration]:
-        """Dagster would derive one in which each entry may be text too, and every mistake has two errors."""
+        """The file's model. In a model that Dagster derives, an entry may be text too, and a mistake has two errors."""
         return Configuration
 
     @classmethod
@@ -129,7 +129,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
 
 
 def _one(variable: str, entry: str, value: str | None) -> str | None:
-    """The value of an entry, or of the variable that says the same."""
+    """The value of an entry, or of the variable with the same meaning."""
     named = os.environ.get(variable) or None
     if named and value:
         raise ConfigurationError(f"{variable} is set, and the configuration has {entry}: leave out one of them")

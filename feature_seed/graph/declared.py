@@ -17,7 +17,7 @@ from feature_seed.loading.declared import DeclaredStream
 
 
 def declared_assets(declared: Sequence[Declared]) -> list[dg.AssetsDefinition]:
-    """An asset for each feature. Those of one entity are loaded together."""
+    """An asset for each feature. The features of one entity are loaded together."""
     return [
         feature_assets(entity, [feature_of(one, entity) for one in entity.features], DeclaredStream)
         for entity in DeclaredEntity.all_of(declared)
@@ -31,7 +31,7 @@ def declared_checks(declared: Sequence[Declared]) -> list[dg.AssetChecksDefiniti
 
 
 def compared(declared: Sequence[Declared]) -> list[tuple[Feature, Callable[..., Comparison]]]:
-    """Each as a feature, and what compares it."""
+    """Each declared feature as a Feature, with what compares it."""
     return [(feature_of(one, DeclaredEntity.of(one)), partial(DeclaredComparison, declared=one)) for one in declared]
 
 

@@ -22,14 +22,14 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits
 
-# Entities of keys in the store that are looked up in gold.
+# How many entities with keys in the store are looked up in gold.
 _SCANNED_ENTITIES = 1000
 
 _EXAMPLES = 10
 
 
 class Parity:
-    """What the comparison has found of a feature so far."""
+    """What the comparison has found out about a feature so far."""
 
     def __init__(self) -> None:
         self.counts = {"sampled": 0, "live": 0, "unrecorded": 0, "different": 0}
@@ -58,7 +58,7 @@ def checked(
 ) -> Iterator[dg.AssetCheckResult]:
     """The outcome of each check of these features, for their loads of these shards.
 
-    Features with the same watermarks, which are all that a run has loaded, are looked at together.
+    Features with the same watermarks are looked at together: all features of a run have the same.
     """
     untils = {feature.name: _untils(loads[feature.name], layout, warehouse) for feature in features}
     with store.client() as client, warehouse.client() as gold, warehouse.errors():
@@ -73,9 +73,9 @@ def checked(
 def _compared(
     comparison: Comparison, run_id: str, size: int | None, loads: Loads, digests: Mapping[str, Changes | None]
 ) -> Iterator[dg.AssetCheckResult]:
-    """One scan of gold, and about `size` entities of either side; without a size all, and a scan for a million rows.
+    """One scan of gold, and about `size` entities on each side. Without a size: all, and a scan for every million rows.
 
-    `digests` says what all entities are in the store.
+    `digests` says how all entities of the store compare with gold.
     """
     features, parities = comparison.features, {one.name: Parity() for one in comparison.features}
     keys = {one.name: spared(partial(comparison.scanned_keys, one, _SCANNED_ENTITIES), None) for one in features}
@@ -88,7 +88,7 @@ def _compared(
             parities[one.name].add(comparison.differences(one, found[one.entity.name].rows))
         return {name: one.thinned(0) for name, one in found.items()}
 
-    # A map lets go of a slice before it asks for the next.
+    # A map lets go of a slice before it asks for the next one.
     found, *_ = map(look, comparison.scans(run_id, size, ids))
     for one in features:
         gold, seeded, names = found[one.entity.name], loads[one.name], keys[one.name]
@@ -101,7 +101,7 @@ def _compared(
 def _entity_count(
     feature: str, counts: Mapping[str, int], digests: Changes | None, seeded: Mapping[str, ShardLoad]
 ) -> dg.AssetCheckResult:
-    """By the digests; without them by how many entities the store was given."""
+    """By the digests. Without digests, by how many entities the store was given."""
     right, says = {shard: one.entities for shard, one in seeded.items()}, "was given {}"
     if digests:
         right = {shard: digests.entities[int(shard, 16)] - digests.different[int(shard, 16)] for shard in counts}
@@ -120,8 +120,10 @@ def _entity_count(
 
 
 def _digests(comparison: Comparison, entity: Entity, store: OnlineStore) -> Changes | None:
-    """What all entities are in the store, beside gold up to the watermark of each shard; None of a declared feature's,
-    which has no digest."""
+    """How all entities of the store compare with gold up to the watermark of each shard.
+
+    None for a declared feature, which has no digest.
+    """
     if entity not in ENTITIES:
         return None
     found, shards, untils = Changes(), comparison.shards, comparison.untils
@@ -185,7 +187,7 @@ def feature_checks(
 
 
 def _untils(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> tuple[int, ...]:
-    """The watermark that each shard was loaded up to, in microseconds since 1970; one where it is the same for all."""
+    """The watermark of each shard's load, in microseconds since 1970; only one if it is the same for all."""
     mine = warehouse.profile().until
     loaded = {shard: round(one.metadata["watermark"] * 1e6) for shard, one in seeded.items()}
     untils = tuple(loaded.get(shard, mine) for shard in shard_names(layout.shard_count))

@@ -16,9 +16,9 @@ class Column:
     Attributes:
         type: the types that it may have, in words.
         accepted: the same as a pattern of ClickHouse's type names.
-        common: ClickHouse's expression that brings it to one type, where a snapshot's files have several.
+        common: ClickHouse's expression that brings it to one type, if a snapshot's files have several.
         description: what it holds.
-        conversions: of other types by pattern, the expression that makes a type which is accepted.
+        conversions: the expression that makes an accepted type of another type, by the pattern of that type.
     """
 
     type: str
@@ -31,8 +31,10 @@ class Column:
         return bool(re.fullmatch(self.accepted, unwrapped(type_)))
 
     def line(self, type_: str, expression: str) -> str:
-        """What to write into the configuration for a column of this type, '' being that of none; … where it cannot be
-        known."""
+        """What to write into the configuration for a column of this type, '' if there is none.
+
+        A … stands for what cannot be known.
+        """
         if not type_:
             return "NULL, or an expression" if "may be missing" in self.description else "…"
         converted = (text for pattern, text in self.conversions.items() if re.fullmatch(pattern, unwrapped(type_)))
@@ -112,13 +114,13 @@ def _wrong(name: str, column: Column | None, files: Mapping[str, Mapping[str, st
 
 
 def unreadable(table: str, wrong: Sequence[str], found: Mapping[str, str]) -> str:
-    """What is wrong with the columns of gold, and which there are."""
+    """What is wrong with the columns of gold, and which columns there are."""
     there = ", ".join(f"{name} {type_}" for name, type_ in found.items())
     return f"Gold table {table!r} cannot be read: {'; '.join(wrong)}. There is: {there}"
 
 
 def remedy(found: Mapping[str, str], expressions: Mapping[str, str]) -> str:
-    """The lines of the configuration for the columns that are wrong; `expressions` are what they are made of."""
+    """The lines of the configuration for the wrong columns. `expressions` are what the columns are made of."""
     lines = [
         f"{name}: {column.line(found.get(name, ''), expressions.get(name, name))}"
         for name, column in GOLD_COLUMNS.items()
@@ -142,8 +144,8 @@ def unwrapped(type_: str) -> str:
 class Identifier:
     """A name for an `Identifier` parameter, which ClickHouse takes as it stands.
 
-    clickhouse-connect escapes every str as for a `String` parameter, and so asks for another name where a quote, a
-    backtick or a backslash is in it. Values of other types it writes as they print.
+    clickhouse-connect escapes every str as for a `String` parameter. A name with a quote, a backtick or a backslash
+    then becomes another name. clickhouse-connect writes values of other types as they print.
     """
 
     name: str
@@ -162,5 +164,5 @@ def over_gold(name: str) -> str:
 
 
 def keeps_versions(engine: str) -> bool:
-    """Whether a table of the engine holds rows that others replace, until they are merged or read with FINAL."""
+    """Whether a table of this engine holds replaced rows until it is merged or read with FINAL."""
     return bool(re.search(r"(Replacing|Collapsing|Coalescing|Summing|Aggregating)MergeTree$", engine))

@@ -20,7 +20,7 @@ COMMAND = ["dagster", "job", "execute", "-m", "feature_seed", "-j", "seed_all"]
 
 
 class Report(TypedDict):
-    """What the process used, and the `seconds` and `bytes` that materialisations state of the load of each entity.
+    """What the process used, and the `seconds` and `bytes` of each entity's load, from the materialisations.
 
     `ended` is when each load was done, in Unix seconds. `steps` are the seconds of each step of the run, in its order.
     """
@@ -34,7 +34,7 @@ class Report(TypedDict):
 
 
 def run(gold: Path | None, home: Path, on_conflict: str, **variables: str) -> Report:
-    """Seed the server under `home` from a snapshot, or from what `variables` name, in a process of its own."""
+    """Seed the server under `home` in a process of its own, from a snapshot or from what `variables` name."""
     report, log = home / "report.json", home / "job.log"
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | {
         "FEATURE_SEED_GOLD_PARQUET": str(gold or ""),
@@ -63,14 +63,14 @@ def main(report: Path) -> None:
     used = Report(
         cpu_seconds=time.process_time(), peak_bytes=_peak_bytes(), seconds={}, bytes={}, ended={}, steps=_steps()
     )
-    for feature in reversed(FEATURES):  # so that of an entity the first one says when it ended
+    for feature in reversed(FEATURES):  # so that the first feature of an entity says when its load ended
         name = feature.entity.name
         used["seconds"][name], used["bytes"][name], used["ended"][name] = _load(feature.name)
     report.write_text(json.dumps(used))
 
 
 def _peak_bytes() -> int:
-    """VmHWM, since ru_maxrss begins with the size of the process that forked."""
+    """VmHWM: ru_maxrss begins with the size of the process that forked."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) * 1024
 
@@ -86,7 +86,7 @@ def _steps() -> dict[str, float]:
 
 
 def _load(asset: str) -> tuple[float, int, float]:
-    """Seconds and bytes of the latest load, and when it ended: with its first partition's event, others are slow."""
+    """Seconds and bytes of the latest load, and its end: the event of its first partition, since others are slow."""
     from dagster import AssetKey, DagsterInstance
 
     from feature_seed.graph.readiness import LOAD

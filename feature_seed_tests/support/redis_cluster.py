@@ -47,11 +47,11 @@ class Node:
         return info.get(field)
 
     def kill(self) -> None:
-        """At once and without a word, as a machine that loses its power."""
+        """End it at once and without a word, like a machine that loses its power."""
         os.kill(int(self.info("process_id")), signal.SIGKILL)
 
     def owned(self) -> set[int]:
-        """Its slots, by its own word."""
+        """The slots that it says are its own."""
         ranges = self.ask("CLUSTER", "SLOTS")
         return {
             slot for first, last, primary, *_ in ranges if primary[1] == self.port for slot in range(first, last + 1)
@@ -96,7 +96,7 @@ class Cluster:
         source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, HANG_SECONDS * 1000, *auth, "KEYS", *keys)
 
     def end_migration(self, slot: int, source: Node, target: Node) -> None:
-        """Moves what is left; the target is told first, as redis-cli does."""
+        """Move the keys that are left. The target is told first, as redis-cli does."""
         while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
             self.move_keys(source, target, *keys)
         others = [node for node in self.primaries if node not in (source, target)]
@@ -104,7 +104,7 @@ class Cluster:
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
     def migrate(self, slot: int, source: Node, target: Node) -> None:
-        """The whole slot, key by key, while the cluster serves."""
+        """Move the whole slot, key by key, while the cluster serves."""
         self.begin_migration(slot, source, target)
         self.end_migration(slot, source, target)
 
@@ -150,7 +150,7 @@ def redis_cluster(password: str, *options: str) -> Iterator[Cluster]:
         for i, node in enumerate(primaries):
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             node.ask("CLUSTER", "ADDSLOTS", *THIRDS[i])
-        for node, other in combinations(nodes, 2):  # by themselves they tell each other of the rest once a second
+        for node, other in combinations(nodes, 2):  # by themselves they spread the word once a second
             node.ask("CLUSTER", "MEET", "127.0.0.1", other.port)
         eventually(lambda: all(_joined(node) for node in nodes))
         replica.ask("CLUSTER", "REPLICATE", primaries[0].id)
@@ -165,7 +165,7 @@ def _node(directory: Path, password: str, options: tuple[str, ...]) -> Iterator[
     given = {
         "--dir": str(directory),
         "--cluster-enabled": "yes",
-        "--cluster-node-timeout": "60000",  # no node is taken for dead that only waits for its turn
+        "--cluster-node-timeout": "60000",  # no node counts as dead that only waits for its turn on the CPU
         "--masterauth": password,
         "--repl-diskless-sync-delay": "0",
     }
@@ -178,7 +178,7 @@ def _node(directory: Path, password: str, options: tuple[str, ...]) -> Iterator[
 
 
 def _free_port() -> int:
-    """One whose bus port is free as well."""
+    """A port whose bus port is free as well."""
     while True:
         with socket.socket() as client, socket.socket() as bus:
             client.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What declared features of one entity are loaded by: one pass over gold for all that have the same key columns."""
+"""How declared features are loaded: one pass over gold for all features whose keys have the same columns."""
 
 import re
 from collections.abc import Iterable, Iterator, Set
@@ -14,7 +14,7 @@ from feature_seed.sql import columns_called, filtered, literal, lua, over, sql, 
 
 _CONTRACT = {*CARD_HISTORY.fields, "card_id", "customer_id"}
 
-# What our relations call their own, which gold may have as well.
+# Columns that our relations add. Gold may have columns of these names as well.
 _OWN = re.compile(r"\b(lat|lon|at_zero|out_of_range|valid)\b")
 
 _COMMANDS = {"hash": "HSET", "string": "SET", "list": "RPUSH", "zset": "ZADD", "set": "SADD"}
@@ -34,7 +34,7 @@ class DeclaredEntity(Entity):
 
     @classmethod
     def all_of(cls, features: Iterable[Declared]) -> list["DeclaredEntity"]:
-        """The fewest: one for all features of the same columns, and of the same SELECT where they have one."""
+        """As few as there can be: one for all features with the same columns and the same SELECT."""
         groups: dict[tuple[object, ...], list[Declared]] = {}
         for feature in features:
             groups.setdefault((feature.columns, feature.select), []).append(feature)
@@ -58,7 +58,7 @@ class DeclaredEntity(Entity):
         return sum(one.kind in ("list", "zset", "set") for one in self.features)
 
     def counted_at(self, feature: str) -> int:
-        """What is added to a shard where keys of this feature are counted; a key's further parts are not."""
+        """What is added to the number of a shard where keys of this feature are counted. A key's first part counts."""
         return MOST_SHARDS * [one.name for one in self.features].index(feature)
 
     @property
@@ -154,7 +154,7 @@ class DeclaredEntity(Entity):
 
 
 def names_in(features: Iterable[Declared]) -> set[str]:
-    """What may be columns of gold beside the contract's: keywords and names of lambdas are among them."""
+    """Words that may be columns of gold beside the contract's. Keywords and names of lambdas are among them."""
     texts = [text for one in features for text in (*one.columns, *one.expressions.values(), one.where, one.selected)]
     return {word for text in texts for word in words(text)} - _CONTRACT
 
@@ -162,7 +162,7 @@ def names_in(features: Iterable[Declared]) -> set[str]:
 def hidden(own: re.Pattern[str], relation: str, columns: str) -> str:
     """A relation with these columns before its own.
 
-    Its own names begin with _, so that a column of gold's that is called so is not taken for them.
+    The names that the relation adds begin with _, so that a column of gold is not taken for one of them.
     """
     return own.sub(r"_\1", relation).replace("SELECT\n", f"SELECT\n    {columns}", 1)
 

@@ -15,7 +15,7 @@ from feature_seed.loading.comparison.comparison import Comparison, Verdict
 from feature_seed.loading.comparison.scan import FORMATS, HASHES, Found, Row, sample_share, slice_of
 from feature_seed.sql import columns_called, literal, sql
 
-# What the relation of usable rows calls its own, which gold may have as well.
+# Columns that the relation of usable rows adds. Gold may have columns of these names as well.
 _OWN = re.compile(r"(?<!\.)\b(card|customer|number|category|paid|micros|placeless|latitude|longitude)\b")
 
 
@@ -36,7 +36,7 @@ class DeclaredComparison(Comparison):
             yield {feature.entity.name: Found(entities, frozenset(), some)}
 
     def scanned_keys(self, feature: Feature, limit: int) -> dict[bytes, bytes]:
-        """None: a window leaves entities behind, and their keys stay until they expire."""
+        """No keys: entities leave a window, and their keys stay until they expire."""
         return {}
 
     def _over_rows(self, select: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ class DeclaredComparison(Comparison):
         return re.sub(rb"{\w+}", lambda m: b"{%b}" % texts[m[0]] if tags else texts[m[0]], self.declared.key.encode())
 
     def _verdict(self, row: Mapping[str, Any], reply: Any, ends: tuple[int, int], now: int) -> Verdict:
-        """`ends` are the times between which the key expires, `now` is when it was there at the latest."""
+        """`ends` are the times between which the key expires. `now` is a time after the key was read."""
         one, united = self.declared, bool(row["united"])
         end = row["newest"] // 1000 + one.lifetime * 1000 if one.lifetime else None
         if end is not None and end <= now:
@@ -107,7 +107,7 @@ class DeclaredComparison(Comparison):
 
 
 def _content(one: Declared) -> tuple[str, str]:
-    """What gold makes of an entity's rows: pairs of names and values, in order of time; and whether it is united."""
+    """What gold makes of an entity's rows: pairs of names and values, in order of time; whether the key is united."""
     if one.kind in ("hash", "string"):
         pairs = (f"({literal(name)}, {as_text(text)})" for name, text in one.expressions.items())
         return f"[{', '.join(pairs)}]", "0"
@@ -137,7 +137,7 @@ def _of_store(kind: str, reply: Any) -> dict[Any, Any]:
 
 
 def _same(gold: Any, store: Any, united: bool) -> bool:
-    """Numbers may differ in their last digits, since sums depend on the order; what is united may be later."""
+    """Numbers may differ in their last digits, since sums depend on the order. A united score may be greater."""
     if gold is None or gold == b"nan":
         return store is None
     if gold == store or store is None:

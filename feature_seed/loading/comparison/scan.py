@@ -16,24 +16,24 @@ from feature_seed.loading.stream import Layout, shard_names
 from feature_seed.sql import sql
 from feature_seed.warehouse.clickhouse import Warehouse
 
-# Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
+# Rows of gold that are held at a time. More rows are compared in slices: each slice is one more scan of gold.
 _SLICE_ROWS = 1_000_000
 
-# Rows of gold for each entity of a sample that are paid for. Where entities have more on average, fewer of them are
-# compared, but so many at least.
+# The rows of gold that an entity of a sample may have on average. If they have more, fewer entities are compared, but
+# so many at least.
 _ENTITY_ROWS, _FEWEST = 1000, 10
 
-# What others may take over has so many entities, and is found by this name.
+# The sample that the report takes over has so many entities, and is found by this name.
 _SAMPLE, _FOUND = 1000, "sample"
 
-# So many hashes has an id.
+# How many hashes there are.
 HASHES = 2**64
 
 # Ids are bytes, and need not be text. ClickHouse 24.8 names the elements of tuples, which would come as dicts.
 FORMATS = {"String": "bytes", "Tuple": "tuple"}
 
-# What is said of each sampled entity: of a card its newest time in microseconds since 1970, its latest transactions,
-# the oldest of them first, its last known place if there is one, and whether its rows agree on what a feature has.
+# What is said of each sampled entity. A card has its newest time in microseconds since 1970, its latest transactions
+# with the oldest first, its last known place if there is one, and whether its rows agree on what a feature has.
 _SAMPLED = {
     "cards": ("id", "transactions", "newest", "latest", "place", "card_history", "card_location"),
     "customers": ("id", "amounts", "newest"),
@@ -47,9 +47,9 @@ class Found:
     """What gold has of an entity.
 
     Attributes:
-        entities: how many each shard has.
-        known: which of the ids that were asked for are among them.
-        rows: the sampled ones.
+        entities: how many of them each shard has.
+        known: which of the ids that were looked up are gold's.
+        rows: the sampled entities.
     """
 
     entities: Mapping[str, int]
@@ -57,7 +57,7 @@ class Found:
     rows: Sequence[Row]
 
     def thinned(self, size: int) -> "Found":
-        """The same with about so many sampled ones, or with fewer if there are no more."""
+        """The same with about so many sampled entities, or with fewer if there are no more."""
         return replace(self, rows=self.rows[:: max(len(self.rows) // size, 1)] if size else ())
 
 
@@ -65,7 +65,7 @@ class Found:
 class Scan:
     """Scans of gold for some shards.
 
-    `untils` are the watermarks that the shards were loaded up to, in microseconds since 1970: of all, or one for all.
+    `untils` are the watermarks of the shards' loads, in microseconds since 1970: one for each, or one for all.
     """
 
     warehouse: Warehouse
@@ -75,9 +75,9 @@ class Scan:
     untils: Sequence[int]
 
     def scans(self, run_id: str, size: int | None, scanned: Mapping[str, Set[bytes]]) -> Iterator[Mapping[str, Found]]:
-        """What gold has of each entity by its name, with about `size` sampled ones: others for every run.
+        """What gold has of cards and customers, with about `size` sampled ones: every run samples others.
 
-        `scanned` are the ids to look up. One scan is 7 CPU-seconds for 10 M rows. Without a size all entities are
+        `scanned` are the ids to look up. One scan takes 7 CPU-seconds for 10 M rows. Without a size all entities are
         sampled, with a scan for every million rows.
         """
         profile, part = self.warehouse.profile(), len(self.shards) / self.layout.shard_count
@@ -115,7 +115,7 @@ class Scan:
 
 
 def sample(warehouse: Warehouse, layout: Layout) -> Mapping[str, Found]:
-    """Some of the sample of all shards that the run has compared, or else one of its own."""
+    """A part of the sample of all shards that the run has compared, or else a sample of its own."""
     if _FOUND not in layout.found:
         shards, until = shard_names(layout.shard_count), warehouse.profile().until
         with warehouse.client() as gold, warehouse.errors():
@@ -130,7 +130,7 @@ def slice_of(share: float, number: int, slices: int) -> dict[str, int]:
 
 
 def sample_share(size: int | None, entities: float, transactions: float) -> tuple[float, int]:
-    """Which share of the entities is compared when `size` of them are asked for, and in how many slices."""
+    """Which share of the entities is compared if `size` entities are asked for, and in how many slices."""
     if size is None:
         compared = float(entities)
     else:

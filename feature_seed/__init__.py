@@ -9,9 +9,7 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     if name == "defs":
-        from feature_seed.definitions import defs
-
-        return defs
+        return _defs()
     if name == "WarmStart":
         from feature_seed.graph.component import WarmStart
 

@@ -51,11 +51,6 @@ class Entity:
         names = ("events/elements", "events/load", f"{self.name}/keep_newer")
         return "\n".join(lua(f"features/{name}") for name in names)
 
-    @cached_property
-    def guard_sha(self) -> str:
-        """The name by which EVALSHA calls the guard."""
-        return sha_of(self.guard)
-
     @property
     def counter(self) -> Key:
         """The key that counts its events."""
@@ -97,7 +92,7 @@ class Entity:
         templates = {key.name: key.template for key in (*self.keys, _CARD_SEEDED)}
         written = f"{self.relations()} {layout}".encode()
         number = int.from_bytes(hashlib.sha256(written).digest()[:8], "big")
-        return {**templates, **layout, "entity": self.id, "script": self.guard_sha, "layout": number}
+        return {**templates, **layout, "entity": self.id, "script": sha_of(self.guard), "layout": number}
 
 
 CARDS = Entity(

@@ -11,12 +11,15 @@ import dagster as dg
 from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.environment import shard_count, shards_per_run
 from feature_seed.errors import ConfigurationError, ReadinessError
+from feature_seed.features.declared.declared import Declared
+from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.features.entity import CARDS, CUSTOMERS, ENTITIES, Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import GOLD, WARM_START
 from feature_seed.graph.readiness import latest_loads, ready_when_whole, require_kept, require_verified
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
+from feature_seed.loading.declared import DeclaredStream
 from feature_seed.loading.departed import Departed
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
 from feature_seed.store.online_store import OnlineStore
@@ -142,6 +145,12 @@ def _shards(context: dg.AssetExecutionContext) -> tuple[str, ...]:
 
 cards = feature_assets(CARDS, [feature for feature in FEATURES if feature.entity is CARDS])
 customers = feature_assets(CUSTOMERS, [feature for feature in FEATURES if feature.entity is CUSTOMERS])
+
+
+def declared_assets(declared: Sequence[Declared]) -> list[dg.AssetsDefinition]:
+    """An asset for each declared feature. The features of one entity are loaded together."""
+    entities = DeclaredEntity.all_of(declared)
+    return [feature_assets(one, [*map(one.feature, one.features)], DeclaredStream) for one in entities]
 
 
 def warm_start_after(loaded: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:

@@ -9,11 +9,10 @@ from feature_seed import environment
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.errors import ConfigurationError
 from feature_seed.features.entity import CARDS, CUSTOMERS
-from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
+from feature_seed.graph.assets import cards, customers, declared_assets, departed, gold_transactions, warm_start_after
 from feature_seed.graph.configuration import Configuration
 from feature_seed.graph.dagster_private import log_runs_to
-from feature_seed.graph.declared import declared_assets, declared_checks
-from feature_seed.graph.feature_checks import STANDARD_CHECKS
+from feature_seed.graph.feature_checks import STANDARD_CHECKS, declared_checks
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard

@@ -7,6 +7,8 @@ from typing import Any
 import dagster as dg
 
 from feature_seed.errors import printable
+from feature_seed.features.declared.declared import Declared
+from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.features.entity import ENTITIES, Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import asked, blocking, check_result, check_specs, shards_of
@@ -14,6 +16,7 @@ from feature_seed.graph.readiness import LOADS, Loads, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
+from feature_seed.loading.comparison.declared import DeclaredComparison
 from feature_seed.loading.comparison.digests import compare
 from feature_seed.loading.comparison.scan import Found
 from feature_seed.loading.stream import FeatureStream, Layout, shard_names
@@ -195,3 +198,12 @@ def _untils(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehous
 
 
 STANDARD_CHECKS = feature_checks("feature_checks", FEATURES)
+
+
+def declared_checks(declared: Sequence[Declared]) -> list[dg.AssetChecksDefinition]:
+    return [feature_checks(f"{feature.name}_checks", [feature], of) for feature, of in compared(declared)]
+
+
+def compared(declared: Sequence[Declared]) -> list[tuple[Feature, Callable[..., Comparison]]]:
+    """Each declared feature, and what compares it."""
+    return [(DeclaredEntity.of(one).feature(one), partial(DeclaredComparison, declared=one)) for one in declared]

@@ -15,8 +15,7 @@ from feature_seed.errors import ReadinessError
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.checks import DEPARTED, WARM_START, blocking, check_name, check_result, check_specs
-from feature_seed.graph.declared import compared
-from feature_seed.graph.feature_checks import checked
+from feature_seed.graph.feature_checks import checked, compared
 from feature_seed.graph.readiness import Loads, all_loads, latest_loads, recorded, require_kept
 from feature_seed.graph.retries import retried
 from feature_seed.graph.status import in_words

@@ -7,7 +7,6 @@ import redis
 
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import DeclaredEntity
-from feature_seed.graph.declared import feature_of
 from feature_seed.loading.comparison.declared import DeclaredComparison
 from feature_seed.loading.declared import DeclaredStream
 from feature_seed.loading.stream import Layout, shard_names
@@ -38,7 +37,7 @@ def load(warehouse: Warehouse, store: OnlineStore, declared: Sequence[Declared],
 
 def differences(warehouse: Warehouse, client: redis.Redis, one: Declared, **layout: Any) -> list[str]:
     """The differences that the check parity finds in all entities."""
-    feature, until = feature_of(one, DeclaredEntity.of(one)), warehouse.profile().until
+    feature, until = DeclaredEntity.of(one).feature(one), warehouse.profile().until
     source = Layout(shard_count=4, **layout)
     with warehouse.client() as gold:
         comparison = DeclaredComparison(

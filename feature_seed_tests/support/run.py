@@ -9,10 +9,9 @@ import dagster as dg
 from feature_seed.environment import shard_count
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.entity import ENTITIES
-from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
+from feature_seed.graph.assets import cards, customers, declared_assets, departed, gold_transactions, warm_start_after
 from feature_seed.graph.checks import CHECKS, DEPARTED, WARM_START
-from feature_seed.graph.declared import declared_assets, declared_checks
-from feature_seed.graph.feature_checks import STANDARD_CHECKS
+from feature_seed.graph.feature_checks import STANDARD_CHECKS, declared_checks
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard

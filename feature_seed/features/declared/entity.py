@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from feature_seed.contract import CARD_HISTORY
+from feature_seed.contract import CARD_HISTORY, Key
 from feature_seed.environment import MOST_SHARDS
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.entity import Entity
-from feature_seed.sql import columns_called, filtered, literal, lua, over, sql, words
+from feature_seed.features.feature import Feature, Value
+from feature_seed.sql import columns_called, filtered, literal, lua, over, sha_of, sql, words
 
 _CONTRACT = {*CARD_HISTORY.fields, "card_id", "customer_id"}
 
@@ -46,7 +47,7 @@ class DeclaredEntity(Entity):
 
     def parameters(self, **layout: int) -> dict[str, str | int]:
         """The guard and the layout: names of keys are in the query, and there is no digest."""
-        return {**layout, "script": self.guard_sha}
+        return {**layout, "script": sha_of(self.guard)}
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -56,6 +57,17 @@ class DeclaredEntity(Entity):
     def collects(self) -> int:
         """How many features collect rows."""
         return sum(one.kind in ("list", "zset", "set") for one in self.features)
+
+    def feature(self, one: Declared) -> Feature:
+        """One of these features, as its asset and its checks have it."""
+        counted = f", of the {one.window:,} seconds before the watermark" if one.window else ""
+        return Feature(
+            one.name,
+            f"A {one.kind} that the configuration declares{counted}.",
+            self,
+            keys=(Key(one.name, one.key, one.kind.upper(), tuple(one.expressions) if one.kind == "hash" else ()),),
+            values={name: Value("string", "", expression) for name, expression in one.expressions.items()},
+        )
 
     def counted_at(self, feature: str) -> int:
         """What is added to the number of a shard where keys of this feature are counted. A key's first part counts."""

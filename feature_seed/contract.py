@@ -231,7 +231,7 @@ def apply_event(
 
     `redis` may be a pipeline: `execute` has the answers. `watermark` is `Ready.unix`, as the stream's reader read it
     when the stream began. With `tags`, as Redis Cluster needs them, card and customer are one step each. An event that
-    is not recorded is applied each time it is sent. A redis.ResponseError says what can be no event; nothing changes.
+    is not recorded is applied each time it is sent. What cannot be an event is a redis.ResponseError: nothing changes.
     """
     card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED)]
     customer = [key.of(customer_id, tags=tags) for key in (CUSTOMER_STATS, CUSTOMER_SEED)]

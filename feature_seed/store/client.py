@@ -59,7 +59,7 @@ def _require_certificates(options: Mapping[str, Any]) -> None:
         raise StoreError(f"REDIS_URL names a file that does not exist: {', '.join(missing)}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if certificate:  # without a password, OpenSSL asks for the key's at the terminal
+        if certificate:  # without a password, OpenSSL would ask at the terminal for an encrypted key's
             context.load_cert_chain(certificate, key, options.get("ssl_password", ""))
         if any(authority):
             context.load_verify_locations(*authority)

@@ -19,7 +19,7 @@ from feature_seed.store.local import LocalRedis
 from feature_seed.store.replication import PrimaryConnection, ReplicationState
 from feature_seed.store.url import StoreUrl
 
-# For half a second: a small server takes as long to start. If the server is away longer, the step is tried again.
+# Tried for half a second, as long as a small server takes to start. After a longer absence the step is tried again.
 _CONNECT = Retry(ExponentialBackoff(cap=1, base=0.1), 2, (redis.ConnectionError, redis.TimeoutError))
 
 

@@ -163,7 +163,7 @@ def lift(client: Client, asked: Restrictions) -> None:
 
 
 def require_version(version: str, source: GoldSource) -> None:
-    """Refuse a server that is older than the oldest tested one: its SQL differs."""
+    """Refuse a server that is older than the oldest tested one, since SQL differs between versions."""
     found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if found < OLDEST:
         raise WarehouseError(

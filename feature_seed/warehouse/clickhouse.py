@@ -108,7 +108,7 @@ class Warehouse(GoldSource):
             secure=self.secure,
             verify=self.verify,
             ca_cert=self.ca,
-            autogenerate_session_id=False,  # a session runs one query at a time
+            autogenerate_session_id=False,  # a session ties a run's queries together, and runs one at a time
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=failures.ANSWER_SECONDS,
             dedicated_pool=True,  # closed with the client

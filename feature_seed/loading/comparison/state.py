@@ -240,7 +240,7 @@ def expires(row: Mapping[str, Any], store: State, expire: int) -> float:
 
 
 def wrong_end(end: float | None, left: int, before: int, after: int) -> str:
-    """What is wrong with the end of a key, '' if nothing is. It has `left` milliseconds, asked `before` to `after`."""
+    """What is wrong with the end of a key, '' if nothing is. The key had `left` milliseconds between the two times."""
     if end is None or left == -2 or before + left - 1 <= end <= after + left + 1:  # a key without a value is not there
         return ""
     return f"expires at {after + left if left > 0 else 'no time'} and not at {end:.0f}, in Unix milliseconds"

@@ -9,9 +9,7 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     if name == "defs":
-        from feature_seed.definitions import defs
-
-        return defs
+        return _defs()
     if name == "WarmStart":
         from feature_seed.graph.component import WarmStart
 
@@ -30,5 +28,5 @@ def _defs() -> Any:
 
 
 def __dir__() -> list[str]:
-    """`load` in place of `defs`: whoever looks for components looks at all of these, in projects of their own too."""
+    """`load` in place of `defs`: a search for components looks at all of these names, in other projects too."""
     return [*globals(), "load", "WarmStart"]

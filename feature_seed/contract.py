@@ -1,7 +1,7 @@
 """The Redis contract: every key that feature_seed writes and a scorer reads, and how values are encoded and updated.
 
-Standard library alone, so that a scorer can import it without Dagster or ClickHouse, or copy it and `features/events`.
-Every function takes a `redis.Redis`, decoding its responses or not, or one of `redis.asyncio`: then await its result.
+A scorer can import this file without Dagster or ClickHouse, or copy it with `features/events`: it needs the standard
+library alone. Every function takes a `redis.Redis`, decoding or not. With one of `redis.asyncio`, await the result.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, AnyStr, Literal
 
 HISTORY_LENGTH = 10
-Element = Literal["object", "array"]  # how one of a history is written; both are read, and a list may have both
+Element = Literal["object", "array"]  # how a load writes one; both forms are read, and a list may have both
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Key:
         return re.sub(r"{\w+}", "{}", self.pattern)
 
     def of(self, entity_id: AnyStr, *, tags: bool = False) -> AnyStr:
-        """The key of an entity; of bytes where its id is bytes, which need not be text."""
+        """The key of an entity. It is bytes if the id is bytes, which need not be text."""
         if isinstance(entity_id, bytes):
             return self.of(entity_id.decode("latin-1"), tags=tags).encode("latin-1")
         return self.template.format(f"{{{entity_id}}}" if tags else entity_id)
@@ -52,7 +52,7 @@ CUSTOMER_STATS = Key("customer_stats", "cust:{customer_id}:stats", "HASH", ("cou
 _SEED = ("watermark", "count", "digest", "left", "forgot", "e:{transaction_id}")
 CARD_SEED = Key("card_seed", "card:{card_id}:seed", "HASH", _SEED)
 CUSTOMER_SEED = Key("customer_seed", "cust:{customer_id}:seed", "HASH", _SEED)
-# The last is feature_seed's own: another in every store, and once a store was emptied.
+# The last, `store_id`, is feature_seed's own: every store has another, and so has a store that was emptied.
 _READY = "state gold_version watermark cards customers finished_at run_id loading rows store_id"
 READY = Key("ready", "feature_seed:ready", "HASH", tuple(_READY.split()))
 
@@ -76,7 +76,7 @@ class Transaction:
 
     @classmethod
     def decode(cls, element: str | bytes) -> "Transaction":
-        """Parse one list element, in either form; what a scorer added is passed over. An array has Unix seconds."""
+        """Parse one element, in either form. Members that a scorer added are ignored. An array has Unix seconds."""
         members = json.loads(element)
         if isinstance(members, list):
             id_, category, amount, seconds, lat, lon, *_ = members
@@ -227,11 +227,11 @@ def apply_event(
     tags: bool = False,
     record: bool = True,
 ) -> Any:
-    """Move a card and its customer on by one transaction, once however often it is sent: what was Applied.
+    """Apply a transaction to a card and its customer, once however often it is sent. Returns what was Applied.
 
-    `redis` may be a pipeline: it executes to the answers. `watermark` is `Ready.unix`, as the stream's reader read it
+    `redis` may be a pipeline: `execute` has the answers. `watermark` is `Ready.unix`, as the stream's reader read it
     when the stream began. With `tags`, as Redis Cluster needs them, card and customer are one step each. An event that
-    is not recorded is applied each time it is sent. What can be no event is a redis.ResponseError, and changes nothing.
+    is not recorded is applied each time it is sent. What cannot be an event is a redis.ResponseError: nothing changes.
     """
     card = [key.of(card_id, tags=tags) for key in (CARD_HISTORY, CARD_LOCATION, CARD_LAST_TS, CARD_SEQ, CARD_SEED)]
     customer = [key.of(customer_id, tags=tags) for key in (CUSTOMER_STATS, CUSTOMER_SEED)]
@@ -253,13 +253,13 @@ def apply_event(
     return _then(_applied, *(script(keys=keys, args=event) for keys in steps))
 
 
-def _applied(*answers: Any) -> Any:  # nothing of a pipeline, which answers when it is executed
+def _applied(*answers: Any) -> Any:  # None of a pipeline, which answers when it is executed
     texts = [_text(one) for answer in answers if isinstance(answer, list) for one in answer]
     return Applied(*texts) if texts else None
 
 
 def _then(decode: Callable[..., Any], *replies: Any) -> Any:
-    """The decoded replies, or of an asynchronous client what they can be awaited as."""
+    """The decoded replies; with an asynchronous client, an awaitable of them."""
 
     async def awaited() -> Any:
         return decode(*[await reply for reply in replies])
@@ -292,7 +292,7 @@ def _hash(reply: Any, kind: Any) -> Any:
 
 
 def _fields(reply: Any) -> Mapping[Any, Any]:
-    """A hash, also as Redis Cluster's client leaves it in a transaction."""
+    """A hash. In a transaction, Redis Cluster's client leaves it as a list."""
     return dict(zip(reply[::2], reply[1::2], strict=True)) if isinstance(reply, list) else reply
 
 

@@ -106,7 +106,7 @@ def require_whole() -> None:
 
 
 def require_store() -> None:
-    """The same for those who only look at the store, as a scorer does.
+    """Refuse half a configuration of the store: whoever only looks at a store, as a scorer does, needs no gold.
 
     Raises:
         ConfigurationError: as above.

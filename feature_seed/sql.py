@@ -9,11 +9,11 @@ _PACKAGE = files("feature_seed")
 
 # The functions of the dialect: the parameter, and what a call stands for. Calls are written out before a query is sent.
 # Lambdas of an outer WITH would do the same on newer servers; ClickHouse 24.8 does not see them in a relation.
-# `json_text`: a JSON string with slashes as they are, whatever the user's profile says, which may be all it may send.
+# `json_text`: a JSON string with slashes as they are, whatever the user's profile says: the user may not change it.
 # `bulk`: length and text, as RESP writes every argument. `tagged`: an id as it stands in keys; ClickHouse's format()
 # cannot take the braces itself, it stumbles over `{{{}}}`. `hash_of`: the half of an id's hash that shards do not use.
-# `millis`: of microseconds, rounded down before 1970 as well.
-# `ending`: of an entity's `last_ts`, what its digest ends in where entities expire.
+# `millis`: milliseconds of microseconds, rounded down, before 1970 as well.
+# `ending`: what the digest of an entity ends in where entities expire, by its `last_ts`.
 # `sortable`: an Int64 as eight bytes in the same order, and `unsorted` back. `ordinal`: the bits of a double as an
 # Int64 in the same order, and back.
 _DIALECT = {
@@ -57,7 +57,7 @@ def lua(name: str) -> str:
 
 
 def sha_of(script: str) -> str:
-    """What EVALSHA calls a script by."""
+    """The name by which EVALSHA calls a script."""
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -68,7 +68,7 @@ def over(relations: Mapping[str, str], select: str) -> str:
 
 
 def columns_called(names: Iterable[str]) -> str:
-    """Those of these columns that a relation has, for the head of its SELECT; '' where no name is given."""
+    """The columns of these names that a relation has, for the head of its SELECT; '' without a name."""
     pattern = "|".join(sorted(map(re.escape, names)))
     return f"COLUMNS({literal(f'^({pattern})$')}), " if pattern else ""
 
@@ -111,10 +111,10 @@ def balanced(expression: str) -> bool:
 
 
 def filtered(expression: str, condition: str, aggregates: Set[str]) -> str:
-    """An expression whose aggregates see the rows alone that the condition is true of.
+    """An expression whose aggregates see only the rows for which the condition is true.
 
-    FILTER does it, but not beside the combinator If, whose own condition takes it in. `aggregates` are the names of
-    ClickHouse's, in lower case.
+    FILTER does that, but not beside the combinator If: there, the condition of If takes it in. `aggregates` are the
+    names of ClickHouse's aggregate functions, in lower case.
     """
     levels: list[list[str]] = [[]]  # the tokens so far, for each parenthesis or bracket that is open
     tokens = _TOKEN.findall(expression)
@@ -138,7 +138,7 @@ def filtered(expression: str, condition: str, aggregates: Set[str]) -> str:
 
 
 def _combinators(name: str, aggregates: Set[str]) -> list[str] | None:
-    """Those of an aggregate; None where the name is none."""
+    """The combinators in the name of an aggregate; None if the name is not one's."""
     found: list[str] = []
     while name.lower() not in aggregates and (combinator := _COMBINATOR.search(name)):
         found.append(combinator[0])

@@ -20,7 +20,7 @@ def mistaken(error: BaseException) -> bool:
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Whether a handshake succeeds there, whoever's the certificate."""
+    """Whether a handshake succeeds there, whatever the certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

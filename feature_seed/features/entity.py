@@ -27,13 +27,13 @@ _CARD_SEEDED = Key("card_seeded", "card:{card_id}:seeded", "STRING")
 
 @dataclass(frozen=True)
 class Entity:
-    """What gold's transactions are grouped by; all of its features are loaded in one pass, each entity's in one step.
+    """What gold's transactions are grouped by. One pass loads all features; those of one entity come in one step.
 
     Attributes:
-        name: of its SELECT and its guard.
-        id: gold's column of it.
-        keys: what is written, of all its features; the last is its seed.
-        replies: Redis replies to one entity's commands without a guard, and once more for each key where keys expire.
+        name: the name of its SELECT and its guard.
+        id: gold's column of its ids.
+        keys: the keys of all its features; the last is its seed.
+        replies: how often Redis replies to one entity without a guard; where keys expire, once more for each key.
         entity_bytes: ClickHouse's memory per entity while it groups, measured with 10 transactions per card.
         row_bytes: the same per collected transaction.
     """
@@ -51,11 +51,6 @@ class Entity:
         names = ("events/elements", "events/load", f"{self.name}/keep_newer")
         return "\n".join(lua(f"features/{name}") for name in names)
 
-    @cached_property
-    def guard_sha(self) -> str:
-        """What EVALSHA calls the guard by."""
-        return sha_of(self.guard)
-
     @property
     def counter(self) -> Key:
         """The key that counts its events."""
@@ -68,12 +63,12 @@ class Entity:
         return tuple(path for folder in folders for path in sorted(folder.iterdir()))
 
     def names(self, entity_id: AnyStr, *, tags: bool) -> list[AnyStr]:
-        """All keys of one of them, in the order of `keys`, and what the version before had of a card."""
+        """All keys of one entity, in the order of `keys`, and the key that the version before had of a card."""
         keys = (*self.keys, _CARD_SEEDED) if CARD_SEED in self.keys else self.keys
         return [key.of(entity_id, tags=tags) for key in keys]
 
     def relations(self, *, deep: bool = False) -> dict[str, str]:
-        """Its relation over the warehouse's `transactions`, and those it reads; `deep` cuts before it collects."""
+        """Its relation over the warehouse's `transactions`, and those it reads. `deep` cuts before it collects."""
         recent = sql("features/cards/recent") if deep else "SELECT *, 0 AS made, 0 AS whole FROM hashed"
         return {**self.hashed, "recent": recent, self.name: sql(f"features/{self.name}/select")}
 
@@ -91,12 +86,13 @@ class Entity:
     def parameters(self, **layout: int) -> dict[str, str | int]:
         """Key templates under the names the SQL knows them by, the entity column, the guard and the layout.
 
-        `layout` decides what is written, beside gold and the SQL. A digest of another one is another.
+        `layout` decides what is written, beside gold and the SQL. Every digest changes with the layout and with
+        the text of `hashed.sql` and `select.sql`, comments included. The next load then sends every entity.
         """
         templates = {key.name: key.template for key in (*self.keys, _CARD_SEEDED)}
         written = f"{self.relations()} {layout}".encode()
         number = int.from_bytes(hashlib.sha256(written).digest()[:8], "big")
-        return {**templates, **layout, "entity": self.id, "script": self.guard_sha, "layout": number}
+        return {**templates, **layout, "entity": self.id, "script": sha_of(self.guard), "layout": number}
 
 
 CARDS = Entity(

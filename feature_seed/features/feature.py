@@ -30,7 +30,7 @@ class Feature:
     """A feature of an entity: an asset.
 
     Attributes:
-        name: of the asset.
+        name: the name of the asset.
         description: what it tells a scorer.
         entity: what it is a feature of.
         keys: what is written per entity, the asset's own.

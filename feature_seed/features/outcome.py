@@ -1,7 +1,6 @@
-"""What the guards of a load have replied: how many entities have live events, and what was decided about which."""
+"""What the guards of a load have replied: how many entities have live events, and about which entities they decided."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from feature_seed.errors import printable
 
@@ -10,7 +9,7 @@ _EXAMPLES = 10
 
 @dataclass
 class Outcome:
-    """Of the entities of a load, as `features/events/load.lua` says it of each.
+    """The replies of `features/events/load.lua` for the entities of a load, added up.
 
     Attributes:
         live: entities with live events after the watermark.
@@ -27,7 +26,7 @@ class Outcome:
     examples: list[str] = field(default_factory=list)
 
     def add(self, reply: int, keys: bytes) -> None:
-        """One entity's reply, which is not 0: then it is as gold has it."""
+        """Count the reply for one entity. A reply of 0, for an entity that is as gold has it, counts nothing."""
         self.live += reply & 1
         self.taken_over += reply >> 2 & 1
         self.forgotten += reply >> 3
@@ -36,17 +35,9 @@ class Outcome:
             if len(self.examples) < _EXAMPLES:
                 self.examples.append(printable(keys.partition(b", ")[0]))
 
-    @classmethod
-    def total(cls, outcomes: Iterable["Outcome"]) -> "Outcome":
-        total = cls()
-        for one in outcomes:
-            total.merge(one)
-        return total
-
-    def merge(self, other: "Outcome") -> None:
-        for name in ("live", "decided", "taken_over", "forgotten"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.examples = (self.examples + other.examples)[:_EXAMPLES]
+    def __add__(self, other: "Outcome") -> "Outcome":
+        *counts, examples = (one + another for one, another in zip(astuple(self), astuple(other), strict=True))
+        return Outcome(*counts, examples=examples[:_EXAMPLES])
 
     def __str__(self) -> str:
         parts = {

@@ -11,12 +11,15 @@ import dagster as dg
 from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.environment import shard_count, shards_per_run
 from feature_seed.errors import ConfigurationError, ReadinessError
+from feature_seed.features.declared.declared import Declared
+from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.features.entity import CARDS, CUSTOMERS, ENTITIES, Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import GOLD, WARM_START
 from feature_seed.graph.readiness import latest_loads, ready_when_whole, require_kept, require_verified
 from feature_seed.graph.report.report import report
 from feature_seed.graph.retries import retried
+from feature_seed.loading.declared import DeclaredStream
 from feature_seed.loading.departed import Departed
 from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.loading.stream import FeatureStream
@@ -25,7 +28,7 @@ from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.gold import GOLD_COLUMNS
 from feature_seed.warehouse.limits import GoldLimits
 
-# Beta in name only, and without a stable twin: a warning for each in every command would be noise.
+# Beta in name only, and without a stable twin. A warning for each of them in every command would be noise.
 warnings.filterwarnings("ignore", r"(Parameter `backfill_policy`|Class `(Local|Code).*Reference)", dg.BetaWarning)
 
 # One group, so that its page opens with the whole graph.
@@ -37,7 +40,8 @@ POOL = "online_store"
 # Gold is rebuilt nightly; half a day's delay is a reason to look.
 _DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
 
-# None is a single run: fewer scans of gold, and one start. Several are for launchers that spread them over machines.
+# None is a single run: fewer scans of gold, and one start. Several runs are for launchers that spread them over
+# machines.
 _BACKFILL = dg.BackfillPolicy(max_partitions_per_run=shards_per_run())
 
 _LOADED = (
@@ -107,7 +111,7 @@ def _out(feature: Feature) -> dg.AssetOut:
 def feature_assets(
     entity: Entity, features: Sequence[Feature], stream_of: Callable[..., FeatureStream] = FeatureStream
 ) -> dg.AssetsDefinition:
-    """The assets of an entity: whichever is selected, the entity is loaded whole, and once."""
+    """The assets of an entity. Whichever of them is selected, the entity is loaded whole, and once."""
 
     @dg.multi_asset(
         name=entity.name,
@@ -144,6 +148,12 @@ cards = feature_assets(CARDS, [feature for feature in FEATURES if feature.entity
 customers = feature_assets(CUSTOMERS, [feature for feature in FEATURES if feature.entity is CUSTOMERS])
 
 
+def declared_assets(declared: Sequence[Declared]) -> list[dg.AssetsDefinition]:
+    """An asset for each declared feature. The features of one entity are loaded together."""
+    entities = DeclaredEntity.all_of(declared)
+    return [feature_assets(one, [*map(one.feature, one.features)], DeclaredStream) for one in entities]
+
+
 def warm_start_after(loaded: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
     """`warm_start` of a graph that loads these assets."""
     names = [spec.key.to_user_string() for assets in loaded for spec in assets.specs]
@@ -156,7 +166,8 @@ def warm_start_after(loaded: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefiniti
         kinds={"redis"},
         owners=["team:fraud"],
         freshness_policy=_DAILY,
-        # Without partitions, and so without effect but one: the CLI then takes it into a range of the features' ones.
+        # warm_start has no partitions, so this has one effect: the CLI takes it into a range of the features'
+        # partitions.
         backfill_policy=dg.BackfillPolicy.single_run(),
         metadata={"key": READY.pattern},
     )
@@ -211,7 +222,7 @@ def departed(
 
 
 def _ready(ready: Ready) -> dict[str, Any]:
-    """The metadata of `warm_start`: times in the time zone of who looks at them, and the run as a link."""
+    """The metadata of `warm_start`: times in the time zone of the reader, and the run as a link."""
     return {
         **asdict(ready),
         "watermark": dg.MetadataValue.timestamp(datetime.fromisoformat(ready.watermark)),

@@ -1,4 +1,4 @@
-"""The checks by name: what each must hold, what blocks a run and what to do then, and how an outcome is told."""
+"""The checks by name: what each says must hold, which of them block a run and what to do then, and their outcomes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -41,7 +41,7 @@ CHECKS: Mapping[dg.AssetKey, Mapping[str, str]] = {
     WARM_START: _OF_THE_STORE,
 }
 
-# Those of a declared feature, which has no digest. Keys that gold does not know are left to expire.
+# The checks of a declared feature, which has no digest. Keys that gold does not know are left to expire.
 _OF_A_DECLARED_FEATURE = {
     "entity_count": "The load delivered as many entities of every shard as gold has.",
     "parity": _OF_A_FEATURE["parity"],
@@ -52,7 +52,7 @@ _UNSET = (
     "feature_seed:ready was not set. Run seed_all with FEATURE_SEED_FULL=1, and find out who else writes these keys"
 )
 
-# The checks that block, and what to do when one has failed. The text of `schema` says it already.
+# The checks that block, and what to do after a failure. The text of `schema` says so already.
 ADVICE = {
     "schema": _UNTOUCHED,
     "not_empty": f"Find out what the ETL wrote. {_UNTOUCHED}",
@@ -89,20 +89,20 @@ def check_result(
 
 
 def check_name(one: dg.AssetCheckResult | dg.AssetCheckEvaluation) -> str:
-    """As messages call it: `parity of card_history`."""
+    """The name in messages: `parity of card_history`."""
     return f"{one.check_name} of {dg.AssetKey.from_coercible(one.asset_key or '').to_user_string()}"
 
 
 def asked(
     context: dg.AssetCheckExecutionContext, results: Iterable[dg.AssetCheckResult]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Of the outcomes of an op those that its run asks for: on its page a check is executed by itself."""
+    """The outcomes of an op that its run asks for: a check can be executed alone, on its page."""
     names = {key.name for key in context.selected_asset_check_keys}
     return (one for one in results if one.check_name in names)
 
 
 def shards_of(context: dg.AssetCheckExecutionContext, layout: Layout) -> list[str]:
-    """The shards of the run; all of them when checks are run by themselves."""
+    """The shards of the run; all shards if checks are run alone."""
     names = shard_names(layout.shard_count)
     if not (context.has_partition_key or context.has_partition_key_range):
         return names
@@ -115,7 +115,7 @@ def blocks(one: dg.AssetCheckResult) -> bool:
 
 
 def blocking(results: Iterable[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckResult]:
-    """The same results, and then an error if one that blocks has failed: Dagster's own would only count them.
+    """The same results, and then an error if a blocking check has failed. Dagster's own error only counts failures.
 
     Raises:
         CheckFailedError: with the text of each failed check, in their order, and what to do about the first.

@@ -9,11 +9,10 @@ from feature_seed import environment
 from feature_seed.environment import choice, decimal, flag, number, secret
 from feature_seed.errors import ConfigurationError
 from feature_seed.features.entity import CARDS, CUSTOMERS
-from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
+from feature_seed.graph.assets import cards, customers, declared_assets, departed, gold_transactions, warm_start_after
 from feature_seed.graph.configuration import Configuration
 from feature_seed.graph.dagster_private import log_runs_to
-from feature_seed.graph.declared import declared_assets, declared_checks
-from feature_seed.graph.feature_checks import STANDARD_CHECKS
+from feature_seed.graph.feature_checks import STANDARD_CHECKS, declared_checks
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard
@@ -35,7 +34,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
 
     @classmethod
     def model(cls) -> type[Configuration]:
-        """Dagster would derive one in which each entry may be text too, and every mistake has two errors."""
+        """The file's model. In a model that Dagster derives, an entry may be text too, and a mistake has two errors."""
         return Configuration
 
     @classmethod
@@ -129,7 +128,7 @@ class WarmStart(dg.Component, dg.Resolvable, Configuration):
 
 
 def _one(variable: str, entry: str, value: str | None) -> str | None:
-    """The value of an entry, or of the variable that says the same."""
+    """The value of an entry, or of the variable with the same meaning."""
     named = os.environ.get(variable) or None
     if named and value:
         raise ConfigurationError(f"{variable} is set, and the configuration has {entry}: leave out one of them")

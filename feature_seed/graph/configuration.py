@@ -45,7 +45,7 @@ class Variable(Entry):
 
 
 class Column(Entry):
-    """What a column of the contract is. An id may be hashed: SHA-256 of the salt and the id, in hexadecimal digits."""
+    """What a column of the contract is made of. An id may be hashed: SHA-256 of salt and id, in hexadecimal digits."""
 
     of: Expression = Field(description="of: cc_num")
     hash: Literal["sha256"] | None = Field(default=None, description="hash: sha256")
@@ -77,19 +77,19 @@ class Gold(Entry):
 
 
 class Lasting(Entry):
-    """A standard feature. `expire` is how long after the newest row of its card or customer all keys of that expire."""
+    """A standard feature. All keys of a card or customer expire `expire` after its newest row."""
 
     expire: Duration | None = Field(default=None, description="expire: 30d")
 
 
 class History(Lasting):
-    """The histories of cards. `order` is that in which the scorer keeps them."""
+    """The histories of cards. `order` is the order in which the scorer keeps them."""
 
     order: Order | None = Field(default=None, description="order: newest_first, or order: oldest_first")
 
 
 class Standard(Entry):
-    """The standard features. All of them are seeded, named here or not."""
+    """The standard features. All of them are seeded, whether they are named or not."""
 
     card_history: History = Field(default_factory=History, description="card_history: {order: newest_first}")
     card_location: Lasting = Field(default_factory=Lasting, description="card_location: {expire: 30d}")
@@ -97,7 +97,7 @@ class Standard(Entry):
 
 
 class Configuration(Entry):
-    """All of it. What is left out is as the environment says, or as it stands in gold."""
+    """The whole configuration. What is left out is as the environment says, or as it stands in gold."""
 
     gold: Gold = Field(default_factory=Gold, description="gold: {table: fact_transactions, columns: {card_id: cc_num}}")
     standard: Standard = Field(default_factory=Standard, description="standard: {card_history: {order: newest_first}}")
@@ -155,7 +155,7 @@ class Configuration(Entry):
 
 
 def configured() -> Configuration:
-    """What the file of FEATURE_SEED_CONFIG says; nothing without one.
+    """The configuration in the file of FEATURE_SEED_CONFIG; an empty one without a file.
 
     Raises:
         ConfigurationError: with file and line of every mistake, and the right form.
@@ -189,7 +189,7 @@ def read(path: Path) -> Configuration:
 
 
 def _lines(node: yaml.Node | None, place: Place = ()) -> Iterator[tuple[Place, int]]:
-    """The line of every entry. An entry that is there twice comes twice: YAML would take the last of them."""
+    """The line of every entry. An entry that is there twice comes twice: YAML by itself takes the last one."""
     pairs: list[tuple[yaml.Node, yaml.Node]] = node.value if isinstance(node, yaml.MappingNode) else []
     for key, value in pairs:
         yield (*place, key.value), key.start_mark.line + 1
@@ -197,5 +197,5 @@ def _lines(node: yaml.Node | None, place: Place = ()) -> Iterator[tuple[Place, i
 
 
 def _line(lines: Mapping[Place, int], place: Place) -> int:
-    """Of the entry at a place, or of the nearest around it that is there."""
+    """The line of the entry at a place, or of the nearest entry around it."""
     return lines[place] if place in lines else _line(lines, place[:-1]) if place else 1

@@ -1,6 +1,6 @@
-"""The names of Dagster that are not public and that we use all the same, each with the reason and a replacement.
+"""The private names of Dagster that we use, each with the reason and with what would replace it.
 
-They are the same in Dagster 1.11, 1.12 and 1.13. test_dagster_private.py fails by name when a release takes one away.
+The names are the same in Dagster 1.11, 1.12 and 1.13. test_dagster_private.py names one that a release takes away.
 """
 
 import logging
@@ -23,7 +23,7 @@ def pool_tag(pool: str) -> str:
 
 
 def previous_attempts(context: dg.OutputContext) -> int:
-    """How often the step was tried before. Assets have `retry_number`; an IO manager has nothing like it."""
+    """How often the step was tried before. Assets have `retry_number`, an IO manager has nothing like it."""
     return context.step_context.previous_attempt_count
 
 
@@ -33,13 +33,15 @@ def run_of(context: dg.OutputContext) -> dg.DagsterRun:
 
 
 def add_shard_metadata(context: dg.OutputContext, shard: str, metadata: Mapping[str, Any]) -> None:
-    """Metadata of one partition's materialisation. Assets have `add_asset_metadata`; that of an IO manager goes to all
-    partitions of a run alike."""
+    """Metadata of one partition's materialisation.
+
+    Assets have `add_asset_metadata`. An IO manager's metadata go to all partitions of a run.
+    """
     context.step_context.add_asset_metadata(metadata, context.asset_key, shard)
 
 
 def steps_have_processes(context: dg.OutputContext) -> bool:
-    """Whether the executor gives every step a process of its own, so that none of them may free what they share."""
+    """Whether the executor gives every step a process of its own: no step may free then what all share."""
     return context.step_context.retry_mode.deferred
 
 
@@ -49,26 +51,26 @@ def selected_assets(context: dg.OutputContext) -> Set[dg.AssetKey]:
 
 
 def waits_for_retry(run: dg.DagsterRun) -> bool:
-    """Whether Dagster will launch a failed run again. Its tags say so too, by names that are no more public."""
+    """Whether Dagster will launch a failed run again. Tags say so too, but their names are not public either."""
     return run.is_complete_and_waiting_to_retry
 
 
 def check_evaluations(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey, limit: int
 ) -> Sequence[dg.AssetCheckEvaluation]:
-    """The latest evaluations of a check, newest first. Public methods know materialisations and observations alone."""
+    """The latest evaluations of a check, newest first. Public methods give only materialisations and observations."""
     history = instance.event_log_storage.get_asset_check_execution_history(check, limit=limit)
     evaluations = (record.evaluation for record in history)
     return [one for one in evaluations if isinstance(one, dg.AssetCheckEvaluation)]  # others were only planned
 
 
 def run_error(event: DagsterEvent) -> ErrorInfo | None:
-    """What kept a run from its steps. A sensor's context knows the failures of steps alone."""
+    """What kept a run from its steps. A sensor's context knows only the failures of steps."""
     return event.job_failure_data.error
 
 
 def told(record: logging.LogRecord) -> tuple[DagsterEvent | None, str, str]:
-    """What a line of a run's log tells, where Dagster's own loggers find it: its event, its text and its step.
+    """The event, the text and the step of a line of a run's log, from where Dagster's own loggers take them.
 
     `record.msg` has job, run and process before the text.
     """
@@ -80,7 +82,7 @@ def told(record: logging.LogRecord) -> tuple[DagsterEvent | None, str, str]:
 def log_runs_to(console: dg.LoggerDefinition) -> None:
     """Have `console` print what every run of this process logs, unless the run's config names another logger.
 
-    `loggers` of Definitions are used only by runs whose config names them, which a job can have by default. Those of
-    asset pages, backfills and `dg launch --assets` have no job of ours. A public default logger would do.
+    `loggers` of Definitions are used only by runs whose config names them. A job can have such a config by default.
+    Asset pages, backfills and `dg launch --assets` run without a job of ours. A public default logger would do.
     """
     context_creation_job.default_system_loggers = lambda _: [(console, {})]  # type: ignore[assignment]

@@ -8,6 +8,8 @@ from typing import Any
 import dagster as dg
 
 from feature_seed.errors import printable
+from feature_seed.features.declared.declared import Declared
+from feature_seed.features.declared.entity import DeclaredEntity
 from feature_seed.features.entity import ENTITIES, Entity
 from feature_seed.features.feature import FEATURES, Feature
 from feature_seed.graph.checks import asked, blocking, check_result, check_specs, shards_of
@@ -15,6 +17,7 @@ from feature_seed.graph.readiness import LOADS, Loads, ShardLoad, latest_loads
 from feature_seed.graph.retries import retried
 from feature_seed.loading.changes import Changes
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
+from feature_seed.loading.comparison.declared import DeclaredComparison
 from feature_seed.loading.comparison.digests import compare
 from feature_seed.loading.comparison.scan import Found
 from feature_seed.loading.layout import Layout, shard_names
@@ -24,14 +27,14 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.limits import GoldLimits
 
-# Entities of keys in the store that are looked up in gold.
+# How many entities with keys in the store are looked up in gold.
 _SCANNED_ENTITIES = 1000
 
 _EXAMPLES = 10
 
 
 class Parity:
-    """What the comparison has found of a feature so far."""
+    """What the comparison has found out about a feature so far."""
 
     def __init__(self) -> None:
         self.counts = {"sampled": 0, "live": 0, "unrecorded": 0, "different": 0}
@@ -60,7 +63,7 @@ def checked(
 ) -> Iterator[dg.AssetCheckResult]:
     """The outcome of each check of these features, for their loads of these shards.
 
-    Features with the same watermarks, which are all that a run has loaded, are looked at together.
+    Features with the same watermarks are looked at together: all features of a run have the same.
     """
     untils = {feature.name: _untils(loads[feature.name], layout, warehouse) for feature in features}
     with store.client() as client, warehouse.client() as gold, warehouse.errors():
@@ -78,9 +81,9 @@ def checked(
 def _compared(
     comparison: Comparison, run_id: str, size: int | None, loads: Loads, digests: Mapping[str, Future[Changes]]
 ) -> Iterator[dg.AssetCheckResult]:
-    """One scan of gold, and about `size` entities of either side; without a size all, and a scan for a million rows.
+    """One scan of gold, and about `size` entities on each side. Without a size: all, and a scan for every million rows.
 
-    `digests` says what all entities are in the store; declared features have none.
+    `digests` says how all entities of the store compare with gold. Declared features have none.
     """
     features, parities = comparison.features, {one.name: Parity() for one in comparison.features}
     keys = {one.name: spared(partial(comparison.scanned_keys, one, _SCANNED_ENTITIES), None) for one in features}
@@ -93,7 +96,7 @@ def _compared(
             parities[one.name].add(comparison.differences(one, found[one.entity.name].rows))
         return {name: one.thinned(0) for name, one in found.items()}
 
-    # A map lets go of a slice before it asks for the next.
+    # A map lets go of a slice before it asks for the next one.
     found, *_ = map(look, comparison.scans(run_id, size, ids))
     for one in features:
         gold, seeded, names = found[one.entity.name], loads[one.name], keys[one.name]
@@ -107,7 +110,7 @@ def _compared(
 def _entity_count(
     feature: str, counts: Mapping[str, int], digests: Changes | None, seeded: Mapping[str, ShardLoad]
 ) -> dg.AssetCheckResult:
-    """By the digests; without them by how many entities the store was given."""
+    """By the digests. Without digests, by how many entities the store was given."""
     right, says = {shard: one.entities for shard, one in seeded.items()}, "was given {}"
     if digests:
         right = {shard: digests.entities[int(shard, 16)] - digests.different[int(shard, 16)] for shard in counts}
@@ -188,7 +191,7 @@ def feature_checks(
 
 
 def _untils(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehouse) -> tuple[int, ...]:
-    """The watermark that each shard was loaded up to, in microseconds since 1970; one where it is the same for all."""
+    """The watermark of each shard's load, in microseconds since 1970; only one if it is the same for all."""
     mine = warehouse.profile().until
     loaded = {shard: round(one.metadata["watermark"] * 1e6) for shard, one in seeded.items()}
     untils = tuple(loaded.get(shard, mine) for shard in shard_names(layout.shard_count))
@@ -196,3 +199,12 @@ def _untils(seeded: Mapping[str, ShardLoad], layout: Layout, warehouse: Warehous
 
 
 STANDARD_CHECKS = feature_checks("feature_checks", FEATURES)
+
+
+def declared_checks(declared: Sequence[Declared]) -> list[dg.AssetChecksDefinition]:
+    return [feature_checks(f"{feature.name}_checks", [feature], of) for feature, of in compared(declared)]
+
+
+def compared(declared: Sequence[Declared]) -> list[tuple[Feature, Callable[..., Comparison]]]:
+    """Each declared feature, and what compares it."""
+    return [(DeclaredEntity.of(one).feature(one), partial(DeclaredComparison, declared=one)) for one in declared]

@@ -22,12 +22,12 @@ from feature_seed.warehouse.gold import keeps_versions, over_gold
 from feature_seed.warehouse.limits import FUTURE, GoldLimits
 from feature_seed.warehouse.profile import Profile
 
-# Of more rows than this a part is searched for repeated ids: grouping them takes 27 bytes of memory a row.
+# If gold has more rows, a part is searched for repeated ids: grouping them takes 27 bytes of memory a row.
 _SEARCHED_ROWS = 10_000_000
 
 Row = dict[str, Any]
 
-# Answers a query of this folder, by its name and parameters.
+# A function that answers a query of this folder, by its name and parameters.
 Ask = Callable[..., list[Row]]
 
 
@@ -39,9 +39,9 @@ def gold_checks(
     layout: Layout,
     store: OnlineStore,
 ) -> Iterable[dg.AssetCheckResult]:
-    """A scan of gold for all of them, one of its ids for duplicates, and one of each entity by which the loads go.
+    """One scan of gold for all checks, one of its ids for duplicates, and one for each entity, which the loads use too.
 
-    One that blocks says what the store holds, since the graph is red after it.
+    A check that blocks says what the store holds, since the graph is red after it.
     """
     results = list(asked(context, _evaluated(context, warehouse, limits)))
     if not any(map(blocks, results)):
@@ -56,7 +56,7 @@ def gold_checks(
 def _loss(
     context: dg.AssetCheckExecutionContext, warehouse: Warehouse, store: OnlineStore, layout: Layout, limit: float
 ) -> Iterator[dg.AssetCheckResult]:
-    """What the loads would do. Where that cannot be seen there is no outcome: a load looks again, and says why not."""
+    """What the loads would do. If that cannot be seen, there is no outcome: a load looks again, and says why not."""
     if dg.AssetCheckKey(GOLD, "loss") not in context.selected_asset_check_keys:
         return
     try:
@@ -93,10 +93,10 @@ def _evaluated(
                 shared_cards = _shared_cards(ask, gold)
     except GoldError as e:
         return [check_result("schema", False, str(e))]
-    for warning in warehouse.warnings:
+    for warning in warehouse.access.warnings:
         context.log.warning(warning)
     return [
-        check_result("schema", True, "; ".join(["every column can be read", *warehouse.warnings])),
+        check_result("schema", True, "; ".join(["every column can be read", *warehouse.access.warnings])),
         _not_empty(gold),
         _rejected_rows(gold, limits.max_rejected),
         *([_freshness(gold.newest, limits.max_age_hours)] if gold.rows - gold.rejected + gold.unread else []),
@@ -118,7 +118,7 @@ def _ask(client: Client, warehouse: Warehouse, check: str, **parameters: Any) ->
 
 
 def _read(client: Client, warehouse: Warehouse) -> str:
-    """How a table is read that keeps versions of a row."""
+    """How a table is read that keeps several versions of a row."""
     engine = warehouse.engine(client)
     if not keeps_versions(engine):
         return ""
@@ -175,7 +175,7 @@ def _zeros(places: int, times: int, unknown: bool) -> dg.AssetCheckResult:
 
 
 def _duplicates(ask: Ask, gold: Profile, read: str) -> dg.AssetCheckResult:
-    """Transactions that are there more than once, in one of so many slices of their ids as memory is given for."""
+    """Transactions that are there more than once, in a slice of the ids that fits into memory."""
     slices = max(1, ceil((gold.rows + gold.unread) / _SEARCHED_ROWS))
     (found,) = ask("duplicates", slices=slices, slice=random.randrange(slices), all_read=not gold.unread)
     duplicates, looked_at = found["duplicates"], found["looked_at"]

@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr
 
 from feature_seed.contract import READY, Ready, read_ready
 from feature_seed.errors import GoldError, StoreError, StoreUnavailableError
-from feature_seed.features.entity import CARDS, ENTITIES, Entity
+from feature_seed.features.entity import CARDS, ENTITIES
 from feature_seed.features.feature import FEATURES
 from feature_seed.features.outcome import Outcome
 from feature_seed.graph.checks import ADVICE
@@ -41,8 +41,8 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
 from feature_seed.warehouse.profile import Profile
 
-# Read ahead, so that ClickHouse groups the next pass while Redis takes the last: 10 MB cost 12 % of the time, 300 MB
-# gain five.
+# How much is read ahead: ClickHouse groups the next pass while Redis takes the last one. 10 MB cost 12 % of the time,
+# 300 MB gain 5 %.
 _BYTES_AHEAD = 32_000_000
 
 MemoryCheck = Literal["refuse", "warn"]
@@ -50,17 +50,16 @@ MemoryCheck = Literal["refuse", "warn"]
 _ALLOW = "or set FEATURE_SEED_MEMORY_CHECK=warn to seed it all the same"
 
 
-# What is said of a load: the metadata of each shard.
+# The metadata of each shard of a load.
 Record = Mapping[str, Mapping[str, Any]]
 
 
 class RedisIOManager(dg.ConfigurableIOManager):
-    """Writes a FeatureStream to the online store; done means that Redis has acknowledged every command.
+    """Writes a FeatureStream to the online store. It is done when Redis has acknowledged every command.
 
-    Given a Ready, it says so in the store; given what has Departed, it removes that with `prune`. One object lives as
-    long as the run, or in executors that give every step a process of its own, as the step. `max_rate` (entities per
-    second) and `max_latency_ms` spare those who read.
-    `declared_keys` are the patterns of declared features' keys.
+    It writes a Ready into the store, and with `prune` removes what has Departed. One object lives as long as the run,
+    or as a step if the executor gives every step a process of its own. `max_rate` (entities per second)
+    and `max_latency_ms` spare those who read. `declared_keys` are the patterns of declared features' keys.
 
     See feature_seed/loading/README.md.
     """
@@ -93,7 +92,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
                     context.add_output_metadata({f"{one.entity.name}_{k}": v for k, v in one.metadata.items()})
 
     def _remove(self, context: dg.OutputContext, departed: Sequence[Departed]) -> None:
-        """Unless gold lacks too many, or another run has written since they were found."""
+        """Remove them, unless gold lacks too many, or another run has written since they were found."""
         for one in departed:
             if one.share > one.max_loss:
                 share = f"{one.share:.2%} of the {one.entity.name} would be removed, and {one.max_loss:.2%} may be"
@@ -106,7 +105,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
             context.add_output_metadata({"store_keys": Size.of(client).keys})
 
     def _seeded(self, context: dg.OutputContext, stream: FeatureStream) -> Record:
-        """What is said of a load: the features of an entity come one after the other, with one stream for all."""
+        """The metadata of a load. The features of an entity come one after the other, with one stream for all."""
         if not self._load or self._load[0] is not stream:
             self._load = stream, *self._seed(context, stream)
         _, entities, redis, load = self._load
@@ -116,7 +115,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
     def _seed(
         self, context: dg.OutputContext, stream: FeatureStream
     ) -> tuple[Counter[int], Loading, Mapping[str, Any]]:
-        """How many entities gold has, by shard, or by feature and shard; and what was loaded."""
+        """Load a stream. Returns how many entities gold has, by shard or by feature and shard, and the metadata."""
         profile = stream.warehouse.profile()  # a gold table that cannot be seeded is found before Redis is touched
         stream.rehearse()
         with self._writing(context, stream) as (client, lock):
@@ -129,7 +128,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
             throttle = Throttle(self.max_rate, self.max_latency_ms)
             redis = self._write(context, replace(stream, before=mark.before), lock, throttle)
             seconds = time.perf_counter() - started
-        outcome = Outcome.total(redis.outcomes.values())
+        outcome = sum(redis.outcomes.values(), Outcome())
         entities = plan.changes.entities if plan else redis.shards
         sent = f"{redis.entities:,} of " if redis.entities < entities.total() else ""
         done = f"{sent}{entities.total():,} entities in {seconds:.1f} s, {outcome}{throttle.summary}"
@@ -144,7 +143,9 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 **_figures(redis, seconds, plan),
                 **throttle.metadata,
                 "shards": len(stream.shards),
-                **_rows(profile),
+                "gold_rows": profile.rows,
+                "rejected_rows": profile.rejected,
+                "unread_rows": profile.unread,
             },
         }
         return entities, redis, load
@@ -194,7 +195,7 @@ class RedisIOManager(dg.ConfigurableIOManager):
                 yield client, lock
                 lock.confirm()
             except (redis.ConnectionError, redis.TimeoutError, StoreUnavailableError):
-                lock.stop_renewing()  # it may have run out by the next attempt, which takes it anew
+                lock.stop_renewing()  # the next attempt takes it anew: its lease may have ended by then
                 raise
         self._written = True
 
@@ -217,7 +218,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         self, context: dg.OutputContext, server: Server, client: redis.Redis, stream: FeatureStream
     ) -> None:
         """Once per run, for all of its entities."""
-        features = [one for one in FEATURES if _selected_assets(context, one.entity)]
+        selected = {one.entity.name for one in FEATURES if dg.AssetKey(one.name) in selected_assets(context)}
+        features = [one for one in FEATURES if one.entity.name in selected]
         shortage = server.shortage(estimate_memory(client, stream, features))
         if shortage and self.memory_check == "refuse":
             raise StoreError(f"{shortage}, {_ALLOW}. Nothing was written")
@@ -232,12 +234,6 @@ class RedisIOManager(dg.ConfigurableIOManager):
         raise NotImplementedError("Features are read from Redis through feature_seed.contract, not loaded as an input")
 
 
-def _selected_assets(context: dg.OutputContext, entity: Entity) -> list[dg.AssetKey]:
-    """The assets of an entity that the run materialises."""
-    selected = selected_assets(context)
-    return [key for one in FEATURES if one.entity is entity and (key := dg.AssetKey(one.name)) in selected]
-
-
 def _warn_of_going_back(context: dg.OutputContext, mark: Mark, profile: Profile) -> None:
     if mark.before and mark.goes_back:
         context.log.warning(
@@ -247,7 +243,7 @@ def _warn_of_going_back(context: dg.OutputContext, mark: Mark, profile: Profile)
 
 
 def _figures(redis: Loading, seconds: float, plan: Plan | None) -> dict[str, Any]:
-    """Of the load as a whole: all of its shards came at the same time."""
+    """The figures of the load as a whole: its shards came at the same time."""
     compared = plan.changes if plan else Changes()
     return {
         "entities": compared.entities.total() if plan else redis.entities,
@@ -259,10 +255,6 @@ def _figures(redis: Loading, seconds: float, plan: Plan | None) -> dict[str, Any
         "compared_seconds": round(compared.seconds, 3),
         "entities_per_second": round(redis.entities / seconds, 1),
     }
-
-
-def _rows(profile: Profile) -> dict[str, int]:
-    return {"gold_rows": profile.rows, "rejected_rows": profile.rejected, "unread_rows": profile.unread}
 
 
 def _shard(shard: str, counts: Counter[int], counted_at: int, redis: Loading) -> dict[str, Any]:

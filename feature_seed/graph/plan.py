@@ -22,7 +22,7 @@ from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.profile import micros
 
-# A card with a place has so many keys, and a customer.
+# How many keys a card with a place has, and a customer.
 _KEYS = {"cards": 5, "customers": 2}
 
 
@@ -34,7 +34,7 @@ class Plan:
         name: of the entity.
         changes: what differs between gold and store.
         before: what the store said of itself.
-        base: how many entities the store was last loaded with, and `rows` from how many rows.
+        base: how many entities the store was last loaded with; `rows` is from how many rows.
         gone: how many of them gold has no more.
     """
 
@@ -71,9 +71,9 @@ class Plan:
 
 
 def plan_of(stream: FeatureStream, store: OnlineStore) -> Plan | None:
-    """The plan of a load, None for a store that nothing was loaded into.
+    """The plan of a load; None for a store that nothing was loaded into.
 
-    What one step of a run has found, the next takes over, unless another run has written to the store in between.
+    A step of a run takes over the plan of the step before, unless another run has written to the store in between.
     """
     with store.client() as client:
         before: Ready | None = read_ready(client)
@@ -96,14 +96,14 @@ def plan_of(stream: FeatureStream, store: OnlineStore) -> Plan | None:
 
 
 def _planned(stream: FeatureStream, changes: Changes, before: Ready, keys: int | None) -> Plan:
-    """By what the store was last loaded from, if that is known. What is new since keys went is no loss of gold's."""
+    """The plan by what the store was last loaded from, if that is known. Keys that went since are no loss of gold."""
     name, known, lacking = stream.entity.name, changes.counts["known"], 0
     base, rows = known, changes.counts["rows"]
     if before.state == "ready" and len(stream.shards) == stream.layout.shard_count:
         base, rows = max(getattr(before, name), base), max(before.rows, rows)
         expected = sum(getattr(before, one) * count for one, count in _KEYS.items())
         lacking = min(max(expected - keys, 0), changes.counts["new"]) if keys is not None else 0
-        if stream.expire:  # keys go by themselves: what has expired since is no loss, and neither are its rows
+        if stream.expire:  # keys go by themselves: an expired entity is no loss, and neither are its rows
             base, rows = getattr(before, name), changes.counts["rows"]
             known, lacking = _still_there(stream, changes, before), 0
     return Plan(name, stream.shards, changes, before, base, rows, max(base - known - lacking, 0))
@@ -112,7 +112,7 @@ def _planned(stream: FeatureStream, changes: Changes, before: Ready, keys: int |
 def _still_there(stream: FeatureStream, changes: Changes, before: Ready) -> int:
     """How many entities of the last load gold still has: by its rows up to that watermark, as they expired then.
 
-    By all that gold has where `expire` may have been another then, as where the first load with it has broken off.
+    If `expire` may have been another then, all of gold's entities count, as after a first load that was broken off.
     """
     if changes.all_changed or before.loading:
         return stream.warehouse.profile().entities(stream.entity.id)
@@ -142,7 +142,7 @@ def loss_result(
 
 
 def lost(plans: Sequence[Plan], limit: float) -> str:
-    """What gold has lost, and what is done about it, in words."""
+    """What gold has lost, and what may go, in words."""
     if not plans:
         return "nothing was loaded into the store so far"
     share = max(plan.loss for plan in plans)
@@ -151,7 +151,7 @@ def lost(plans: Sequence[Plan], limit: float) -> str:
 
 
 def cost(plan: Plan, instance: dg.DagsterInstance) -> str:
-    """About what a load takes, by the last one of this entity; '' if that sent nothing."""
+    """About what a load takes, by the last load of this entity; '' if that sent nothing."""
     feature = next(one.name for one in FEATURES if one.entity.name == plan.name)
     loads = [one.metadata[LOAD] for one in latest_loads(instance, feature, plan.shards).values()]
     last = max(loads, key=lambda one: one.get("sent", 0), default={})

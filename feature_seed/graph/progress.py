@@ -20,8 +20,8 @@ IS_PROGRESS = "is_progress"
 class Screen:
     """Prints lines above the bar of the load that is under way. A bar is only where a person looks: not in CI.
 
-    While a step runs, Dagster sends standard error to a file, and the file to standard error: later, and without the
-    last lines at times. So this has a copy of standard error from before that.
+    While a step runs, Dagster sends standard error to a file, and the file to standard error: later, and at times
+    without the last lines. So the screen has a copy of standard error from before the step.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ SCREEN = Screen()
 def progress(
     context: dg.OutputContext, name: str, asset: dg.AssetKey, expected: int
 ) -> Iterator[Callable[[int], None]]:
-    """A function that takes how many entities of a load are done, and reports it every few seconds at most."""
+    """A function that takes how many entities of a load are done. It reports every few seconds at most."""
     expected = max(expected, 1)
     started = reported = time.monotonic()
     with Progress(console=SCREEN.console, transient=True, disable=not SCREEN.has_bars) as bars:

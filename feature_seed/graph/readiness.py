@@ -17,14 +17,14 @@ from feature_seed.graph.dagster_private import check_evaluations
 from feature_seed.store.cluster import primaries
 from feature_seed.store.replication import ReplicationState
 
-# The checks without which no load is verified, and what their evaluations call the loads that they looked at.
+# The checks that verify a load, and the name under which their evaluations keep the loads that they looked at.
 VERIFYING = ("entity_count", "parity")
 LOADS = "loads"
 
-# What a materialisation calls the figures of the load that it came of. One without was reported by hand.
+# The name of a load's figures in a materialisation. A materialisation without them was reported by hand.
 LOAD = "load"
 
-# The field of the ready key that is gone with all else that a store held, so that no other is taken for it.
+# The field of the ready key that goes when a store is emptied, so that no other store is taken for it.
 _STORE_ID = READY.fields[-1]
 
 
@@ -43,9 +43,9 @@ Loads = Mapping[str, Mapping[str, ShardLoad]]
 
 @dataclass(frozen=True)
 class Mark:
-    """What a load finds in a store: what it said of itself `before`, and by which id it is known.
+    """What a load finds in a store: what the store said of itself `before`, and the store's id.
 
-    `goes_back` where that was a later watermark than the load's.
+    `goes_back` says whether the store's watermark was later than the load's.
     """
 
     before: Ready | None
@@ -56,7 +56,7 @@ class Mark:
 def mark_loading(client: redis.Redis, gold_version: str, watermark: datetime) -> Mark:
     """Say which gold is being loaded, and `seeding` on the first write of the first load. A ready store stays ready.
 
-    A watermark that goes back does so before those of entities: what came after it is about to leave the store.
+    A watermark that goes back does so before the watermarks of entities: later events are about to leave the store.
     """
     before: Ready | None = read_ready(client)
     client.hsetnx(READY.pattern, "state", "seeding")
@@ -79,7 +79,7 @@ def _store_id(client: redis.Redis) -> str:
 
 
 def require_kept(client: redis.Redis, address: str, loads: Loads) -> None:
-    """That the store still has all that it acknowledged to these loads.
+    """Require that the store still has all that it acknowledged to these loads.
 
     Raises:
         ReadinessError: it is another store, was emptied or restarted, or a failover may have lost some of it.
@@ -98,7 +98,7 @@ def require_kept(client: redis.Redis, address: str, loads: Loads) -> None:
 
 
 def _require_replicated(nodes: Sequence[redis.Redis], address: str, seeded: Sequence[ShardLoad]) -> None:
-    """Where primaries have come to in their replication tells whether one was replaced by one that lacks something."""
+    """The replication of the primaries tells whether one was replaced by a server that lacks something."""
     ends = {end for one in seeded for end in one.metadata.get("replication", {}).items()}
     now = [ReplicationState.of(node.info("replication")) for node in nodes] if ends else []  # type: ignore[arg-type]
     if any(not any(position.includes(*end) for position in now) for end in ends):
@@ -109,7 +109,7 @@ def _require_replicated(nodes: Sequence[redis.Redis], address: str, seeded: Sequ
 
 
 def recorded() -> dg.DagsterInstance:
-    """The instance of DAGSTER_HOME, which knows the loads; without one it knows none."""
+    """The instance of DAGSTER_HOME, which knows the loads. Without DAGSTER_HOME, an instance that knows none."""
     return dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()
 
 
@@ -137,7 +137,7 @@ def latest_loads(instance: dg.DagsterInstance, feature: str, shards: Sequence[st
 
 
 def require_verified(instance: dg.DagsterInstance, loads: Loads) -> None:
-    """That the checks which compare a feature's load with gold looked at every shard's latest load, and passed.
+    """Require that the checks which compare a load with gold looked at every shard's latest load, and passed.
 
     Within a run these checks block `warm_start`. It requires them across runs too, such as those of a backfill.
 
@@ -160,9 +160,9 @@ def require_verified(instance: dg.DagsterInstance, loads: Loads) -> None:
 def _outcomes(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey, shards: int
 ) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
-    """The latest outcome of a check for each load it looked at, by shard and run.
+    """The latest outcome of a check for each load that it looked at, by shard and run.
 
-    A run seeds one shard or more, and is followed by one evaluation: twice as many as shards leave room for repeats.
+    A run seeds one shard or more, and one evaluation follows it. Twice as many as shards leave room for repeats.
     """
     outcomes: dict[tuple[str, str], dg.AssetCheckEvaluation] = {}
     for evaluation in reversed(check_evaluations(instance, check, 2 * shards)):
@@ -172,7 +172,7 @@ def _outcomes(
 
 
 def ready_when_whole(loads: Loads, shards: Sequence[str], run_id: str) -> Ready:
-    """What the ready key says once everything is seeded; its watermark is the least of the loads'.
+    """What the ready key says once everything is seeded. Its watermark is the earliest of the loads' watermarks.
 
     Raises:
         ReadinessError: a shard is missing, or shards come from different versions of gold.

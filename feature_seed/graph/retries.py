@@ -13,7 +13,7 @@ DELAYS_SECONDS = (5.0, 20.0)
 
 @contextmanager
 def retried(attempts: int) -> Iterator[None]:
-    """Have Dagster run a step again that met a transient error; `attempts` were made before, and the last is final.
+    """Have Dagster run a step again after a transient error. `attempts` were made before. The last one is final.
 
     Not a RetryPolicy, which would run a step again whatever its error.
     """

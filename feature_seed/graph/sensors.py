@@ -20,8 +20,8 @@ from feature_seed.warehouse.clickhouse import Warehouse
 
 _POLL_SECONDS = 30
 
-# Also after a failed step, whatever the instance says of others' runs: nobody looks at these. From the start, not from
-# the failed step: gold may have been rebuilt since, and shards of two versions of gold are never declared ready.
+# A run is tried again after a failed step too, whatever the instance says of other runs: nobody looks at these runs. It
+# starts from the beginning: gold may have been rebuilt, and shards of two versions of gold are never declared ready.
 RETRIES = {
     "dagster/max_retries": "2",
     "dagster/retry_on_asset_or_op_failure": "true",
@@ -31,13 +31,13 @@ RETRIES = {
 # Shown on the page of the schedule when it is off.
 _EXAMPLE = "0 5 * * *"
 
-# How Dagster marks the runs that need the pool, and so write to the store: of our jobs, asset pages and backfills.
+# How Dagster marks the runs that need the pool, and so write to the store: runs of our jobs, asset pages and backfills.
 _SEEDING = {pool_tag(POOL): "true"}
 
-# A run that was created and never queued may never start, so it is not waited for.
+# The sensor does not wait for a run that was created and never queued: the run may never start.
 _ACTIVE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
 
-# A run that died with its machine may stay STARTED for good. The store's lock keeps longer ones apart.
+# A run that died with its machine may stay STARTED for good. The store's lock keeps longer runs apart.
 _LONGEST_WAIT = timedelta(hours=1)
 
 
@@ -49,7 +49,7 @@ _LONGEST_WAIT = timedelta(hours=1)
     "from the ETL or from gold_watcher. See feature_seed/graph/README.md.",
 )
 def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult | dg.SkipReason:
-    """The cursor is the storage id of the last report that was handled, as that of an asset sensor is.
+    """The cursor is the storage id of the last report that was handled, as in an asset sensor.
 
     An asset sensor moves its cursor past each report that it sees. This one leaves reports to a later tick while a run
     seeds the store, and after an error.
@@ -63,14 +63,14 @@ def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> 
     if not (newest := context.instance.fetch_materializations(reports, limit=1).records):
         return dg.SkipReason("Gold has not been reported since")
     report, cursor = newest[0].event_log_entry, str(newest[0].storage_id)
-    # The first tick of all gets the latest report in history. Later on times are left out of it: clocks may differ.
+    # The very first tick gets the latest report in history. Later ticks do not compare times: clocks may differ.
     if context.cursor is None and _already_handled(context.instance, report):
         reason = "The latest report of gold is older than the run that seeded the store last"
         return dg.SensorResult(skip_reason=reason, cursor=cursor)
     version = _gold_version(warehouse)
     if version == _stored_version(context.instance):
         return dg.SensorResult(skip_reason=f"The store holds gold {version} already", cursor=cursor)
-    # The time makes a report after a failed run another run; a version alone would be blocked by the failed run's key.
+    # With the time, a report after a failed run makes another run. The failed run's key would block the version alone.
     request = dg.RunRequest(run_key=f"{version}@{report.timestamp}", tags={VERSION_TAG: version, **RETRIES})
     return dg.SensorResult([request], cursor=cursor)
 
@@ -81,7 +81,7 @@ def etl_completed(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> 
     "one more look. Start this sensor if the ETL cannot report gold by itself. See feature_seed/graph/README.md.",
 )
 def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> dg.SensorResult:
-    """The cursor is the version reported last, followed while gold changes by the one seen last.
+    """The cursor is the version that was reported last. While gold changes, the version seen last follows it.
 
     Without a cursor, a version that no report names is new: a fresh deployment seeds the gold that it finds.
     """
@@ -99,7 +99,7 @@ def gold_watcher(context: dg.SensorEvaluationContext, warehouse: Warehouse) -> d
     return dg.SensorResult(asset_events=[report], skip_reason=f"Reported gold {version}", cursor=version)
 
 
-# Without monitored_jobs: what asset pages and backfills launch is of neither of the two jobs here.
+# Without monitored_jobs: runs of asset pages and backfills belong to none of the jobs here.
 @dg.run_failure_sensor(
     minimum_interval_seconds=_POLL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -119,7 +119,7 @@ SENSORS = [etl_completed, gold_watcher, run_failed]
 
 
 def seed_on_schedule() -> dg.ScheduleDefinition:
-    """Runs by itself where FEATURE_SEED_SCHEDULE has its cron line; elsewhere it is off, and there to be looked at.
+    """The schedule runs by itself if FEATURE_SEED_SCHEDULE has a cron line. If not, it is off and can be looked at.
 
     Raises:
         ConfigurationError: the variable is no cron line.
@@ -167,7 +167,7 @@ def _named_version(event: dg.EventLogEntry | None) -> str:
 
 
 def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
-    """A run that writes to the store, or is about to: whoever launched it, and a retry that is yet to come as well."""
+    """A run that writes to the store or is about to, whoever launched it. A retry that is yet to come counts too."""
     changed = datetime.now(timezone.utc) - _LONGEST_WAIT
     statuses = [*_ACTIVE, dg.DagsterRunStatus.FAILURE]
     runs = instance.get_runs(dg.RunsFilter(tags=_SEEDING, statuses=statuses, updated_after=changed))
@@ -175,7 +175,7 @@ def _seeding_run(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
 
 
 def _stored_version(instance: dg.DagsterInstance) -> str | None:
-    """The version of all that is in the store: none when a later run, failed or of a shard, may have left another's."""
+    """The version of everything in the store. None if a later run, failed or of a shard, may have left another."""
     seeded = instance.get_latest_materialization_event(WARM_START)
     newest = instance.get_runs(dg.RunsFilter(tags=_SEEDING), limit=1)
     return _named_version(seeded) if seeded and [run.run_id for run in newest] == [seeded.run_id] else None

@@ -1,4 +1,4 @@
--- How many cards have several customers, and the hash of one. Only looked for where there are any: 10 M rows take 1.5
+-- How many cards have several customers, and the hash of one. Only asked if there are any: 10 M rows take 1.5
 -- CPU-seconds.
 SELECT countIf(least_customer != greatest_customer) AS cards, anyIf(card, least_customer != greatest_customer) AS hash
 FROM (

@@ -19,7 +19,7 @@ from feature_seed.store.commands import spared
 from feature_seed.store.lock import KEY as LOCK
 from feature_seed.store.online_store import OnlineStore
 
-# Keys of each node that are looked at for live events: a large store is sampled, within some 0.1 s.
+# The calls of SCAN for live events on each node, and the keys of a call. A large store is sampled, in some 0.1 s.
 _SCAN_CALLS, _SCAN_COUNT = 30, 1000
 
 
@@ -28,8 +28,8 @@ class Status:
     """Everything that `status` tells.
 
     Attributes:
-        ready: what the store says; its state is `empty` or `unreachable` where it says nothing.
-        live_events: of cards, since gold; estimated where `sampled`, None in a store that runs no SCAN.
+        ready: what the store says. Its state is `empty` or `unreachable` if the store says nothing.
+        live_events: of cards, since gold; an estimate if `sampled`; None in a store that runs no SCAN.
         lock: who writes to the store, None if nobody does.
         last_report: when gold was reported last to the Dagster of DAGSTER_HOME.
         error: why nothing is known.
@@ -77,7 +77,7 @@ def live_events(client: redis.Redis, cards: int, *, tags: bool) -> tuple[int | N
 
 
 def _some_cards(client: redis.Redis) -> tuple[set[bytes], bool]:
-    """Ids of cards, and whether they are all that there are."""
+    """Ids of cards, and whether these are all cards."""
     before, _, after = CARD_SEQ.template.encode().partition(b"{}")
     found: set[bytes] = set()
     whole = True
@@ -100,7 +100,7 @@ def last_report() -> str:
     try:
         with dg.DagsterInstance.get() as instance:
             event = instance.get_latest_materialization_event(GOLD)
-    except dg.DagsterError as e:  # a home that is none, or storage that does not answer
+    except dg.DagsterError as e:  # DAGSTER_HOME is no home, or its storage does not answer
         return f"unknown: {e}"
     if event is None or event.asset_materialization is None:
         return "none: no report has come to this Dagster"
@@ -110,7 +110,7 @@ def last_report() -> str:
 
 
 def in_words(ready: Ready) -> str:
-    """What is in a store that is ready, or the state that it is in."""
+    """What is in a store that is ready, or else the state of the store."""
     if ready.state != "ready":
         return f"its state is {ready.state!r}"
     counts = f"{ready.cards:,} cards, {ready.customers:,} customers"

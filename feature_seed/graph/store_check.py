@@ -15,8 +15,7 @@ from feature_seed.errors import ReadinessError
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.feature import FEATURES
 from feature_seed.graph.checks import DEPARTED, WARM_START, blocking, check_name, check_result, check_specs
-from feature_seed.graph.declared import compared
-from feature_seed.graph.feature_checks import checked
+from feature_seed.graph.feature_checks import checked, compared
 from feature_seed.graph.readiness import Loads, all_loads, latest_loads, recorded, require_kept
 from feature_seed.graph.retries import retried
 from feature_seed.graph.status import in_words
@@ -34,7 +33,7 @@ _RECORDED = ("state", "run_id", "gold_version", "cards", "customers")
 def store_check(
     context: dg.AssetCheckExecutionContext, store: OnlineStore, layout: Layout
 ) -> Iterator[dg.AssetCheckResult]:
-    """Blocking, so that a run by a schedule fails, and is told of as any failed run."""
+    """The check blocks, so that a scheduled run fails and is reported like any failed run."""
     loads = all_loads(context.instance, shard_names(layout.shard_count))
     with retried(context.retry_number), store.client() as client:
         yield from blocking([_kept(context.instance, client, store.address, layout, loads)])
@@ -43,7 +42,7 @@ def store_check(
 def _kept(
     instance: dg.DagsterInstance, client: redis.Redis, address: str, layout: Layout, loads: Loads
 ) -> dg.AssetCheckResult:
-    """A few keys of the store, beside what `warm_start` and the loads have recorded."""
+    """Compare a few keys of the store with what `warm_start` and the loads have recorded."""
     seeded = instance.get_latest_materialization_event(WARM_START)
     if not seeded or not seeded.asset_materialization:
         return _result(False, "No run has made the store ready so far: run seed_all")
@@ -63,7 +62,7 @@ def _kept(
         text = f"feature_seed:ready in Redis at {address} is not as {run} set it: {', '.join(wrong)}. Run seed_all"
         return _result(False, text)
     keys, then = Size.of(client).keys, _keys_left(instance, seeded)
-    if keys is not None and keys < then and not layout.expire:  # maybe another program's, of a database that is shared
+    if keys is not None and keys < then and not layout.expire:  # in a shared database, maybe another program's
         text = (
             f"Redis at {address} has {keys:,} keys, {then - keys:,} fewer than after {run}. Find out whether Redis "
             "evicts keys or somebody deletes them, and run seed_all with FEATURE_SEED_FULL=1"
@@ -89,7 +88,7 @@ def _result(passed: bool, text: str, **metadata: int) -> dg.AssetCheckResult:
 def require_unchanged(
     warehouse: Warehouse, store: OnlineStore, layout: Layout, size: int | None, declared: Sequence[Declared] = ()
 ) -> Iterator[str]:
-    """A line for each thing that holds, also of gold, and of `size` entities of each feature.
+    """A line for each thing that holds: of the store, of gold, and of `size` entities of each feature.
 
     Raises:
         ReadinessError, CheckFailedError: with the first thing that does not.
@@ -115,7 +114,7 @@ def require_unchanged(
         for features, comparison in [(FEATURES, Comparison), *(([one], of) for one, of in compared(declared))]:
             own = {one.name: latest_loads(instance, one.name, shards) for one in features}
             results = checked(features, own, warehouse, layout, store, shards, uuid4().hex, size, comparison)
-            # Counts and digests are of gold up to the watermark of the loads, where that is known.
+            # Counts and digests need the watermark of the loads: only where that is known.
             known = {dg.AssetKey(name) for name, seeded in own.items() if seeded}
             yield from _told(one for one in results if one.asset_key in known or one.check_name != "entity_count")
 

@@ -25,7 +25,7 @@ from feature_seed.graph.status import in_words
 # What Dagster logs for every step behind one that failed.
 _CONSEQUENCE = "Dependencies for step"
 
-# The library's logger, which prints a stack trace for an answer that broke off, beside the error that we explain.
+# The logger of the library, which prints a stack trace for an answer that broke off. We explain the same error.
 _TELLS_TWICE = "clickhouse_connect"
 
 Line = tuple[int, str]
@@ -33,7 +33,7 @@ Line = tuple[int, str]
 
 @dg.logger(config_schema={}, description="What a person wants to see of a run, and how it ended.")
 def terminal(context: dg.InitLoggerContext) -> logging.Logger:
-    """A run has two of them, for itself and for its steps. With FEATURE_SEED_LOG_LEVEL=DEBUG they print all."""
+    """A run has two of these, for itself and for its steps. With FEATURE_SEED_LOG_LEVEL=DEBUG they print everything."""
     level = choice("FEATURE_SEED_LOG_LEVEL", ("INFO", "DEBUG", "WARNING"))
     SCREEN.open()
     logging.getLogger(_TELLS_TWICE).setLevel(logging.NOTSET if level == "DEBUG" else logging.CRITICAL)
@@ -43,8 +43,10 @@ def terminal(context: dg.InitLoggerContext) -> logging.Logger:
 
 
 class _Run(logging.Handler):
-    """What a run has done so far, from its events. Prints a line for what a person wants to know, and none for the
-    rest; or each as Dagster writes it."""
+    """What a run has done so far, from its events.
+
+    It prints a line for what a person wants to know, and none for the rest; or every event as Dagster writes it.
+    """
 
     def __init__(self, run_id: str, least: int) -> None:
         super().__init__()
@@ -105,7 +107,7 @@ class _Run(logging.Handler):
             self._loaded.setdefault(one.asset_key.to_user_string(), set()).add(one.partition)
 
     def _end(self, event: DagsterEvent) -> None:
-        """Tell what came of the run, if this is its last event."""
+        """Say what came of the run, if this is its last event."""
         if event.event_type == DagsterEventType.RUN_SUCCESS:
             SCREEN.line(self._success(f"in {self._seconds}"))
         elif event.event_type == DagsterEventType.RUN_CANCELED:

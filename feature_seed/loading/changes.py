@@ -1,4 +1,4 @@
-"""What a load would change: the entities whose digests, counts or live events are not what gold and their seeds say."""
+"""What a load would change: entities whose digest, count or live events differ from gold or from their seeds."""
 
 from array import array
 from collections import Counter
@@ -11,21 +11,21 @@ from feature_seed.errors import printable
 
 _EXAMPLES = 3
 
-# A shard of which more has to be sent is read whole, and so are all where many scans of gold would be needed.
+# If a greater share of a shard has to be sent, the shard is read whole. So are all shards if more entities are sent.
 _FEW, _MANY = 1 / 4, 128_000
 
 
 @dataclass
 class Changes:
-    """Of an entity in some shards, as `changes.lua` says it of some at a time.
+    """The cards or the customers of some shards: the replies of `changes.lua` added up.
 
     Attributes:
-        hashes: of the entities that a load has to send, by shard.
-        entities: of gold, by shard, and those whose digest in the store is `different`.
-        counts: of gold's entities those that are `known` to the store in some form, and the `rows` that they were last
-            loaded from; those that are `new` or `changed`; those that have `shrunk`, and the rows that these `lost`.
+        hashes: the hashes of the entities that a load has to send, by shard.
+        entities: how many gold has, by shard; `different` are those whose digest in the store differs.
+        counts: how many of gold's entities are `known` to the store, from how many `rows` they were last loaded, how
+            many are `new` or `changed`, how many have `shrunk`, and how many rows these have `lost`.
         examples: keys of entities that differ.
-        losses: the largest, by rows, and in words.
+        losses: the largest losses, as rows and in words.
     """
 
     hashes: dict[int, "array[int]"] = field(default_factory=dict)
@@ -40,17 +40,17 @@ class Changes:
 
     @property
     def all_changed(self) -> bool:
-        """Whether no seed is as gold says: what is written, or when it expires, may have been set otherwise."""
+        """Whether no seed is as gold says. Then the layout, or `expire`, may have been changed."""
         return 0 < self.counts["known"] == self.counts["changed"]
 
     @property
     def to_send(self) -> int:
-        """How many entities a load sends: of shards that are read whole, all."""
+        """How many entities a load sends: all of a shard that is read whole."""
         few = self.few()
         return sum(len(few[shard]) if shard in few else self.entities[shard] for shard in self.hashes)
 
     def add(self, shard: int, reply: Sequence[Any]) -> None:
-        """A reply; the nodes of a cluster reply in threads of their own."""
+        """Add a reply. The nodes of a cluster reply in threads of their own."""
         numbers, (example, worst, before, now), hashes = reply[:6], reply[6:10], reply[10:]
         counts = dict(zip(("known", "rows", "new", "changed", "shrunk", "lost"), numbers, strict=True))
         with self._lock:
@@ -65,6 +65,6 @@ class Changes:
                 self.hashes.setdefault(shard, array("I")).extend(hashes)
 
     def few(self) -> Mapping[int, Sequence[int]]:
-        """The hashes by shard, where it pays to read rows of these entities only."""
+        """The hashes by shard, where it pays to read the rows of these entities only."""
         few = {shard: some for shard, some in self.hashes.items() if len(some) <= self.entities[shard] * _FEW}
         return few if sum(map(len, few.values())) <= _MANY else {}

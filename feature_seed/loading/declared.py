@@ -1,4 +1,4 @@
-"""The stream of declared features: those of one entity come in one pass over gold."""
+"""The stream of declared features. The features of one entity come in one pass over gold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from feature_seed.warehouse.profile import Profile
 
 @dataclass(frozen=True)
 class DeclaredStream(FeatureStream):
-    """The keys of an entity's declared features, each with its command. One of many members is there several times."""
+    """The keys of an entity's declared features, each with its command. A key of many members comes several times."""
 
     entity: DeclaredEntity
 
@@ -28,17 +28,17 @@ class DeclaredStream(FeatureStream):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """One thread, if settings may be changed: a sum of doubles depends on the order in which threads come to rows.
+        """One thread, if settings may be changed: a sum of doubles depends on the order in which threads reach rows.
 
-        It reads several million rows a second, which is more than Redis takes of what they come to.
+        One thread reads several million rows a second. Redis takes fewer of the commands that they make.
         """
-        return {**self.warehouse.faster, **({"max_threads": "1"} if self.warehouse.faster else {})}
+        return {**super().settings, **({"max_threads": "1"} if super().settings else {})}
 
     def counted_at(self, feature: str) -> int:
         return self.entity.counted_at(feature)
 
     def rehearse(self) -> None:
-        """As of any stream.
+        """The same as for any stream.
 
         Raises:
             WarehouseError: naming the feature whose expressions ClickHouse does not take.
@@ -51,7 +51,7 @@ class DeclaredStream(FeatureStream):
             raise type(e)(f"Feature {', '.join(one.name for one in self.entity.features)}: {e}") from e
 
     def _query(self, profile: Profile, chosen: Sequence[int] | None = None) -> str:
-        """Over all transactions: declared features have no digest."""
+        """The query over all transactions: declared features have no digest."""
         return self.warehouse.mapping.over(self.entity.command_query(RELATIONS["gold"], self._aggregates))
 
     @cached_property
@@ -63,9 +63,9 @@ class DeclaredStream(FeatureStream):
     @cached_property
     def _size(self) -> dict[str, int]:
         """About how many entities there are in these shards, and their rows."""
-        query = self.warehouse.mapping.over(over(self.entity.rows(RELATIONS["gold"]), sql("loading/declared_size")))
+        query = over(self.entity.rows(RELATIONS["gold"]), sql("loading/declared_size"))
         with self.warehouse.client() as client, self.warehouse.errors():
-            return self.warehouse.only_row(with_retries(lambda: client.query(query, self._parameters())))
+            return with_retries(lambda: self.warehouse.only_row(client, query, self._parameters()))
 
     def _collected(self, profile: Profile) -> int:
         size = self._size["rows"] * self.entity.collects * self.entity.row_bytes
@@ -73,4 +73,4 @@ class DeclaredStream(FeatureStream):
         return (size + entities) * self.layout.shard_count // len(self.shards)
 
     def require_whole(self, client: Client, delivered: int) -> None:
-        """The check entity_count tells of an answer that ended early: here it would be one more scan of gold."""
+        """The check entity_count finds an answer that ended early: here that would be one more scan of gold."""

@@ -1,9 +1,9 @@
--- Looks at an entity that gold has no more, and removes it in the same step if that is asked for and it has no live event.
--- Events up to the watermark are gold's to tell. Those that nobody recorded may show in the count alone.
+-- Look at an entity that gold no longer has. Remove it in the same step if ARGV asks for that and it has no live event.
+-- Events up to the watermark are gold's to tell. Unrecorded events may show in the count alone.
 --
 -- KEYS: of a card history, seq, loc, last_ts, seed, seeded; of a customer stats, seed
 -- ARGV: the store's watermark in Unix seconds, '1' to remove
--- Returns 'departed', 'live' or 'removed', and the key of the seed; nothing of an entity that no load has brought
+-- Returns 'departed', 'live' or 'removed', and the key of the seed; nothing for an entity that no load has brought
 local _, decode, read_seed = elements()
 local is_card = #KEYS > 2
 local seed = KEYS[is_card and 5 or 2]
@@ -17,7 +17,7 @@ local live = tonumber(counted[1] or '') ~= fields.count + #recorded
 for _, event in ipairs(recorded) do
     live = live or event.time > watermark
 end
--- Somebody who pushes and does not count pushes to one of the ends. A list that nobody trims may have 200,000 elements.
+-- A scorer that pushes and does not count pushes to one of the ends. An untrimmed list may have 200,000 elements.
 for _, first in ipairs(is_card and {0, -100} or {}) do
     for _, element in ipairs(redis.call('LRANGE', KEYS[1], first, first + 99)) do
         local event = decode(element)

@@ -1,4 +1,4 @@
-"""Entities that the store has from a load and that gold has no more: how they are found and removed."""
+"""Entities that the store has from a load and gold no longer has: how they are found and removed."""
 
 import hashlib
 from array import array
@@ -24,10 +24,10 @@ from feature_seed.warehouse.gold import over_gold
 _SCRIPT = f"{lua('features/events/elements')}\n{lua('loading/departed')}"
 _SHA = sha_of(_SCRIPT)
 
-# Keys that Redis looks at in a call of SCAN: some 0.2 ms, in which nobody else is answered.
+# Keys that Redis looks at in a call of SCAN. A call takes some 0.2 ms, in which Redis answers nobody else.
 _SCANNED = 250
 
-# Entities whose calls are made at a time: 1 KB each.
+# For so many entities calls are made at a time: 1 KB each.
 _AT_ONCE = 1000
 
 _EXAMPLES = 10
@@ -35,9 +35,9 @@ _EXAMPLES = 10
 
 @dataclass(frozen=True)
 class Departed(FeatureStream):
-    """The calls that remove what has departed of an entity. `before` is what the store says of itself.
+    """The calls that remove departed cards or customers. `before` is what the store says of itself.
 
-    `found` has what each is by the key of its seed: `departed`, `live` or `removed`.
+    `found` has the state of each by the key of its seed: `departed`, `live` or `removed`.
     """
 
     found: dict[bytes, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Departed(FeatureStream):
 
     @property
     def share(self) -> float:
-        """Of the store's entities, how many would be removed."""
+        """The share of the store's entities that would be removed."""
         return self.expected / max(getattr(self.before, self.entity.name) + len(self.found), 1)
 
     @property
@@ -66,14 +66,14 @@ class Departed(FeatureStream):
         return f"{self.entity.name}: {text.format(**self.metadata)}"
 
     def find(self, store: OnlineStore) -> None:
-        """Look at all entities of the store beside gold.
+        """Compare all entities of the store with gold.
 
-        In memory are 8 bytes for each that gold has, and some 0.2 KB for each that it has not, a scorer's own too.
+        That takes 8 bytes of memory for each entity of gold, and some 0.2 KB for each other one, a scorer's own too.
         It is a GoldError if gold was rebuilt since it was profiled, and a StoreError if the store runs no SCAN.
         """
         with self.warehouse.client() as gold, self.warehouse.errors():
-            query = self.warehouse.mapping.over(over_gold("loading/departed"))
-            row = self.warehouse.only_row(with_retries(lambda: gold.query(query, self._parameters())))
+            query, parameters = over_gold("loading/departed"), self._parameters()
+            row = with_retries(lambda: self.warehouse.only_row(gold, query, parameters))
             with_retries(lambda: self.warehouse.require_unbroken(gold))
         known = array("Q", row["hashes"])
         with store.client() as client:
@@ -118,7 +118,7 @@ class Departed(FeatureStream):
 
 
 def _has(hashes: Sequence[int], entity_id: bytes) -> bool:
-    """Whether the hash of an id, as `departed.sql` makes it, is among these, which are in order."""
+    """Whether the hash of an id, as `departed.sql` makes it, is among these sorted hashes."""
     hashed = int.from_bytes(hashlib.md5(entity_id, usedforsecurity=False).digest()[:8], "big")
     position = bisect_left(hashes, hashed)
     return position < len(hashes) and hashes[position] == hashed

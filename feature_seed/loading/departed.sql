@@ -1,4 +1,4 @@
--- Hashes of the ids that gold has, in order: of all rows, those that are rejected or after the watermark too. They are in one
--- row, of which nothing comes if an answer ends early. Python has MD5 as well.
+-- Sorted hashes of gold's ids: of all rows, rejected rows and rows after the watermark too. The hashes are in one row,
+-- so that none comes if an answer ends early. Python has MD5 as well.
 SELECT arraySort(groupUniqArray(halfMD5(assumeNotNull({entity:Identifier})))) AS hashes
 FROM gold

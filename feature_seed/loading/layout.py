@@ -12,8 +12,8 @@ from feature_seed.features.entity import OnConflict
 class Layout(dg.ConfigurableResource):
     """How features are laid out in the store, as a scorer must read them. See feature_seed/features/README.md.
 
-    With `full`, and in `overwrite`, a load sends every entity, whether it has changed or not. `expire` has the seconds
-    after its newest row in which an entity expires, by the names of entities that do.
+    With `full`, and in `overwrite`, a load sends every entity, whether it has changed or not. `expire` says how many
+    seconds after its newest row an entity expires, by the names of entities that do.
     """
 
     shard_count: int = 16
@@ -29,7 +29,7 @@ class Layout(dg.ConfigurableResource):
 
     @property
     def found(self) -> dict[str, Any]:
-        """What the steps of a run have found of entities, so that none looks again."""
+        """What the steps of a run have found out about entities, so that no step looks again."""
         return self._found
 
 

@@ -1,4 +1,4 @@
--- Of all transactions those of entities that have not expired by the watermark. By hash: a set of ids takes more memory.
+-- The transactions of entities that have not expired by the watermark. By hash, since a set of ids takes more memory.
 SELECT *
 FROM every
 WHERE sipHash64({entity:Identifier}) IN (

@@ -16,9 +16,9 @@ from feature_seed.warehouse.gold import over_gold
 # About how many cards and, at most, customers are looked at.
 _SAMPLE = 1000
 
-# What Redis takes on 64 bits: per key beside its name (its entry, object and share of the table), per list or hash,
-# and what rounding adds to the elements of a list. Measured on five golds, from 85 % of what Redis 7.0 took to 123 % of
-# Valkey 9.1, whose keys are smaller; on gold of many transactions a card, from 97 % to 112 %.
+# What Redis takes on 64 bits: per key beside its name (its entry, object and share of the table), per list or hash, and
+# what rounding adds to the elements of a list. On five golds the estimate was 85 % of what Redis 7.0 took to 123 % of
+# what Valkey 9.1 took, whose keys are smaller. On gold of many transactions a card it was 97 % to 112 %.
 _KEY_BYTES = 62
 _VALUE_BYTES = {HISTORY.name: 80, LOCATION.name: 40, STATS.name: 60}
 _SEED_BYTES = 74
@@ -26,10 +26,10 @@ _ROUNDED = 1.08
 
 _SEEDS = frozenset((CARD_SEED, CUSTOMER_SEED))
 
-# What a live event takes in the seeds of its card and its customer beside two times its id: times, amounts, a place.
+# The bytes of a live event in the seeds of its card and its customer, beside its id in both: times, amounts, a place.
 _RECORD_BYTES = 2 * 4 + 65 + 35
 
-# An element, and those of its values that memory_rows.sql measures: the rest is in every element.
+# An element, and its values that memory_rows.sql measures. The rest is the same in every element.
 _EMPTY = Transaction("", "", 0.0, "2026-01-01T00:00:00.123+00:00", 0.0, 0.0)
 _MEASURED = '""0.00.00.0'
 
@@ -49,9 +49,9 @@ class Sample:
 
 
 def estimate_memory(client: redis.Redis, stream: FeatureStream, features: Sequence[Feature]) -> MemoryEstimate:
-    """What these features need in the stream's shards, in 0.3 s for 10 M rows; keys that are there need nothing.
+    """What these features need in the stream's shards, in 0.3 s for 10 M rows. Keys that are there need nothing.
 
-    With the records of a day of live events, as many as gold has a day: the next load forgets them.
+    The records of a day of live events are included, as many as gold has a day. The next load forgets them.
     """
     layout, profile, sample = stream.layout, stream.warehouse.profile(), _sample(stream)
     needed, new = 0.0, {}
@@ -84,9 +84,8 @@ def _sample(stream: FeatureStream) -> Sample:
         "one_in": max(profile.cards * len(stream.shards) // layout.shard_count // _SAMPLE, 1),
     }
     with stream.warehouse.client() as client, stream.warehouse.errors():
-        mapped = stream.warehouse.mapping.over
-        cards = client.query(mapped(sql("loading/memory_cards")), parameters).result_rows
-        values = stream.warehouse.only_row(client.query(mapped(over_gold("loading/memory_rows")), parameters))
+        cards = client.query(stream.warehouse.mapping.over(sql("loading/memory_cards")), parameters).result_rows
+        values = stream.warehouse.only_row(client, over_gold("loading/memory_rows"), parameters)
     depth = sum(transactions for _, transactions in cards) / max(len(cards), 1)
     element = len(_EMPTY.encode(layout.element)) - len(_MEASURED) + values["values_bytes"]
     history = depth * element * _ROUNDED

@@ -1,4 +1,4 @@
-"""The order of the lists in the store: the wrong one would mix live events with gold in silence."""
+"""The order of the lists in the store. A wrong order would mix live events with gold, and nobody would notice."""
 
 from functools import partial
 from itertools import islice
@@ -15,10 +15,10 @@ _LISTS = 500
 
 
 def require_order(client: redis.Redis, address: str, layout: Layout, before: Ready | None) -> None:
-    """That lists in the store have their newest transaction where this load will have it. Some are looked at.
+    """Require that lists in the store have their newest transaction where this load puts it. Some lists are looked at.
 
-    Where some have events after the watermark, these alone count: gold's may be of a load before. A StoreError names
-    the setting to change where most of them have it at the other end.
+    If some have events after the watermark, only these lists count: others may come from a load before. If most have
+    the newest at the other end, a StoreError names the setting to change.
     """
     lists = spared(partial(_ends, client), [])
     watermark = before.unix if before else None

@@ -12,17 +12,17 @@ from feature_seed.store.block import Block
 
 T = TypeVar("T")
 
-# However large a block is, it waits for less than a source bears.
+# The longest wait of a block, however large it is. A source bears a longer pause.
 _MAX_WAIT_SECONDS = 10.0
 
-# How long a consumer that waits does nothing else. Redis takes a connection for idle after a second at the soonest.
+# How long a consumer waits before it does something else. Redis calls a connection idle after a second at the soonest.
 _IDLE_SECONDS = 0.4
 
 
 class _Queue:
-    """Blocks in between two threads, of `capacity` bytes, or one larger one.
+    """Blocks between two threads: `capacity` bytes of them, or one larger block.
 
-    With `min_rate`, none waits for room longer than it takes at so many bytes a second.
+    With `min_rate`, no block waits for room longer than it takes at so many bytes a second.
     """
 
     def __init__(self, capacity: int, min_rate: int | None) -> None:
@@ -34,7 +34,7 @@ class _Queue:
         self._changed = Condition()
 
     def put(self, block: Block | None) -> bool:
-        """Wait until there is room, for None as long as it takes; False when nobody takes blocks any more."""
+        """Wait until there is room, with None as long as it takes. False if nobody takes blocks any more."""
         size = len(block.payload) if block else 0
         with self._changed:
             self._changed.wait_for(
@@ -53,7 +53,7 @@ class _Queue:
             self._changed.notify()
 
     def take(self, meanwhile: Callable[[], None]) -> Iterator[Block]:
-        """All blocks until the end; `meanwhile` is called now and then while there is none."""
+        """All blocks until the end. While there is none, `meanwhile` is called now and then."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._blocks or self._ended, _IDLE_SECONDS)
@@ -77,12 +77,12 @@ def prefetch(
     min_rate: int | None,
     meanwhile: Callable[[], None],
 ) -> Iterator[Iterator[Block]]:
-    """Run `blocks` in a thread of its own, so far ahead that those not yet taken add up to `capacity` bytes.
+    """Run `blocks` in a thread of its own, so far ahead that the blocks not yet taken add up to `capacity` bytes.
 
-    A source that bears no long pause is read at `min_rate` bytes per second at least. It may then go beyond `capacity`
-    up to its next None, where it may pause. An error of `blocks` ends the consumer's loop with that error. While the
-    consumer waits for a block, `meanwhile` is called in its thread. Leaving the context closes `blocks` and ends the
-    thread; `interrupt` ends whatever `blocks` may be waiting for then.
+    A source that bears no long pause is read at `min_rate` bytes per second at least. The source may then go beyond
+    `capacity`, up to its next None, where it may pause. An error of `blocks` ends the consumer's loop with that error.
+    While the consumer waits for a block, `meanwhile` is called in its thread. Leaving the context closes `blocks` and
+    ends the thread. `interrupt` ends whatever `blocks` may be waiting for then.
     """
     queue = _Queue(capacity, min_rate)
 
@@ -123,10 +123,10 @@ def begun_ahead(begins: Sequence[Callable[[], AbstractContextManager[T]]]) -> It
 
 
 def _trim_heap() -> None:
-    """Return what the thread's blocks took to the machine, some 40 MB of it, where the C library is glibc.
+    """Return the memory of the thread's blocks to the machine, some 40 MB, where the C library is glibc.
 
-    It has a heap for each thread, and by itself returns the end of one. There the last of what crossed over may be
-    kept, some hundred bytes that the other thread has freed into a cache of its own.
+    glibc has a heap for each thread, and by itself returns only the end of a heap. At the end, some hundred bytes may
+    lie that the other thread has freed into a cache of its own.
     """
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)

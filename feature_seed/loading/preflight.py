@@ -1,6 +1,6 @@
 """Preflight: whether the store is fit to be seeded, and whether its user has the rights. Nothing is written here.
 
-Which commands the store has, and its user may run, is looked for without running one.
+Preflight finds out which commands the store has, and which its user may run, without running one.
 """
 
 import math
@@ -24,7 +24,7 @@ from feature_seed.store.online_store import OnlineStore
 # The oldest with every command and every rule of the README's ACL; Valkey says 7.2.4 for this.
 OLDEST = (6, 2)
 
-# A command with a key of every kind, by the rule that allows the kind.
+# For each rule of the ACL, a command with a key that the rule allows.
 _KEYS = {f"~{key.split(':')[0]}:*": f"EVALSHA script 1 {key}" for key in (LOCK, *(key.of("") for key in KEYS))}
 
 Refusals = Mapping[str, redis.ResponseError]
@@ -32,18 +32,18 @@ Refusals = Mapping[str, redis.ResponseError]
 
 @dataclass(frozen=True)
 class Server:
-    """What a Redis says of itself; what it does not say is empty or 0."""
+    """What a Redis says of itself. What it does not say is empty or 0."""
 
     policy: str  # maxmemory-policy
     used: int  # bytes
     limit: int  # likewise; 0 is none
     run_id: str  # another after every start
     expires: bool = False  # whether features do
-    losses: tuple[str, ...] = ()  # what is less good since the store lacks a command or says too little, in a text each
+    losses: tuple[str, ...] = ()  # texts: what is lost since the store lacks a command or says too little
 
     @classmethod
     def of(cls, info: Mapping[str, Any], losses: Iterable[str] = ()) -> "Server":
-        """From the fields of INFO; managed ones forbid CONFIG, and some leave fields out."""
+        """From the fields of INFO: managed stores forbid CONFIG. Some leave fields out of INFO."""
         return cls(
             policy=str(info.get("maxmemory_policy", "noeviction")),
             used=int(info.get("used_memory", 0)),
@@ -54,7 +54,7 @@ class Server:
 
     @classmethod
     def together(cls, servers: Sequence["Server"]) -> "Server":
-        """As one: slots are spread evenly, so the first node to be full, or to evict, ends the load."""
+        """All servers as one. Slots are spread evenly, so the first node that is full, or evicts, ends the load."""
         count = len(servers)
         worst = min(servers, key=lambda one: (not one.evicts, one.limit - one.used if one.limit else math.inf))
         losses = tuple(dict.fromkeys(loss for one in servers for loss in one.losses))
@@ -62,11 +62,11 @@ class Server:
 
     @property
     def evicts(self) -> bool:
-        """Whether it may evict features; volatile-* only takes keys that expire."""
+        """Whether it may evict features. volatile-* evicts only keys that expire."""
         return self.limit > 0 and self.policy.startswith(("allkeys-", "volatile-") if self.expires else "allkeys-")
 
     def shortage(self, estimate: MemoryEstimate) -> str:
-        """What is wrong with its memory, with the figures, for features that need this much; '' if nothing."""
+        """What is wrong with its memory, with figures, for features that need this much; '' if nothing is."""
         limit, used = _mb(self.limit), _mb(self.used)
         if self.evicts:
             return (
@@ -86,10 +86,10 @@ class Server:
 def examine(client: redis.Redis, store: OnlineStore, declared: Sequence[str] = (), expires: bool = False) -> Server:
     """What the store is, all its primaries together. A StoreError says why it cannot be seeded, and what to do.
 
-    `declared` are the patterns of declared keys, and standard features may be such that `expires`.
+    `declared` are the patterns of declared keys. `expires` says whether standard features expire.
 
-    Of one that may be replaced there is no id of a start: what a failover has lost is looked into where it is called
-    ready. While sentinels name a primary that is none any more, the error is a StoreUnavailableError.
+    A store whose primary may be replaced has no id of a start here: `warm_start` finds out what a failover has lost.
+    While sentinels name a former primary, the error is a StoreUnavailableError.
     """
     needed = needed_by(store, declared, expires)
     server = Server.together([_examine(primary, store, needed, declared) for primary in primaries(client)])
@@ -122,15 +122,15 @@ def _examine(client: redis.Redis, store: OnlineStore, needed: Calls, declared: S
 
 
 def unsaid(store: OnlineStore, info: Mapping[str, Any]) -> list[str]:
-    """What the fields cost that INFO leaves out; where there is none, that is known already."""
+    """What is lost for each field that INFO leaves out. A store without INFO was warned of already."""
     missing = [field for field in FIELDS if info and field not in info]
     return [f"Redis at {store.address} leaves {field} out of INFO, so {FIELDS[field]}" for field in missing]
 
 
 def _require_rights(client: redis.Redis, store: OnlineStore, needed: Calls, declared: Sequence[str]) -> list[str]:
-    """What is done without, and what is lost by that, in a text for each loss.
+    """A text for each loss, with the commands that are done without.
 
-    A StoreError has all commands that are needed and that the store lacks, or all rights that its user lacks.
+    A StoreError names all needed commands that the store lacks, or all rights that its user lacks.
     """
     connection = client.connection_pool.get_connection()
     try:
@@ -138,7 +138,7 @@ def _require_rights(client: redis.Redis, store: OnlineStore, needed: Calls, decl
         ours = {**_KEYS, **{f"~{start}*": f"EVALSHA script 1 {start}0" for start in starts}}
         refusals = _refusals(connection, {**SPARED, **needed, **ours})
     finally:
-        connection.disconnect()  # and with it Redis forgets what is queued
+        connection.disconnect()  # then Redis forgets what is queued
         client.connection_pool.release(connection)
     lost = {name: error for name, error in refusals.items() if name in DONE_WITHOUT and name not in needed}
     _require(store, {name: error for name, error in refusals.items() if name not in lost})
@@ -146,9 +146,9 @@ def _require_rights(client: redis.Redis, store: OnlineStore, needed: Calls, decl
 
 
 def _refusals(connection: Any, calls: Calls) -> Refusals:
-    """Redis looks at a command when MULTI queues it. ACL DRYRUN would need a right of its own, and Redis 7."""
+    """Redis checks a command when MULTI queues it. ACL DRYRUN would need a right of its own, and Redis 7."""
     if error := _refusal(connection, "MULTI"):
-        return {"MULTI": error}  # what follows would be run
+        return {"MULTI": error}  # the commands that follow would be run
     asked = {"EXEC": _refusal(connection, "EXEC")}
     _refusal(connection, "MULTI")  # EXEC has ended the first, even where it was refused
     asked |= {name: _refusal(connection, call) for name, call in calls.items()}
@@ -160,7 +160,7 @@ def _refusal(connection: Any, call: str) -> redis.ResponseError | None:
     connection.send_command(*call.split(), check_health=False)
     try:
         connection.read_response()
-    except (AskError, ClusterDownError):  # rights come first: another node's key is no lack of one
+    except (AskError, ClusterDownError):  # Redis checks rights first: a key of another node lacks none
         return None
     except redis.ResponseError as e:
         return e
@@ -172,7 +172,7 @@ def _of_a_key(error: redis.ResponseError) -> bool:
 
 
 def _forbidden(error: redis.ResponseError) -> bool:
-    # By its text, which Redis 8 begins with a capital: where EXEC is forbidden, the error is of another class.
+    # By its text, which Redis 8 begins with a capital. If EXEC is forbidden, the error has another class.
     return "no permissions" in str(error).lower()
 
 
@@ -188,7 +188,7 @@ def _require(store: OnlineStore, refusals: Refusals) -> None:
             f"User {user!r} of Redis at {store.address} lacks rights, and nothing was written: "
             f"ACL SETUSER {user} {rules}"
         )
-    for error in refusals.values():  # the store takes no write at all, and says why
+    for error in refusals.values():  # the store takes no write at all: its error says why
         raise error
 
 

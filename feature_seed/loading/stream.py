@@ -24,7 +24,7 @@ from feature_seed.warehouse.failures import with_retries
 from feature_seed.warehouse.gold import RELATIONS
 from feature_seed.warehouse.profile import Profile, micros, unix_text
 
-# Hashes of entities in a query: 180 KB of the 256 that a query may have by default.
+# Hashes of entities in a query: 180 KB of the 256 KB that a query may have by default.
 CHOSEN = 16_000
 
 # From this multiple of the history length on, ranking times first beats collecting everything: half the time at 500
@@ -36,8 +36,8 @@ DEEP = 4
 class FeatureStream:
     """An entity's blocks of ready commands for some shards, read from the warehouse while it is iterated.
 
-    Yields blocks of some 0.5 MB; memory is bounded by `pass_bytes` in ClickHouse and a few blocks here. It ends well
-    only when every entity was delivered, and from one and the same gold; what it yielded before stands.
+    Yields blocks of some 0.5 MB. `pass_bytes` bounds the memory in ClickHouse, a few blocks that of this process. The
+    stream raises an error unless every entity was delivered from one and the same gold. Blocks before the error stand.
     """
 
     warehouse: Warehouse
@@ -45,12 +45,12 @@ class FeatureStream:
     entity: Entity
     shards: tuple[str, ...]
     before: Ready | None = None  # what the store said of itself when the load began
-    changes: Changes | None = None  # the entities that are sent; without them, all
+    changes: Changes | None = None  # the entities that are sent; None for all
     max_loss: float = 1
 
     @property
     def scripts(self) -> Sequence[str]:
-        """What its commands call."""
+        """The scripts that its commands call."""
         return [self.entity.guard]
 
     @property
@@ -67,7 +67,8 @@ class FeatureStream:
     def relations(self) -> dict[str, str]:
         """The relations over gold, without the entities that have expired by the watermark.
 
-        These are sent where `expire` may have been set since, and go: their keys have no end, or a later one.
+        If `expire` may have been set since the last load, expired entities are sent too, and go at once: their keys
+        have no end, or a later one.
         """
         if not self.expire or (self.changes and self.changes.all_changed):
             return RELATIONS
@@ -82,21 +83,21 @@ class FeatureStream:
         return entities * len(self.shards) // self.layout.shard_count
 
     def counted_at(self, feature: str) -> int:
-        """What a block adds to the shards where it counts this feature: an entity's standard features count as one."""
+        """What a block adds to a shard's number to count this feature. An entity's standard features count as one."""
         return 0
 
     @property
     def settings(self) -> dict[str, Any]:
         """What its query is sent with."""
-        return dict(self.warehouse.faster)
+        return dict(self.warehouse.access.faster)
 
     @contextmanager
     def prefetched(self, capacity: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Iterator[Block]]:
-        """The blocks, read ahead in a thread by `capacity` bytes of commands; leaving early hangs up on the warehouse.
+        """The blocks. A thread reads ahead by `capacity` bytes of commands. Leaving early hangs up on the warehouse.
 
-        While the next block is waited for, `meanwhile` is called now and then.
+        While the consumer waits for a block, `meanwhile` is called now and then.
 
-        A server's answer that has begun is read on, though slowly, when nobody takes the blocks: at most one pass more.
+        If nobody takes the blocks, the answer that has begun is still read on, slowly: at most one pass more.
         """
         min_rate = READ_BYTES_PER_SECOND if self.warehouse.host else None
         with (
@@ -110,7 +111,7 @@ class FeatureStream:
             yield from filter(None, blocks)
 
     def _read(self, client: Client) -> Generator[Block | None, None, None]:
-        """The blocks, and None where an answer has ended and nothing is being read."""
+        """The blocks, and None whenever an answer has ended and nothing is being read."""
         delivered = 0
         with self.warehouse.errors():
             for block in self._load(client):
@@ -123,7 +124,7 @@ class FeatureStream:
         self.require_whole(client, delivered)
 
     def rehearse(self) -> None:
-        """Have the warehouse plan the query and read nothing: what it does not allow is told before the first write.
+        """Have the warehouse plan the query and read nothing: a refusal comes before the first write.
 
         Raises:
             WarehouseError: a limit of its user, on memory, columns, depth or size of a query, is too low.
@@ -169,7 +170,7 @@ class FeatureStream:
                 yield None
 
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
-        """The query of each pass, and its shards: of shards in which few entities are sent, those alone."""
+        """The query of each pass, and its shards. From shards in which few entities are sent, only these are read."""
         few = self.changes.few() if self.changes else {}
         some = self.changes.hashes if self.changes and not self.changes.all_changed else self.numbers
         whole = [one for one in self.numbers if one not in few and one in some]
@@ -191,7 +192,7 @@ class FeatureStream:
         with begun as blocks:
             for block in blocks:
                 yield from self._cut(block)
-                block.clear()  # clickhouse-connect holds on to its first one, and to the last while it reads the next
+                block.clear()  # clickhouse-connect keeps its first block, and the last one while it reads the next
 
     def _cut(self, columns: Sequence[Sequence[Any]]) -> Iterator[Block]:
         guarded = self.layout.on_conflict == "keep_newer"
@@ -199,7 +200,7 @@ class FeatureStream:
         return Block.cut(*columns, commands=1 if guarded else replies, guarded=guarded)
 
     def require_whole(self, client: Client, delivered: int) -> None:
-        """Nothing in HTTP shows that an answer ended early, if only it ended between two blocks.
+        """Nothing in HTTP shows that an answer ended early if it ended between two blocks.
 
         Raises:
             WarehouseError: gold has more entities than were delivered.
@@ -213,12 +214,11 @@ class FeatureStream:
             )
 
     def entities(self, client: Client, **until: int) -> int:
-        """How many there are in gold, `until` a watermark. Some of the shards, or what expires, take one more scan."""
+        """How many entities gold has, `until` a watermark. For some shards, or if entities expire, that is a scan."""
         if len(self.shards) == self.layout.shard_count and not self.expire:
             return self.warehouse.profile().entities(self.entity.id)
-        query = self.warehouse.mapping.over(over(self.relations, sql("loading/entities")))
-        found = with_retries(lambda: client.query(query, {**self._parameters(), **until}))
-        return int(self.warehouse.only_row(found)["entities"])
+        query, parameters = over(self.relations, sql("loading/entities")), {**self._parameters(), **until}
+        return with_retries(lambda: self.warehouse.only_row(client, query, parameters))["entities"]
 
     def expired(self, entity: Entity) -> int:
         """About how many of gold's entities in these shards have expired by the watermark."""
@@ -246,9 +246,10 @@ class FeatureStream:
         }
 
     def _seeded_watermark(self, profile: Profile) -> str:
-        """Up to when the version before had loaded entities that have no seed yet; '' where it has loaded none.
+        """Up to when the version before had loaded entities that have no seed yet; '' if it has loaded none.
 
-        It wrote the time of gold's newest transaction in milliseconds. Of this gold, that is this load's own watermark.
+        That version wrote the time of gold's newest transaction in milliseconds. For this gold, that is this load's
+        watermark.
         """
         if not (self.before and self.before.watermark):
             return ""
@@ -263,7 +264,7 @@ class FeatureStream:
         return rows * self.entity.row_bytes + profile.entities(self.entity.id) * self.entity.entity_bytes
 
     def _passes(self, profile: Profile, shards: Sequence[int]) -> Iterator[Sequence[int]]:
-        """The shards in as few groups as memory allows: each group is one more scan of gold."""
+        """The shards in as few groups as memory allows. Each group is one more scan of gold."""
         if not shards:
             return
         collected = self._collected(profile) * self.warehouse.queries_at_once
@@ -274,6 +275,6 @@ class FeatureStream:
 
 
 def _chosen(hashes: Sequence[int]) -> dict[str, str]:
-    """The relations over gold, of which `transactions` has the entities with these hashes."""
+    """The relations over gold; `transactions` has only the entities with these hashes."""
     chosen = sql("loading/chosen").replace("[hashes]", str(hashes))
     return {"gold": RELATIONS["gold"], "every": RELATIONS["transactions"], "transactions": chosen}

@@ -20,26 +20,26 @@ from feature_seed.store.cluster import primaries
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.redis_py import opened_socket
 
-# What Redis is given at once: some 0.3 ms of its time, in which nobody else is answered.
+# What Redis gets at once. It takes some 0.3 ms, in which Redis answers nobody else.
 _SLICE_ENTITIES = 16
 
-# At slow rates, slices are what may be written in this time.
+# At slow rates, a slice is what may be written in this time.
 _SLICE_SECONDS = 0.02
 
-# How much of the time that an oversleeping timer or a slow answer took may be caught up with.
+# How much of the time that a late timer or a slow answer took may be caught up with.
 _CREDIT_SECONDS = 0.05
 
-# Entities per second, under a limit. The slowest takes a 25th of the server's time: it disturbs nobody, and ends.
+# Entities per second, under a limit. The slowest rate takes a 25th of the server's time: it disturbs nobody, and ends.
 _FIRST_RATE = 8_000.0
 _SLOWEST_RATE = 2_000.0
 
 _CUT = 0.5
 _RAISE = _CUT ** (-1 / 99)
 
-# So many late answers at the slowest rate, beyond a hundredth of all answers, are none of our doing.
+# So many late answers at the slowest rate, beyond a hundredth of all answers, do not come from this load.
 _MAX_LATE_AT_SLOWEST = 20
 
-# Of the probes.
+# The time between two probes.
 _INTERVAL_SECONDS = 0.01
 
 # By how much two machines' clocks may drift apart.
@@ -47,9 +47,9 @@ _CLOCK_DRIFT = 50e-6
 
 
 class Throttle:
-    """How fast one load writes: at most `max_rate` entities per second, and with `max_latency_ms` as slow as it takes.
+    """How fast one load writes: at most `max_rate` entities per second, and slow enough for `max_latency_ms`.
 
-    Without either, blocks pass as they are.
+    Without a limit, blocks pass as they are.
     """
 
     def __init__(self, max_rate: float | None = None, max_latency_ms: float | None = None) -> None:
@@ -67,7 +67,7 @@ class Throttle:
 
     @contextmanager
     def applied(self, blocks: Iterator[Block], store: OnlineStore, log: logging.Logger) -> Iterator[Iterator[Block]]:
-        """The blocks, in slices that come when they may be written; the probes end with the context."""
+        """The blocks, in slices that come when they may be written. The probes end with the context."""
         if self._free:
             yield blocks
             return
@@ -103,7 +103,7 @@ class Throttle:
                 first = part.stop
 
     def _warn(self, log: logging.Logger) -> None:
-        """Once for every time that the store is slow."""
+        """Warn once for every time that the store is slow."""
         if self._late_at_slowest >= _MAX_LATE_AT_SLOWEST and not self._told:
             self._told = True
             log.warning(
@@ -149,7 +149,7 @@ def probes(store: OnlineStore, on_latency: Callable[[float], None]) -> Iterator[
             on_latency(clock.answer())
 
     with store.client() as whole:
-        client = primaries(whole)[0]  # of a cluster, one for all
+        client = primaries(whole)[0]  # one node of a cluster stands for all
         connection = client.connection_pool.get_connection()
         opened = opened_socket(connection)
         thread = ThreadPoolExecutor(1, "probes")
@@ -170,7 +170,7 @@ class _Stopwatch:
     """Measures how long the store takes to answer, not how long this process takes to notice.
 
     A busy seeder wakes up milliseconds late (2 % of its answers on two full cores). So the store says when it served
-    the probe; of its clock, only changes count: what it shows beyond the soonest answer was spent waiting there.
+    the probe. Only changes of its clock count: a probe has waited for the time beyond that of the soonest answer.
     """
 
     def __init__(self, connection: redis.Connection) -> None:

@@ -1,4 +1,4 @@
-"""The ACL lines of the seeder and of a scorer: every right that they use, by what is configured, and no other."""
+"""The ACL lines of the seeder and of a scorer: every right that they use with this configuration, and no other."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,13 +7,13 @@ from feature_seed.store import commands
 from feature_seed.store.cluster import ClusterStore
 from feature_seed.store.online_store import OnlineStore
 
-# What EVENT calls, and what scorers call that read and write the standard features by themselves.
+# What EVENT calls, and what a scorer calls that reads and writes the standard features itself.
 _SCORER = (
     "evalsha exec get hdel hget hgetall hmget hset incr incrby lindex linsert llen lpush lrange ltrim multi ping rpush "
     "script|exists script|load set time"
 )
 
-# The same of the kinds of declared features.
+# What a scorer calls for each kind of declared feature.
 _BY_KIND = {
     "hash": "hget hgetall hincrby hincrbyfloat hmget hset",
     "string": "get incr incrby incrbyfloat set",
@@ -36,7 +36,7 @@ def needed_by(store: OnlineStore, declared: Sequence[object], expires: bool = Fa
 
 
 def acl(store: OnlineStore, declared: Sequence[Declared], expires: bool = False) -> list[str]:
-    """Of the seeder and of the scorer; `expires` where standard features do. A cluster needs them on every node."""
+    """The lines of the seeder and of the scorer. `expires`: whether features do. A cluster needs both on every node."""
     own = [f"~{start}*" for start in dict.fromkeys(one.key.partition("{")[0] for one in declared)]
     keys = [one for one in own if not one.startswith(("~card:", "~cust:"))]
     needed = (*needed_by(store, declared, expires), *commands.SPARED, "MULTI", "EXEC")

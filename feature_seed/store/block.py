@@ -7,9 +7,9 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-# Of a block, some 250 cards or 3,000 customers; one entity may be more. With all 2,000 cards that come at once, 4 MB,
-# the process grows by two fifths more while it loads: the next do not fit where others were. With 0.1 MB it takes
-# a sixth more CPU.
+# The size of a block: some 250 cards or 3,000 customers. A single entity may be larger. ClickHouse delivers 2,000 cards
+# at once, 4 MB. With blocks of 4 MB, the process grows by two fifths more while it loads: the next block does not fit
+# where others were. Blocks of 0.1 MB take a sixth more CPU.
 _BYTES = 500_000
 
 
@@ -20,11 +20,11 @@ class Block:
     Attributes:
         shards: the shard of each entity.
         keys: the keys written, one text per entity, for error messages; with key tags its first tag tells the slot.
-        payload: RESP, one entity after another. In one piece: 1,000 in a queue cost a tenth of memory in fragments.
-        sizes: of each entity's part of it, in bytes.
-        commands: how many Redis commands that is, per entity.
-        guarded: whether the reply of an entity is that of a guard, an Outcome.
-        collect: takes shard and reply of each entity where the reply is a list that is asked for.
+        payload: RESP, one entity after another, in one piece: 1,000 in a queue cost a tenth of memory in fragments.
+        sizes: the bytes of each entity's part of the payload.
+        commands: how many Redis commands each entity has.
+        guarded: whether a guard replies for each entity, which an Outcome counts.
+        collect: takes the shard and the reply of each entity, where replies are lists that somebody wants.
     """
 
     shards: Sequence[int]

@@ -29,11 +29,11 @@ _ADVICE = {
     "NOSCRIPT": "the script cache was flushed during the load: run again",
 }
 
-# TCP gives a connection up to 4 MB by itself, a unix socket 0.2: Redis would idle while replies are read, for a tenth
-# of the time.
+# TCP gives a connection up to 4 MB by itself, a unix socket 0.2 MB. With 0.2 MB, Redis idles a tenth of the time while
+# replies are read.
 _SEND_BUFFER = 4_000_000
 
-# How long replicas may take over the end of a load; less than an answer may.
+# How long replicas may take to acknowledge the end of a load. An answer may take longer.
 REPLICATION_SECONDS = 30.0
 
 
@@ -42,10 +42,10 @@ class Loading(ABC):
 
     def __init__(self) -> None:
         self.shards: Counter[int] = Counter()  # how many entities of each shard, written or kept
-        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)  # what the guards replied of them, by shard
+        self.outcomes: defaultdict[int, Outcome] = defaultdict(Outcome)  # what the guards replied, by shard
         self.commands = 0
         self.bytes = 0
-        # Where the load ended, by replication id; of each primary that may be replaced.
+        # Where the load ended in the replication of each primary that may be replaced, by replication id.
         self.replication_offsets: dict[str, int] = {}
 
     @property
@@ -59,7 +59,7 @@ class Loading(ABC):
 
     @abstractmethod
     def keep_alive(self) -> None:
-        """Say something while there is nothing to send: many stores close a connection that is idle."""
+        """Send a PING while there is no block to send: many stores close an idle connection."""
 
     @abstractmethod
     def drain(self) -> None:
@@ -73,8 +73,8 @@ class Loading(ABC):
 class BulkConnection(Loading):
     """Sends blocks of ready commands and reads their acknowledgements in bulk, one block behind.
 
-    redis-py's own `read_response` costs microseconds per reply, hiredis alone a tenth. TLS, login and timeouts stay
-    redis-py's: this uses the socket of a connection that it has set up.
+    redis-py's own `read_response` costs microseconds per reply, hiredis alone a tenth. redis-py sets up the
+    connection, with TLS, login and timeouts. This class uses the socket of that connection.
     """
 
     def __init__(self, connection: redis.Connection, scripts: Sequence[str] = (), wait_replicas: int = 0) -> None:
@@ -119,7 +119,7 @@ class BulkConnection(Loading):
         self._connection.disconnect()
 
     def ask(self, *command: str | int) -> Any:
-        """The reply to one more command, when everything that was sent is acknowledged."""
+        """Send one more command and return its reply. Everything that was sent before must be acknowledged."""
         assert not self._unacknowledged
         self._connection.send_command(*command, check_health=False)
         while (reply := self._replies.gets()) is False:
@@ -139,7 +139,7 @@ class BulkConnection(Loading):
 
     @property
     def node(self) -> str:
-        """Its host and port, or its socket."""
+        """Host and port of the server, or its socket."""
         place = self._connection.repr_pieces()
         return ":".join(str(value) for name, value in place if name in ("host", "port", "path"))
 

@@ -18,7 +18,7 @@ from feature_seed.store.url import StoreUrl
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 60
 
-# A sentinel answers at once; one that is gone holds up the question to the next.
+# A sentinel answers at once. A sentinel that is gone delays the question to the next one.
 _SENTINEL_SECONDS = 3
 
 # What feature_seed decides by itself.
@@ -40,7 +40,7 @@ def client_of(url: StoreUrl, password: str | None, sentinel_password: str | None
     if url.tls:
         _require_certificates(url.options)
     options = options_of(url, password)
-    # The login is waited for as long as the connecting, a TLS handshake included; redis-py would take its time.
+    # The login, with the TLS handshake, may take as long as connecting. redis-py would wait as for an answer.
     patience = options["socket_timeout"]
     options["socket_timeout"] = min(options["socket_connect_timeout"], patience)
 
@@ -53,13 +53,13 @@ def client_of(url: StoreUrl, password: str | None, sentinel_password: str | None
 
 
 def _require_certificates(options: Mapping[str, Any]) -> None:
-    """Of redis-py's errors, none tells a file that cannot be read from a server that is away."""
+    """Raise a StoreError for a file that cannot be used: to redis-py, the server is away then."""
     authority, (certificate, key) = [options.get(name) for name in _AUTHORITY], [options.get(name) for name in _OWN]
     if missing := [path for path in (*authority[:2], certificate, key) if path and not Path(path).exists()]:
         raise StoreError(f"REDIS_URL names a file that does not exist: {', '.join(missing)}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if certificate:  # without a password, OpenSSL would ask for that of an encrypted key at the terminal
+        if certificate:  # without a password, OpenSSL would ask at the terminal for an encrypted key's
             context.load_cert_chain(certificate, key, options.get("ssl_password", ""))
         if any(authority):
             context.load_verify_locations(*authority)
@@ -87,7 +87,7 @@ def options_of(url: StoreUrl, password: str | None) -> dict[str, Any]:
 
 
 def give_name(name: str | None, connection: redis.Connection) -> None:
-    """Where the store lets it have one."""
+    """Give the connection a name, if the store lets it have one."""
     if name:
         connection.send_command("CLIENT", "SETNAME", name, check_health=False)
         spared(connection.read_response, None)
@@ -96,8 +96,8 @@ def give_name(name: str | None, connection: redis.Connection) -> None:
 def _primary(url: StoreUrl, password: str | None) -> tuple[str, int]:
     """The host and port of the primary, by the first sentinel that knows it.
 
-    It may be out of date: what is found there has to be looked at. If none that may know it can be reached, the error
-    is a StoreUnavailableError.
+    The sentinel may be out of date: the caller has to look at what is found there. If no sentinel that may know the
+    primary can be reached, the error is a StoreUnavailableError.
     """
     away: list[str] = []
     patience = dict.fromkeys(("socket_connect_timeout", "socket_timeout"), _SENTINEL_SECONDS)
@@ -130,13 +130,13 @@ def _client(url: StoreUrl, options: Mapping[str, Any]) -> redis.Redis:
 
 
 def passes(error: Exception) -> bool:
-    """Whether an error of the connection may pass by itself: no wrong password or certificate does."""
+    """Whether an error of the connection may pass by itself. A wrong password or certificate does not."""
     permanent = (redis.AuthenticationError, AuthorizationError)
     return not isinstance(error, permanent) and not tls.mistaken(error)
 
 
 def tls_advice(pool: redis.ConnectionPool) -> str:
-    """What to change in REDIS_URL where it asks for TLS and there is none, or for none and there is; else ''."""
+    """What to change in REDIS_URL if only one side speaks TLS; else ''."""
     host, port = (pool.connection_kwargs.get(name) for name in ("host", "port"))
     if not (host and port):
         return ""

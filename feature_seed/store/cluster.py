@@ -23,7 +23,7 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.replication import FAILOVER_SECONDS, PAUSE_SECONDS
 from feature_seed.store.url import StoreUrl
 
-# Parts of blocks that may wait for their slot before the load does.
+# How many parts of blocks may wait for their slots. Then the load waits too.
 _REDIRECTED_AT_MOST = 100
 
 
@@ -42,7 +42,7 @@ class ClusterStore(OnlineStore):
             try:
                 node.execute_command("CLUSTER SLOTS")
             except NoPermissionError:
-                raise  # to RedisCluster, it would look the same
+                raise  # RedisCluster would not tell the two apart
             except redis.ResponseError as e:
                 raise StoreError(
                     f"REDIS_CLUSTER=1 and Redis at {self.address} is not a node of a Redis Cluster: unset "
@@ -59,7 +59,7 @@ class ClusterStore(OnlineStore):
 
     def _connect_to_all(self, name: str | None) -> RedisCluster:
         (host, port), options = self.target.hosts[0], options_of(self.target, self.password)
-        del options["retry"]  # it follows a slot that has moved
+        del options["retry"]  # RedisCluster's own follows a slot that has moved
         deadline = time.monotonic() + FAILOVER_SECONDS
         while True:
             try:
@@ -77,7 +77,7 @@ class ClusterStore(OnlineStore):
 
 
 def store_from_environment() -> OnlineStore:
-    """The store that the environment names; a ConfigurationError has what is not understood of REDIS_URL."""
+    """The store that the environment names. A ConfigurationError says what REDIS_URL has that is not understood."""
     url = StoreUrl.of(os.environ["REDIS_URL"]) if is_set("REDIS_URL") else None
     if url and flag("REDIS_CLUSTER"):
         url.require_node()
@@ -96,7 +96,7 @@ def store_from_environment() -> OnlineStore:
 
 
 def primaries(client: redis.Redis) -> list[redis.Redis]:
-    """A client of every node that owns slots; of a single Redis, itself."""
+    """A client of every node that owns slots. For a single Redis, that is the client itself."""
     if not isinstance(client, RedisCluster):
         return [client]
     return [client.get_redis_connection(node) for node in client.get_primaries()]
@@ -106,7 +106,7 @@ class ClusterConnection(Loading):
     """A bulk connection to every primary of a cluster.
 
     Raises StoreUnavailableError when a primary goes away: replication is asynchronous, so a replica that takes over may
-    lack what was acknowledged, and only the load as a whole can be repeated.
+    lack what was acknowledged. Only the load as a whole can be repeated.
     """
 
     def __init__(self, cluster: RedisCluster, scripts: Sequence[str], wait_replicas: int) -> None:
@@ -141,7 +141,7 @@ class ClusterConnection(Loading):
                 self.replication_offsets[history] = max(offset, self.replication_offsets.get(history, 0))
             self.shards.update(node.shards)
             for shard, outcome in node.outcomes.items():
-                self.outcomes[shard].merge(outcome)
+                self.outcomes[shard] += outcome
             self.commands += node.commands
             self.bytes += node.bytes
 
@@ -175,7 +175,7 @@ class ClusterConnection(Loading):
             node.join()
 
     def _resend(self) -> None:
-        """Send what was redirected to the owners as they are now, until all of it is taken."""
+        """Send what was redirected to the present owners of the slots, until all of it is taken."""
         deadline = time.monotonic() + FAILOVER_SECONDS
         self._join(NodeConnection.flush)
         while self._redirected:
@@ -191,7 +191,7 @@ class ClusterConnection(Loading):
             self._join(NodeConnection.load_scripts)  # a node may have lost them
             for block in some:
                 self._send(block)
-            self._join(NodeConnection.keep_alive)  # those that had nothing to take may close what is idle
+            self._join(NodeConnection.keep_alive)  # a node that had nothing to take may close an idle connection
             self.resent += sum(len(block.keys) for block in some)
             if self._redirected:
                 time.sleep(PAUSE_SECONDS)

@@ -13,19 +13,19 @@ from feature_seed.errors import StoreUnavailableError
 from feature_seed.store.block import Block
 from feature_seed.store.replication import PrimaryConnection
 
-# Parts of blocks that a slow node may be behind before the others wait for it.
+# How many parts of blocks a slow node may be behind. Then the other nodes wait for it.
 BLOCKS_AHEAD = 8
 
-# Replies that say to try elsewhere or later. Nothing was done then; of a transaction, nothing at all. What an ASK is
-# about waits until its slot has moved, as after TRYAGAIN: an entity has several keys, and they move one by one.
+# Replies that say to try elsewhere or later. The node has done nothing then, and nothing of a transaction. After ASK,
+# as after TRYAGAIN, an entity waits until its slot has moved: an entity has several keys, which move one by one.
 _REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOSCRIPT")
 
 
 class NodeConnection(PrimaryConnection):
     """A bulk connection to one node, with a thread that feeds it, so that no node waits for another.
 
-    Without threads, a load of three nodes on two busy cores takes more than twice as long. What the node says is to be
-    tried elsewhere or later goes into `redirected`, with what it says of the first entity.
+    Without threads, a load of three nodes on two busy cores takes more than twice as long. Entities that are to be
+    tried elsewhere or later go into `redirected`, with the node's reply to the first of them.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class NodeConnection(PrimaryConnection):
         self._pending: deque[Future[None]] = deque()
 
     def begin(self, step: Callable[..., None], *arguments: Any) -> None:
-        """Have the thread do a step after those before; wait while the node is too far behind."""
+        """Have the thread do a step after the earlier ones. Wait while the node is too far behind."""
         self._pending.append(self._thread.submit(step, *arguments))
         self.join(BLOCKS_AHEAD)
 
     def join(self, left: int = 0) -> bool:
-        """Wait until so many steps are left; whether some are. Raises the error of those that have ended."""
+        """Wait until at most `left` steps are left. Returns whether some are. Raises the error of an ended step."""
         while self._pending and (len(self._pending) > left or self._pending[0].done()):
             with during_the_load(self.node):
                 self._pending.popleft().result()
@@ -59,13 +59,13 @@ class NodeConnection(PrimaryConnection):
         self._thread.shutdown()
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
-        if re.match(rb"[^{]*\{\}.*, ", block.keys[entity], re.DOTALL):  # several keys share no slot, their tag is empty
+        if re.match(rb"[^{]*\{\}.*, ", block.keys[entity], re.DOTALL):  # the tag is empty: the keys share no slot
             super()._refuse(
                 block, entity, f"{reply} (an id that begins with '}}' has no slot: Redis takes no such tag)"
             )
         if reply.startswith(_REDIRECTS):
             self._replies_by_entity.setdefault(entity, reply)
-        elif entity not in self._replies_by_entity:  # where it is, EXEC says that it has discarded everything
+        elif entity not in self._replies_by_entity:  # of a redirected one, EXEC says that it has discarded all
             super()._refuse(block, entity, reply)
 
     def _acknowledge(self, block: Block) -> None:

@@ -1,7 +1,7 @@
-"""Every Redis command that is sent: those without which nothing is right, and those that are done without.
+"""Every Redis command that is sent: the commands that a load needs, and those that it can do without.
 
-Clouds and administrators take commands away, by name or by rights. What is done without costs something: `DONE_WITHOUT`
-says what, and the check before the first write warns of it.
+Clouds and administrators take commands away, by name or by rights. `DONE_WITHOUT` says what is lost without a command.
+The check before the first write warns of that.
 """
 
 import re
@@ -19,7 +19,7 @@ Calls = Mapping[str, str]
 
 
 def _calls(text: str) -> Calls:
-    """With a key that the user may have: Redis logs those that it may not."""
+    """With a key that the user may use: Redis logs the use of any other."""
     calls = text.replace("key", READY.pattern).split("|")
     return {" ".join(re.findall(r"\b[A-Z]+\b", call)): call.strip() for call in calls}
 
@@ -30,16 +30,16 @@ NEEDED = _calls(
     "RPUSH key value | SCRIPT LOAD text | SET key value | TIME"
 )
 
-# The same where features are declared; what expires or is united needs more than what is replaced.
+# Needed besides where features are declared. A key that expires or is united needs more than one that is replaced.
 NEEDED_BY_DECLARED = _calls(
     "LLEN key | PERSIST key | PEXPIREAT key 0 | PTTL key | SADD key member | SMEMBERS key | STRLEN key | "
     "ZADD key 0 member | ZCARD key | ZRANGE key 0 -1 | ZREMRANGEBYSCORE key 0 0"
 )
 
-# The same where standard features expire.
+# Needed besides where standard features expire.
 NEEDED_TO_EXPIRE = _calls("PERSIST key | PEXPIREAT key 0 | PTTL key")
 
-# The same of a cluster, of a store that sentinels or a cluster may replace, and of waiting for replicas.
+# Needed besides in a cluster, in a store whose primary may be replaced, and to wait for replicas.
 NEEDED_IN_CLUSTERS = _calls("ASKING | CLUSTER SLOTS | COMMAND")
 NEEDED_IN_FAILOVERS = _calls("INFO")
 NEEDED_TO_WAIT = _calls("WAIT 0 1")
@@ -48,7 +48,7 @@ SPARED = _calls("CLIENT KILL id 0 | CLIENT LIST | CLIENT SETNAME name | INFO | M
 
 _RESTART = "a restart of it during the job is noticed only if it lost everything"
 
-# What is less good without a command.
+# What is lost without a command.
 DONE_WITHOUT: Mapping[str, str] = {
     **dict.fromkeys(
         ("CLIENT KILL", "CLIENT LIST", "CLIENT SETNAME"),
@@ -59,7 +59,7 @@ DONE_WITHOUT: Mapping[str, str] = {
     "SCAN": "the check unknown_entities looks at no key, and departed fails",
 }
 
-# Fields of INFO that some stores leave out, and what is less good then.
+# Fields of INFO that some stores leave out, and what is lost then.
 FIELDS: Mapping[str, str] = {
     "redis_version": "its version is not checked",
     "role": "that it is a replica is noticed only when it refuses the first write",
@@ -70,7 +70,7 @@ FIELDS: Mapping[str, str] = {
 
 
 def spared(call: Callable[[], T], otherwise: T) -> T:
-    """What a command of DONE_WITHOUT replies, or what stands for that where it is missing or forbidden."""
+    """The reply to a command of DONE_WITHOUT, or `otherwise` if the command is missing or forbidden."""
     try:
         return call()
     except redis.ResponseError:

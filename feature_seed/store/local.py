@@ -33,7 +33,7 @@ class LocalRedis:
             )
 
     def ensure(self) -> Path:
-        """The socket of the running server; started here when there is none. Safe in many processes at once."""
+        """The socket of the server, which is started if it does not run. Safe in many processes at once."""
         with self._locked():
             if not self.running():
                 self._start()

@@ -1,5 +1,5 @@
 -- KEYS: lock   ARGV: owner, what the lock says (starts with the owner), lease in milliseconds; 0 frees it
--- Returns 1 when it was free, 2 when it was the owner's already, else what it says: another's lock is left alone.
+-- Returns 1 if the lock was free, 2 if it was the owner's already, else its text: another owner's lock is left alone.
 local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then
     return held

@@ -22,10 +22,10 @@ from feature_seed.store.online_store import OnlineStore
 
 KEY = "feature_seed:lock"
 
-# How long a run that was killed keeps others out. Renewed three times as often, so that a slow answer costs nothing.
+# How long a killed run keeps others out. The lease is renewed three times as often, so a slow answer costs nothing.
 LEASE_SECONDS = 30.0
 
-# How long a run waits for another: long enough for a killed one's lease, or a small run, to end.
+# How long a run waits for another: long enough for the lease of a killed run, or for a small run, to end.
 WAIT_SECONDS = 90.0
 
 _POLL_SECONDS = 0.5
@@ -41,22 +41,22 @@ _SCRIPT = lua("store/lock")
 @dataclass(frozen=True)
 class Owner:
     name: str  # the same in all processes that share the lock
-    shared: bool  # whether there may be others, so that none of them frees it: it runs out
+    shared: bool  # whether others may share it: then nobody frees it, and it runs out
 
     @classmethod
     def of(cls, run: dg.DagsterRun, *, processes: bool) -> "Owner":
-        """The run, whose steps may have `processes` of their own, or the backfill that it is of."""
+        """The backfill that the run belongs to, or else the run. Its steps may have `processes` of their own."""
         backfill = run.tags.get("dagster/backfill")
         return cls(f"backfill {backfill}", True) if backfill else cls(f"run {run.run_id}", processes)
 
     @property
     def prefix(self) -> str:
-        """How all that the lock says begins while it is this owner's."""
+        """How the text of the lock begins while this owner holds it."""
         return f"{self.name} on "
 
     @property
     def connection(self) -> str:
-        """What connections are called that write while the lock is this owner's."""
+        """The name of connections that write while this owner holds the lock."""
         return f"{_WRITERS}{self.name.replace(' ', ':')}"
 
     @property
@@ -78,9 +78,9 @@ class StoreLock:
         self._ours_to_release = False
 
     def acquire(self, log: Any) -> bool:
-        """Take or renew the lock; whether it was free, and not held by this run already.
+        """Take or renew the lock. Returns whether the lock was free, and not held by this run already.
 
-        A StoreError says who kept it for longer than this run waits, or took it since.
+        A StoreError says who has kept the lock for longer than this run waits, or has taken it since.
         """
         if self._thread:
             self.confirm()
@@ -95,7 +95,7 @@ class StoreLock:
         return was_free
 
     def require_held(self) -> None:
-        """Raise a StoreError when the lock is known to be lost; costs nothing, so that every block can ask."""
+        """Raise a StoreError if the lock is known to be lost. That costs nothing, so every block can ask."""
         if not self._lost and time.monotonic() > self._until:
             self._lost = "its lease ran out"
         if self._lost:
@@ -105,7 +105,7 @@ class StoreLock:
             )
 
     def confirm(self) -> None:
-        """Ask the store itself; after this, no other run had the lock up to now."""
+        """Ask the store itself. Without an error, no other run has had the lock up to now."""
         self._renew()
         self.require_held()
 
@@ -117,7 +117,7 @@ class StoreLock:
         self._thread, self._lost = None, ""
 
     def release(self) -> None:
-        """Free the lock if this process took it: one that a run's other processes share is left to run out."""
+        """Free the lock if this process took it. A lock that the run's processes share is left to run out."""
         self.stop_renewing()
         if self._ours_to_release:
             self._call(0)
@@ -139,7 +139,7 @@ class StoreLock:
         return answer
 
     def _disconnect_others(self) -> None:
-        """Who was suspended until its lease ran out does not know yet: with its connection, what it sends is lost."""
+        """Close other runs' connections. A run whose lease ran out while it was suspended may have a block to send."""
         with self._store.client() as client:
             for primary in primaries(client):
                 database = primary.connection_pool.connection_kwargs.get("db") or 0
@@ -166,7 +166,7 @@ class StoreLock:
             self._lost = f"it is held by {answer}" if isinstance(answer, str) else "its lease ran out"
 
     def _ask(self) -> int | str:
-        """Take the lock or renew it: `_FREE` when it was, `_OURS`, or what another owner has written."""
+        """Take the lock or renew it. Returns `_FREE` if it was free, `_OURS`, or the text of another owner."""
         asked = time.monotonic()
         answer = self._call(LEASE_SECONDS)
         if isinstance(answer, bytes):

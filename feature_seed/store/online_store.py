@@ -19,12 +19,12 @@ from feature_seed.store.local import LocalRedis
 from feature_seed.store.replication import PrimaryConnection, ReplicationState
 from feature_seed.store.url import StoreUrl
 
-# For half a second, as long as a small server takes to start; a longer absence is for the retries of a step.
+# Tried for half a second, as long as a small server takes to start. After a longer absence the step is tried again.
 _CONNECT = Retry(ExponentialBackoff(cap=1, base=0.1), 2, (redis.ConnectionError, redis.TimeoutError))
 
 
 class OnlineStore(dg.ConfigurableResource):
-    """The Redis that the scorer reads; without `url` a server of its own under `home`.
+    """The Redis that the scorer reads. Without `url`, that is a server of feature_seed's own under `home`.
 
     A load is done when `wait_replicas` replicas have acknowledged it. See feature_seed/store/README.md.
     """
@@ -46,12 +46,12 @@ class OnlineStore(dg.ConfigurableResource):
 
     @property
     def fails_over(self) -> bool:
-        """Whether another primary may take the place of one, so that only its replication tells what it has."""
+        """Whether another primary may take over, so that only replication tells what the store has."""
         return bool(self.target.primary)
 
     @contextmanager
     def client(self, name: str | None = None) -> Iterator[redis.Redis]:
-        """A connected client, with a name for its connections; errors come out as StoreError with the address."""
+        """A connected client, whose connections get this name. Its errors are StoreErrors with the address."""
         target = self.target
         if not self.url:
             LocalRedis(self.home).ensure()
@@ -60,7 +60,7 @@ class OnlineStore(dg.ConfigurableResource):
             yield client
 
     def _ping(self, client: redis.Redis) -> None:
-        """Raises a StoreError where one side alone speaks TLS: it only looks like a server that is away."""
+        """Raise a StoreError if only one side speaks TLS: that looks like a server that is away."""
         try:
             client.ping()
         except (redis.ConnectionError, redis.TimeoutError) as e:
@@ -75,13 +75,13 @@ class OnlineStore(dg.ConfigurableResource):
             yield loading
 
     def _loading(self, client: redis.Redis, scripts: Sequence[str]) -> Loading:
-        connection: Any = client.connection_pool.get_connection()  # never back: replies may be outstanding
+        connection: Any = client.connection_pool.get_connection()  # never given back: replies may be outstanding
         if self.fails_over:
             return PrimaryConnection(connection, scripts, self.wait_replicas, self._replication_state)
         return BulkConnection(connection, scripts, self.wait_replicas)
 
     def _replication_state(self) -> ReplicationState:
-        """Where the primary that is one now is in its replication."""
+        """The replication state of the server that is the primary now."""
         with self.client() as client:
             return ReplicationState.of(client.info("replication"))  # type: ignore[arg-type]
 
@@ -95,7 +95,7 @@ class OnlineStore(dg.ConfigurableResource):
             ) from e
         except MovedError as e:
             raise StoreError(f"Redis at {self.address} refuses: {NEEDS_CLUSTER}") from e
-        except (redis.ConnectionError, redis.TimeoutError) as e:  # an OSError is of what the body reads besides
+        except (redis.ConnectionError, redis.TimeoutError) as e:  # an OSError is of something else that the body reads
             kind = StoreUnavailableError if passes(e) else StoreError
             raise kind(f"Redis at {self.address} cannot be reached or went away: check REDIS_URL. {e}") from e
         except (RedisClusterException, ClusterError) as e:

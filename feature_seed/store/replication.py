@@ -11,7 +11,7 @@ from feature_seed.errors import StoreUnavailableError
 from feature_seed.store.block import Block
 from feature_seed.store.bulk import BulkConnection
 
-# How long a failover, or the migration of a slot, is waited for: nodes call one failed after 15 s by default.
+# How long a load waits for a failover or the migration of a slot. By default, nodes call a node failed after 15 s.
 FAILOVER_SECONDS = 30.0
 
 PAUSE_SECONDS = 0.05
@@ -21,7 +21,7 @@ PAUSE_SECONDS = 0.05
 class ReplicationState:
     """A place in the history of a data set, which primary and replicas share under an id.
 
-    A replica that is promoted gives its history a new id; up to `former_offset` it is that of the former id.
+    A promoted replica gives its history a new id. Up to `former_offset`, the history is that of the former id.
     """
 
     id: str  # of the history
@@ -45,12 +45,12 @@ class ReplicationState:
 
     @classmethod
     def asked(cls, ask: Callable[..., Any]) -> "ReplicationState":
-        """By a function that sends a command and gives the reply as it came."""
+        """Asked with a function that sends a command and returns the raw reply."""
         lines = ask("INFO", "replication").decode().splitlines()
         return cls.of(dict(line.split(":", 1) for line in lines if ":" in line))
 
     def continues(self, history: str) -> bool:
-        """Whether the server has all that it had under this id: still its primary, or in step with its successor."""
+        """Whether the server has all that it had under this id: it is the primary still, or follows its successor."""
         return self.id == history if self.primary else self.linked and self.former_id == history
 
     def includes(self, history: str, offset: int) -> bool:
@@ -60,10 +60,10 @@ class ReplicationState:
 
 
 class PrimaryConnection(BulkConnection):
-    """A bulk connection to a primary that may be replaced meanwhile. At the end of a load that is looked into.
+    """A bulk connection to a primary that may be replaced during a load. The end of the load finds out whether it was.
 
-    One that was replaced may go on as a primary for up to ten seconds, and what it takes then is lost. Where sentinels
-    named it, `successor` gives the state of the primary that they name now.
+    A primary that was replaced may go on for up to ten seconds, and what it takes then is lost. If sentinels have named
+    the primary, `successor` gives the state of the primary that they name now.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class PrimaryConnection(BulkConnection):
         self.replication_offsets = {reached.id: reached.offset}
 
     def _confirmed(self) -> ReplicationState:
-        """Where the server is in its replication, when what it acknowledged is certain to be kept.
+        """Where the server is in its replication, once what it acknowledged is certain to be kept.
 
-        A primary that was demoted on purpose follows its successor in one history. One that was cut off, and was
-        replaced meanwhile, takes over another's: then its successor may lack something, which is an error.
+        A primary that was demoted on purpose follows its successor in one history. A primary that was cut off and
+        replaced takes over another history. Its successor may lack something then, which is an error.
         """
         deadline = time.monotonic() + FAILOVER_SECONDS
         while not (position := ReplicationState.asked(self.ask)).continues(self._replication):

@@ -1,4 +1,4 @@
-"""How much a store holds: of whoever's keys, since Redis counts no other way."""
+"""How much a store holds, with the keys of other programs: Redis counts them together."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class Size:
         infos: list[Any] = [spared(node.info, {}) for node in nodes]
         if not all(infos):
             return cls(None, None)
-        # A database without keys is not named.
+        # INFO does not name a database without keys.
         database = f"db{nodes[0].connection_pool.connection_kwargs.get('db') or 0}"
         keys = sum(info.get(database, {"keys": 0})["keys"] for info in infos)
         memory = [info.get("used_memory") for info in infos]

@@ -1,7 +1,7 @@
 """REDIS_URL: every part of it is understood, or refused by name before anything is connected to.
 
-redis-py reads the same URLs, and lets pass what it does not know: an option that asks for text instead of bytes shows
-up as a comparison that fails, and one that asks for a check of certificates is not obeyed.
+redis-py reads the same URLs and lets any option pass. An option that asks for text instead of bytes then shows up as a
+comparison that fails. An option that redis-py does not know, such as a check of certificates, is not obeyed.
 """
 
 import re
@@ -16,7 +16,7 @@ from redis.connection import parse_ssl_verify_flags
 
 from feature_seed.errors import ConfigurationError
 
-# What REDIS_URL may look like. In user and password, a `/`, `?` or `#` would end them, and show up as another part.
+# What REDIS_URL may look like. A `/`, `?` or `#` would end a user or a password, and the rest would be another part.
 _LOGIN = r"(?:(?P<username>[^:/?#]*)(?::(?P<password>[^/?#]*))?@)?"
 _HOST = r"(?:\[[\w:.]+\]|[^\[\]:/?#@,]*)(?::\d{1,5})?"
 _OPTION = r"[^#@&=]*(?:=[^#&]*)?"
@@ -30,7 +30,7 @@ _SHAPES = (
 
 
 def _cert_reqs(text: str) -> str:
-    """As redis-py calls it; others say CERT_NONE."""
+    """As redis-py calls it. Others say CERT_NONE."""
     return {name: name for name in ("none", "optional", "required")}[text.lower().removeprefix("cert_")]
 
 
@@ -42,10 +42,10 @@ def _tls_version(text: str) -> ssl.TLSVersion:
 _flag = TypeAdapter(bool).validate_python
 _from_0 = TypeAdapter(Annotated[int, Field(ge=0, le=10**9)]).validate_python
 _from_1 = TypeAdapter(Annotated[int, Field(ge=1, le=10**9)]).validate_python
-# At least one: a load may wait that long for an answer.
+# At least one second: a load may wait that long for an answer.
 _seconds = TypeAdapter(Annotated[float, Field(ge=1, le=3600)]).validate_python
 
-# How the value of an option is read, and what it may be. Those that begin with ssl_ are of TLS.
+# How the value of an option is read, and what it may be. Options that begin with ssl_ are of TLS.
 OPTIONS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "db": (_from_0, "a number"),
     "health_check_interval": (_from_0, "whole seconds"),
@@ -81,7 +81,7 @@ _REFUSED = {
     r".*": "feature_seed takes no such option",
 }
 
-# A cluster has one database, and redis-py's client of one passes the others over.
+# A cluster has one database. redis-py's client of a cluster ignores the other two.
 _NOT_IN_CLUSTERS = ("db", "ssl_ciphers", "ssl_min_version")
 
 
@@ -91,7 +91,7 @@ class StoreUrl:
     tls: bool  # whether it asks for TLS
     hosts: tuple[tuple[str, int], ...]  # host and port; of sentinels one or more; of a unix socket none
     path: str  # of the unix socket, else ''
-    primary: str  # its name where sentinels are to say where it is, else ''
+    primary: str  # the name that sentinels know it by, else ''
     options: Mapping[str, Any] = field(repr=False)  # everything else, as redis-py's connections take it
 
     @classmethod

@@ -1,7 +1,7 @@
-"""What a ClickHouse server is, and what it lets its user do: looked at before anything is read or written.
+"""What a ClickHouse server is, and what it lets its user do. Both are looked at before anything is read or written.
 
-A profile may cut answers short, change what a query means, or limit what it may take. Where the user may change such a
-setting, every query does so; where not, the load is refused, and the setting is named.
+A profile may cut answers short, change what a query means, or limit what a query may take. If the user may change such
+a setting, every query changes it. If not, the load is refused and the setting is named.
 """
 
 import re
@@ -15,20 +15,21 @@ from feature_seed.errors import WarehouseError
 from feature_seed.sql import sql
 from feature_seed.warehouse.source import GoldSource
 
-# The oldest version that is tested: an LTS release. With its old analyzer, or with the new one.
+# The oldest version that is tested, with its old analyzer and with the new one: an LTS release.
 OLDEST = (24, 8)
 
 # Settings that make a load faster, or smaller here. Above 10,000 entities ClickHouse groups in 256 buckets, and each
-# comes out as a block: of 1 M cards in two passes, 2,000 cards and 4 MB. A small max_block_size instead takes a core
-# away from the query. A pass takes rows from all over gold, so there is nothing to skip by PREWHERE: 7 % of a
-# snapshot's time, 1 % of a table's. Slashes that JSON escapes are put back, 0.3 CPU-seconds for 10 M elements.
+# bucket comes out as a block: with 1 M cards in two passes, 2,000 cards and 4 MB. A small max_block_size instead takes
+# a core away from the query. A pass takes rows from all over gold, so PREWHERE skips nothing: without it a snapshot
+# takes 7 % less time, a table 1 %. Slashes that JSON escapes would have to be put back: 0.3 CPU-seconds for 10 M
+# elements.
 FASTER = {
     "group_by_two_level_threshold": "10000",
     "optimize_move_to_prewhere": "0",
     "output_format_json_escape_forward_slashes": "0",
 }
 
-# What our queries need of the settings that change their meaning or the shape of their answers.
+# The values that our queries need of settings that change their meaning or the shape of their answers.
 _OFF = (
     "aggregate_functions_null_for_empty distributed_group_by_no_merge empty_result_for_aggregation_by_empty_set "
     "extremes force_index_by_date force_optimize_projection force_optimize_skip_unused_shards force_primary_key "
@@ -47,11 +48,11 @@ MEANING = {
     "single_join_prefer_left_table": "1",
 }
 
-# What a profile can have without any table showing it: sent with every query.
+# Settings that a profile can have although no table shows them. Every query is sent with them.
 UNSEEN = ("limit", "offset")
 
-# Limits, 0 for none, by what they count, with the most that a row of gold needs of it. A query fails at one where the
-# overflow modes are `throw`. Otherwise it ends, as if there were no more rows or time.
+# Limits by what they count, with the most that a row of gold needs; 0 is no limit. At a limit a query fails if the
+# overflow modes are `throw`. Otherwise the query ends as if there were no more rows or time.
 _LIMITS = {
     ("rows", 4.0): "in_distinct in_join in_set to_group_by to_read to_read_leaf to_sort to_transfer",
     ("bytes", 4096.0): "in_distinct in_join in_set to_read to_read_leaf to_sort to_transfer",
@@ -61,15 +62,15 @@ LIMITS = {
     "max_result_rows": 4.0,
     "max_result_bytes": 4096.0,
     **dict.fromkeys(("max_execution_time", "max_execution_time_leaf", "max_estimated_execution_time"), 1 / 20_000),
-    # A speed that a query keeps cannot be known.
+    # Nobody can know which speed a query keeps.
     **dict.fromkeys(("min_execution_speed", "min_execution_speed_bytes"), float("inf")),
 }
 _LEAST_SECONDS = 60
 
-# How much memory a query may take. It is kept to, by more passes over gold.
+# How much memory a query may take. A load keeps to it by more passes over gold.
 MEMORY = ("max_memory_usage", "max_memory_usage_for_user")
 
-# What a query takes for itself, on two cores 60 MB, whatever it collects.
+# A query takes some memory whatever it collects: 60 MB on two cores.
 LEAST_MEMORY = 200_000_000
 
 NAMES = (*MEANING, *LIMITS, *MEMORY)
@@ -86,7 +87,7 @@ class Setting:
 @dataclass(frozen=True)
 class Restrictions:
     changed: Mapping[str, str]  # settings that every query is sent with
-    kept: Mapping[str, float]  # limits that cannot be lifted; a query fails at them, and is not cut short
+    kept: Mapping[str, float]  # limits that cannot be lifted: a query fails at them, and is not cut short
     refused: Mapping[str, str]  # settings that no load can live with
     memory: int | None  # bytes that a query may take; None for any number
 
@@ -97,7 +98,7 @@ class Restrictions:
 
 
 def restrictions(found: Mapping[str, Setting]) -> Restrictions:
-    """What the settings that were found mean for a load: those of NAMES, and of overflow modes."""
+    """What the settings found mean for a load. They are those of NAMES, and the overflow modes."""
     wanted = {name for name, value in MEANING.items() if name in found and found[name].value != value}
     limits = {name: value for name in LIMITS if name in found and (value := float(found[name].value)) > 0}
     memory = {name: value for name in MEMORY if name in found and (value := int(found[name].value)) > 0}
@@ -122,7 +123,7 @@ class Access:
     warnings: list[str]  # what a load does without, and what would change that
 
 
-# Embedded ClickHouse, and a server that was not looked at yet.
+# Of embedded ClickHouse, and of a server that was not looked at yet.
 FREE = Access(Restrictions({}, {}, {}, None), FASTER, parts=False, final=Setting("0", fixed=False), warnings=[])
 
 
@@ -138,10 +139,10 @@ def examine(client: Client, source: GoldSource) -> Access:
         raise refusal(source, asked.refused)
     client.command(sql("warehouse/whole"))
     faster = {name: value for name, value in FASTER.items() if name in found and not found[name].fixed}
-    # Constraints on values show only when one is sent.
+    # A constraint on values shows only when a value is sent.
     if _refused(client, "SELECT 1", {**asked.changed, **faster}, "READONLY", "SETTING_CONSTRAINT_VIOLATION"):
         faster = {}
-        client.command("SELECT 1", settings={**asked.changed})  # what it says names the setting
+        client.command("SELECT 1", settings={**asked.changed})  # its error names the setting
     lift(client, asked)
     user, parts = source.login, not _refused(client, "SELECT count() FROM system.parts WHERE 0", {}, "ACCESS_DENIED")
     hidden = _row_filter(client, source)
@@ -156,13 +157,13 @@ def examine(client: Client, source: GoldSource) -> Access:
 
 
 def lift(client: Client, asked: Restrictions) -> None:
-    """Have every query of this client be sent with the settings that it needs."""
+    """Send every query of this client with the settings that it needs."""
     for name, value in asked.changed.items():
         client.set_client_setting(name, value)
 
 
 def require_version(version: str, source: GoldSource) -> None:
-    """Refuse a server that is older than what is tested, since its SQL is another."""
+    """Refuse a server that is older than the oldest tested one, since SQL differs between versions."""
     found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if found < OLDEST:
         raise WarehouseError(
@@ -194,7 +195,7 @@ def _settings(client: Client, source: GoldSource) -> dict[str, Setting]:
 
 
 def _refused(client: Client, query: str, settings: dict[str, str], *errors: str) -> bool:
-    """Whether the user may not do this, which is what these errors say."""
+    """Whether the user may not do this: one of these errors says so."""
     try:
         client.command(query, settings=settings)
     except DatabaseError as e:
@@ -205,12 +206,12 @@ def _refused(client: Client, query: str, settings: dict[str, str], *errors: str)
 
 
 def _row_filter(client: Client, source: GoldSource) -> str:
-    """By which a row policy hides rows from the user; '' without one."""
+    """The condition by which a row policy hides rows from the user; '' without one."""
     try:
         plan = client.query(sql("warehouse/row_filter"), source.table).result_columns
     except DatabaseError as e:
         if e.name in ("ACCESS_DENIED", "UNKNOWN_TABLE", "UNKNOWN_DATABASE", "UNKNOWN_IDENTIFIER"):
-            return ""  # whoever reads gold next is told
+            return ""  # the next query over gold raises the error
         raise
     found = re.search(r"filter column: +(.+?)( \(removed\))?$", "\n".join(plan[0] if plan else ()), re.MULTILINE)
     return found[1] if found and "_row_exists" not in found[1] else ""

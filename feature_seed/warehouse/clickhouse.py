@@ -11,7 +11,6 @@ from clickhouse_connect import common
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error, OperationalError
 from clickhouse_connect.driver.httpclient import HttpClient
-from clickhouse_connect.driver.query import QueryResult
 from pydantic import Field, PrivateAttr
 
 from feature_seed import tls
@@ -21,7 +20,7 @@ from feature_seed.warehouse import embedded, failures
 from feature_seed.warehouse.access import FREE, Access, Setting, examine, lift, refusal
 from feature_seed.warehouse.failures import explain, with_retries
 from feature_seed.warehouse.files import Snapshot
-from feature_seed.warehouse.gold import keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
+from feature_seed.warehouse.gold import GOLD_COLUMNS, keeps_versions, over_gold, remedy, tick, unreadable, wrong_columns
 from feature_seed.warehouse.identity import Identity, identity_of_files, identity_of_table, table_of
 from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, require_readable
@@ -30,17 +29,17 @@ from feature_seed.warehouse.source import GoldSource
 
 CONNECT_SECONDS = 10
 
-# How fast an answer is read at least, in bytes of commands, whatever the store has taken of it. ClickHouse hangs up
-# when it can send nothing for 30 s, its http_send_timeout, which no query can change: what counts is the default
-# profile's at the server's start. It can send again when a third of its socket's buffer is free, on Linux for some
-# 0.6 MB that were read, compressed.
+# How fast an answer is read at least, in bytes of commands, however little the store has taken. ClickHouse hangs up
+# when it can send nothing for 30 s. No query can change that http_send_timeout: the default profile at the server's
+# start decides. ClickHouse can send again when a third of its socket's buffer is free: on Linux, after some 0.6 MB
+# compressed were read.
 READ_BYTES_PER_SECOND = 1_000_000
 
-# clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store those can last
-# for more than 30 s, and errors in mid-stream are seen late; 64 KB is the least that it may have.
+# clickhouse-connect gathers 10 MB of compressed blocks before it hands on the first. With a slow store these can last
+# for more than 30 s, and errors in mid-stream are seen late. 64 KB is the least that it accepts.
 common.set_setting("http_buffer_size", 65536)
 
-# How many times what is collected in one pass a query takes at most.
+# A query takes at most so many times the memory of what it collects in one pass.
 MEMORY_OF_PASS = 4
 
 
@@ -48,7 +47,7 @@ class Warehouse(GoldSource):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
     See feature_seed/warehouse/README.md. `pass_bytes` is about what ClickHouse collects in memory in a pass over gold.
-    A pass reads all of it, 1.4 CPU-seconds for 10 M rows of Parquet, so few are fast: of 1 M cards with ClickHouse
+    A pass reads all of gold, 1.4 CPU-seconds for 10 M rows of Parquet, so few are fast. With 1 M cards and ClickHouse
     embedded, a job takes 44 CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, 40 and 2.1 in one.
     """
 
@@ -68,7 +67,7 @@ class Warehouse(GoldSource):
 
     @contextmanager
     def client(self, *, view: bool = True) -> Iterator[Client]:
-        """A connection; embedded, one on which the gold snapshot is a view, unless only its version is asked for."""
+        """A connection. If embedded, the gold snapshot is a view on it, unless only its version is asked for."""
         with self.errors():
             client = with_retries(self._connect) if self.host else self._embed(view)
         try:
@@ -78,7 +77,7 @@ class Warehouse(GoldSource):
 
     @contextmanager
     def interruptible(self) -> Iterator[tuple[Client, Callable[[], None]]]:
-        """A connection, and what ends its reading from another thread. Embedded ClickHouse first ends its block."""
+        """A connection, and a function that ends its reading from another thread. Embedded, a block is read first."""
         with self.client() as client:
             yield client, Sockets(client).interrupt if isinstance(client, HttpClient) else lambda: None
 
@@ -109,14 +108,14 @@ class Warehouse(GoldSource):
             secure=self.secure,
             verify=self.verify,
             ca_cert=self.ca,
-            autogenerate_session_id=False,  # a session pins the queries of a run to one another, and runs one at a time
+            autogenerate_session_id=False,  # a session ties a run's queries together, and runs one at a time
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=failures.ANSWER_SECONDS,
             dedicated_pool=True,  # closed with the client
         )
 
     def _with_final(self, client: Client, final: Setting) -> Client:
-        """By a setting, since it reaches through views and Distributed, and passes over engines that have no FINAL."""
+        """Read with FINAL, by a setting: it reaches through views and Distributed, and spares engines without FINAL."""
         if not self.gold_final or final.value == "1":
             return client
         if not final.fixed:
@@ -142,7 +141,7 @@ class Warehouse(GoldSource):
         return self._files
 
     def release_memory(self, client: Client) -> None:
-        """Have embedded ClickHouse return what it has freed, which is in the way of its next query's memory."""
+        """Have embedded ClickHouse return the memory that it has freed: the next query needs it."""
         jemalloc = "SELECT count() FROM system.build_options WHERE name = 'USE_JEMALLOC' AND value IN ('1', 'ON')"
         if not self.host and client.command(jemalloc):
             client.command("SYSTEM JEMALLOC PURGE")
@@ -156,18 +155,13 @@ class Warehouse(GoldSource):
             raise explain(e, self) from (None if self.mapping.salts else e)
 
     @property
-    def warnings(self) -> list[str]:
-        """What a load does without, since the server's user may not have it."""
-        return self._access.warnings
-
-    @property
-    def faster(self) -> dict[str, str]:
-        """Settings that make a load faster, as far as they may be set."""
-        return self._access.faster
+    def access(self) -> Access:
+        """What the server lets its user do; it is known from the first connection on."""
+        return self._access
 
     @property
     def pass_memory(self) -> int:
-        """What ClickHouse may collect in one pass: `pass_bytes`, or less where its user may not use as much memory."""
+        """What ClickHouse may collect in one pass: `pass_bytes`, or less if its user may not use as much memory."""
         memory = self._access.restrictions.memory
         return min(self.pass_bytes, memory // MEMORY_OF_PASS) if memory else self.pass_bytes
 
@@ -186,7 +180,7 @@ class Warehouse(GoldSource):
         return profile
 
     def looked_at(self) -> Profile:
-        """The same of gold of which no row may be usable."""
+        """The same of gold that may have no usable row."""
         if self._profile is None:
             with self.client() as client, self.errors():
                 self._profile = with_retries(lambda: self._examine(client))
@@ -194,52 +188,55 @@ class Warehouse(GoldSource):
 
     def _examine(self, client: Client) -> Profile:
         columns = self.require_columns(client)
-        identity = self.identity(client)  # before what it identifies, so that no change goes unseen
+        identity = self.identity(client)  # asked before the rows are read, so that no change goes unseen
         parameters, formats = {**self.table, "latest": self.latest}, {"Tuple": "tuple"}
-        query = self.mapping.over(over_gold("warehouse/profile"))
-        counts = self.only_row(client.query(query, parameters, query_formats=formats, query_tz="UTC", tz_mode="aware"))
+        options = {"query_formats": formats, "query_tz": "UTC", "tz_mode": "aware"}
+        counts = self.only_row(client, over_gold("warehouse/profile"), parameters, **options)
         if small := self._access.restrictions.too_small(counts["rows"]):
             raise refusal(self, small)
-        # The last microsecond of the newest tick: a stream has its events at that time, and gold has all of them.
+        # The last microsecond of the newest tick: gold has every event of that tick.
         until = min(micros(counts["newest"]) + tick(columns["timestamp"]) - 1, self.latest)
         profile = Profile(**counts, until=until, identity=identity)
         if profile.rows > profile.rejected and keeps_versions(self.engine(client)):
             profile = replace(profile, content=self._readable(client, profile)["content"])
         return profile
 
-    def only_row(self, result: QueryResult) -> dict[str, Any]:
-        """The row of a query that has one; an answer that was cut among its headers looks whole and has none."""
-        rows = list(result.named_results())
+    def only_row(self, client: Client, query: str, parameters: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """The row of a query over gold that has one row.
+
+        An answer that was cut among its headers looks whole and has none.
+        """
+        rows = list(client.query(self.mapping.over(query), parameters, **options).named_results())
         if not rows:
             raise WarehouseError(f"ClickHouse at {self.address} sent an answer without its row: run again")
         return rows[0]
 
     def require_columns(self, client: Client) -> dict[str, str]:
-        """Gold's columns and their types, as ClickHouse names them; those that are mapped have the mapping's.
+        """Gold's columns and their types, as ClickHouse names them. A mapped column has the type of its expression.
 
-        A GoldError names every missing and mistyped one, and what is there.
+        A GoldError names every missing and every mistyped column, and the columns that are there.
         """
         described = client.query("DESCRIBE TABLE {database:Identifier}.{gold:Identifier}", parameters=self.table)
         own = {column["name"]: column["type"] for column in described.named_results()}
         columns = {**own, **self.mapping.types(client, self.table, self.gold_table, own)}
-        if wrong := wrong_columns(columns):
+        if wrong := wrong_columns(GOLD_COLUMNS, {"": columns}):
             lines = remedy(columns, self.mapping.columns)
             raise GoldError(f"{unreadable(self.gold_table, wrong, columns)}. {lines}")
         client.command(self.mapping.over(sql("warehouse/columns")), self.table)  # the right to read each of them
         return columns
 
     def version(self, client: Client) -> str:
-        """A name of what gold is: another after every change. Gold without parts, as a view, is read whole for it."""
+        """The name of gold's state: another after every change. Gold without parts, as a view, is read whole for it."""
         return self.identity(client).version
 
     def identity(self, client: Client) -> Identity:
-        """The version, and what of it stays while rows are only added; of a view nothing does."""
+        """The version, and the parts that stay while rows are only added; a view has none."""
         if self.host:
             return identity_of_table(client, self, parts=self._access.parts)
         return identity_of_files(self._snapshot(client).listed(client), self.mapping)
 
     def require_unbroken(self, client: Client) -> None:
-        """Gold may only have grown since it was profiled, by rows newer than its watermark, which are not read.
+        """Gold may have grown since it was profiled, but only by rows newer than its watermark, which are not read.
 
         Any other change is a GoldError.
         """
@@ -260,9 +257,8 @@ class Warehouse(GoldSource):
             )
 
     def _readable(self, client: Client, profile: Profile) -> dict[str, int]:
-        """The usable rows that a query that begins now would read, in case gold has grown: their number and a sum."""
-        parameters = {**self.table, **profile.readable}
-        return self.only_row(client.query(self.mapping.over(over_gold("warehouse/readable")), parameters))
+        """The number and a sum of the usable rows that a query would read now, in case gold has grown."""
+        return self.only_row(client, over_gold("warehouse/readable"), {**self.table, **profile.readable})
 
     def engine(self, client: Client) -> str:
         """The engine of gold's table; '' for files."""

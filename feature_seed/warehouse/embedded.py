@@ -15,7 +15,7 @@ from feature_seed.warehouse.source import SNAPSHOT
 
 
 def embed() -> Client:
-    """An engine of its own, empty."""
+    """An empty engine."""
     try:
         client = clickhouse_connect.get_client(interface="chdb")
     except ImportError as e:
@@ -28,7 +28,7 @@ def embed() -> Client:
 
 
 def view(client: Client, snapshot: Snapshot, table: str, mapping: GoldMapping) -> None:
-    """Make the snapshot a view, of the columns that are read; a GoldError names those that are missing or mistyped."""
+    """Make the snapshot a view of the columns that are read. A GoldError names missing and mistyped columns."""
     files = snapshot.files(client)
     columns = columns_read(files, mapping)
     require_columns(files, columns, table)
@@ -40,7 +40,7 @@ def view(client: Client, snapshot: Snapshot, table: str, mapping: GoldMapping) -
 
 
 def sample_gold(client: Client, home: Path) -> Path:
-    """Path of the sample as Parquet under `home`, written there on first use by embedded ClickHouse."""
+    """The path of the sample, a Parquet file under `home`. Embedded ClickHouse writes it on first use."""
     sample = home.resolve() / "sample_gold.parquet"
     if not sample.exists():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)

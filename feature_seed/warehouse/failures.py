@@ -20,15 +20,15 @@ from feature_seed.warehouse.source import GoldSource
 
 T = TypeVar("T")
 
-# How long the server may send nothing at all while it is waited for. It names its progress every 120 s while it scans,
-# keepalive finds a dead host in that time too, and how slowly blocks are read does not count: a healthy server is never
-# silent for so long.
+# How long the server may send nothing while somebody waits for it. A healthy server is never silent for so long: it
+# names its progress every 120 s while it scans. keepalive finds a dead host in that time too. Slow reading does not
+# count.
 ANSWER_SECONDS = 300
 
-# Before each further try of a query that could not start: a server restarts in some seconds.
+# The pause before each further try of a query that could not start. A server restarts in some seconds.
 RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 
-# Errors of a server that another attempt may not meet.
+# Errors of a server that may not come again at another attempt.
 _OVERLOADED = (
     "ALL_CONNECTION_TRIES_FAILED",
     "NETWORK_ERROR",
@@ -40,7 +40,7 @@ _OVERLOADED = (
 # The statuses by which a proxy or a full server asks for another try.
 _LATER = ("429", "502", "503", "504")
 
-# Which settings of a user's profile stand behind an error, by its name, where ClickHouse's own words do not say.
+# Which settings of a user's profile stand behind an error, by its name, if ClickHouse's own words do not say.
 _SETTINGS = {
     "INDEX_NOT_USED": "force_primary_key, force_index_by_date or force_data_skipping_indices",
     "MEMORY_LIMIT_EXCEEDED": "max_memory_usage",
@@ -54,7 +54,7 @@ _SETTINGS = {
     "TOO_MANY_(ROWS|BYTES).*|SET_SIZE_.*": "max_result_rows, max_rows_to_read or another max_rows_ or max_bytes_",
 }
 
-# What ClickHouse calls a Parquet file that is none, is cut off, or was written anew since its columns were looked at.
+# The errors for a file that is no Parquet, is cut off, or was written anew since its columns were looked at.
 _BAD_FILE = (
     "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
     "CANNOT_PARSE_TEXT",
@@ -69,7 +69,7 @@ _DAMAGED = (
     "FEATURE_SEED_GOLD_PARQUET {0.gold_parquet!r} cannot be read: a file is damaged, or was written anew meanwhile. {1}"
 )
 
-# What is said of an error by its name, with a GoldSource and ClickHouse's own words.
+# The text about an error, by its name, with a GoldSource and ClickHouse's own words.
 _OF_GOLD = {
     "UNKNOWN_TABLE": "There is no gold table {0.gold_table!r} in database {0.database!r} of {0.address}: build it, or "
     "name the right one in FEATURE_SEED_GOLD_TABLE and CLICKHOUSE_DATABASE",
@@ -86,7 +86,7 @@ _OF_THE_USER = {
 def explain(error: Error, place: GoldSource) -> WarehouseError:
     """The error that names the table, the cause and the way out where ClickHouse only gives a code.
 
-    Where ids are hashed it is without what ClickHouse says: that may quote an id, or a query with the salt.
+    If ids are hashed, ClickHouse's own words are left out: they may quote an id, or a query with the salt.
     """
     explained = _explained(error, place)
     if not place.mapping.salts:
@@ -121,7 +121,7 @@ def _of_s3(error: Error, place: GoldSource) -> WarehouseError:
 def _said(error: Error, place: GoldSource) -> str:
     at, user = place.address, place.login
     settings = next((names for pattern, names in _SETTINGS.items() if re.fullmatch(pattern, error.name or "")), "")
-    if settings and "(total)" not in str(error):  # else it is the server's memory, not a user's
+    if settings and "(total)" not in str(error):  # else the server's memory is meant, not the user's
         return (
             f"ClickHouse at {at} does not answer user {user!r}, for the settings of its profile: "
             f"change {settings} for it. {error}"
@@ -148,9 +148,9 @@ def _said(error: Error, place: GoldSource) -> str:
 
 
 def with_retries(begin: Callable[[], T]) -> T:
-    """Try again, a few times and ever more slowly, what the server could not begin to answer.
+    """Try again, a few times and ever more slowly, a query that the server could not begin to answer.
 
-    Not what it refuses, and not what took a whole timeout. Nothing may have been handed on before `begin` returns.
+    A refusal is not tried again, nor a query that took a whole timeout. `begin` must hand on nothing before it returns.
     """
     for pause in RETRY_DELAYS:
         try:
@@ -173,7 +173,7 @@ def _passes(error: Error) -> bool:
 
 
 def _status(error: Error) -> str:
-    """The HTTP status of an answer that is not ClickHouse's own."""
+    """The HTTP status of an answer that does not come from ClickHouse itself."""
     status = re.search(r"HTTP status (\d+)", str(error)) if error.code is None else None
     return status[1] if status else ""
 

@@ -1,7 +1,7 @@
 """A snapshot's files: which there are, what is in each, and the SELECT over all of them.
 
-Every file is read by its own types, as if it were the only one, and then its values are brought to one type for gold.
-Read by the types of one of them, as ClickHouse does by itself, 3.5 becomes 3 where that one has whole numbers.
+Every file is read by its own types, as if it were the only one. Then its values are brought to one type for gold.
+ClickHouse by itself reads all files by the types of one: 3.5 becomes 3 if that file has whole numbers.
 """
 
 import os
@@ -16,12 +16,9 @@ from clickhouse_connect.driver.exceptions import Error
 
 from feature_seed.errors import GoldError
 from feature_seed.sql import sql
-from feature_seed.warehouse.gold import GOLD_COLUMNS, Column, remedy, unreadable, unwrapped
+from feature_seed.warehouse.gold import GOLD_COLUMNS, Columns, fits, remedy, unreadable, unwrapped, wrong_columns
 from feature_seed.warehouse.mapping import GoldMapping
 from feature_seed.warehouse.place import Place
-
-# The columns that are read of a snapshot, each with what the contract wants of it.
-Columns = Mapping[str, Column | None]
 
 _PARQUET = re.compile(r"\.(parquet|parq|pq)$")
 
@@ -35,7 +32,7 @@ _TABLES = {
 
 @dataclass(frozen=True)
 class File:
-    """A file as it is listed; another one after every write. The ETag is that of an object in S3."""
+    """A file as it is listed. After a write it counts as another one. Only an object in S3 has an ETag."""
 
     path: str
     size: int
@@ -45,7 +42,7 @@ class File:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a file: its columns with their types, and what all of it is compressed with."""
+    """What is in a file: its columns with their types, and what the whole file is compressed with."""
 
     columns: Mapping[str, str]
     compression: str
@@ -53,23 +50,23 @@ class Contents:
 
 @dataclass
 class Snapshot:
-    """The files at a place; what was seen in a file is remembered while the file stays as it is."""
+    """The files at a place. What was seen in a file is remembered while the file stays as it is."""
 
     place: Place
     _compressions: dict[File, str] = field(default_factory=dict)
     _contents: dict[File, Contents] = field(default_factory=dict)
 
     def files(self, client: Client) -> dict[File, Contents]:
-        """Every file of the snapshot, and what is in it; a GoldError if one cannot be read."""
+        """Every file of the snapshot, and what is in it. A GoldError says which one cannot be read."""
         found = self.listed(client)
         for file in found.keys() - self._contents.keys():
             self._contents[file] = self._read(client, file, found[file])
         return {file: self._contents[file] for file in found}
 
     def listed(self, client: Client) -> dict[File, str]:
-        """Every file of the snapshot, and what all of it is compressed with.
+        """Every file of the snapshot, and what the whole file is compressed with.
 
-        It is a GoldError if there is none, or if they are not a snapshot but the files of a table.
+        It is a GoldError if there is no file, or if the files are those of a table.
         """
         files = self._all(client)
         for file in set(files) - self._compressions.keys():
@@ -84,12 +81,12 @@ class Snapshot:
         rows = self._query(client, "files_listed", {"pattern": self.place.pattern}, etag="_etag" if of_s3 else "''")
         files = [File(*row) for row in rows]
         if self.place.directory:
-            # Listed by how keys begin, `gold` finds `gold_old/…` as well.
+            # S3 lists by the beginning of keys: `gold` finds `gold_old/…` as well.
             whole = str(self.place.root).endswith("/")
             files = [file for file in files if whole or self.place.below(file.path)[:1] in ("", "/")]
             self._require_no_table(files)
         shown = [file for file in files if not _hidden(self.place.below(file.path))]
-        # Without links to another one, as `latest` beside the directories of single days.
+        # Without links to another file, such as `latest` beside the directories of single days.
         return shown if of_s3 else list({os.path.realpath(file.path): file for file in reversed(shown)}.values())[::-1]
 
     def _query(self, client: Client, name: str, parameters: dict[str, Any], **parts: str) -> list[Any]:
@@ -105,9 +102,9 @@ class Snapshot:
                 )
 
     def _told_by_head(self, client: Client, file: File) -> str:
-        """By how the file begins: the name `x.parquet.gz` may tell of what is inside Parquet, or around it.
+        """The compression, by the first bytes: `x.parquet.gz` may be compressed inside of Parquet, or around it.
 
-        '' for a file of another kind that is in the directory.
+        '' for a file of another kind in the directory.
         """
         heads = self._query(client, "file_head", {"path": self.place.argument(file.path)})
         if heads and heads[0][0] == b"PAR1":
@@ -115,7 +112,7 @@ class Snapshot:
         return "" if self.place.directory and ".parq" not in file.path.rpartition("/")[2] else "auto"
 
     def _read(self, client: Client, file: File, compression: str) -> Contents:
-        """Columns as ClickHouse infers them, but for a time of day, which it takes for one in 1970."""
+        """Columns as ClickHouse infers them, except a time of day: ClickHouse takes that for a time in 1970."""
         read = {"path": self.place.argument(file.path), "compression": compression}
         try:
             found = {name: type_ for name, type_, *_ in self._query(client, "file_columns", read)}
@@ -147,7 +144,7 @@ class Snapshot:
         )
 
     def _group(self, selected: str, files: Mapping[File, Contents], columns: Columns) -> str:
-        """All rows of files whose types are the same, but for NULL."""
+        """All rows of files that have the same types, apart from NULL."""
         compression = next(iter(files.values())).compression
         paths = [file.path for file in files]
         types = {name: [one.columns[name] for one in files.values()] for name in columns}
@@ -164,12 +161,12 @@ class Snapshot:
 
 
 def _hidden(below: str) -> bool:
-    """As Spark and Hive hide files and directories: those of partitions may begin with _, as `_day=1`."""
+    """Spark and Hive hide such files and directories. A partition's directory may begin with _, as `_day=1` does."""
     return any(part[:1] == "." or (part[:1] == "_" and "=" not in part) for part in below.split("/"))
 
 
 def columns_read(files: Mapping[File, Contents], mapping: GoldMapping) -> Columns:
-    """The columns of the files that are read; None for what an expression is made of, which may have any type."""
+    """The columns of the files that are read; None for a column of an expression, which may have any type."""
     if not (mapping.columns or mapping.where or mapping.others):
         return GOLD_COLUMNS
     found = dict.fromkeys(name for inside in files.values() for name in inside.columns)
@@ -179,31 +176,9 @@ def columns_read(files: Mapping[File, Contents], mapping: GoldMapping) -> Column
 def require_columns(files: Mapping[File, Contents], columns: Columns, table: str) -> None:
     """Raise a GoldError that names each file's missing and mistyped columns, and what other files have there."""
     found = {file.path: inside.columns for file, inside in files.items()}
-    # What the types of mapped columns come to is seen when all files are one view.
+    # The types of mapped columns are known once all files are one view.
     required = {name: column if column is GOLD_COLUMNS.get(name) else None for name, column in columns.items()}
-    wrong = [text for name, column in required.items() if (text := _wrong(name, column, found))]
-    if wrong:
-        first = next(there for there in found.values() if not all(_fits(*one, there) for one in required.items()))
+    if wrong := wrong_columns(required, found):
+        first = next(there for there in found.values() if not all(fits(*one, there) for one in required.items()))
         lines = f". {remedy(first, {})}" if columns.keys() >= GOLD_COLUMNS.keys() else ""
         raise GoldError(f"{unreadable(table, wrong, first)}{lines}")
-
-
-def _fits(name: str, column: Column | None, found: Mapping[str, str]) -> bool:
-    return column.accepts(found.get(name, "")) if column else name in found
-
-
-def _wrong(name: str, column: Column | None, files: Mapping[str, Mapping[str, str]]) -> str:
-    """What is wrong with a column, '' if nothing: where, of which type, and which one others have."""
-    bad = [path for path, found in files.items() if not _fits(name, column, found)]
-    if not bad:
-        return ""
-    type_ = files[bad[0]].get(name)
-    text = f"{name} is {type_ or 'missing'}"
-    if len(files) > 1:
-        text += f" in {bad[0]}" + (f" and {len(bad) - 1:,} other files" if len(bad) > 1 else "")
-    if type_ and column:
-        text += f" and not {column.type}"
-    elif re.search(rf"/{name}=", bad[0]):
-        text += ": its directory is called after it, and values are read from the files alone"
-    good = next((path for path in files if path not in bad), None)
-    return text + (f"; it is {files[good][name]} in {good}" if good else "")

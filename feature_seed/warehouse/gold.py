@@ -16,9 +16,9 @@ class Column:
     Attributes:
         type: the types that it may have, in words.
         accepted: the same as a pattern of ClickHouse's type names.
-        common: ClickHouse's expression that brings it to one type, where a snapshot's files have several.
+        common: ClickHouse's expression that brings it to one type, if a snapshot's files have several.
         description: what it holds.
-        conversions: of other types by pattern, the expression that makes a type which is accepted.
+        conversions: the expression that makes an accepted type of another type, by the pattern of that type.
     """
 
     type: str
@@ -31,8 +31,10 @@ class Column:
         return bool(re.fullmatch(self.accepted, unwrapped(type_)))
 
     def line(self, type_: str, expression: str) -> str:
-        """What to write into the configuration for a column of this type, '' being that of none; … where it cannot be
-        known."""
+        """What to write into the configuration for a column of this type, '' if there is none.
+
+        A … stands for what cannot be known.
+        """
         if not type_:
             return "NULL, or an expression" if "may be missing" in self.description else "…"
         converted = (text for pattern, text in self.conversions.items() if re.fullmatch(pattern, unwrapped(type_)))
@@ -50,6 +52,9 @@ def _number(description: str) -> Column:
     conversions = {_TEXT: "toFloat64OrNull({})", "Bool": "toFloat64({})"}
     return Column("Float, Decimal or integer", accepted, "toFloat64({})", description, conversions)
 
+
+# Columns that are read, each with what the contract wants of it; None where any type will do.
+Columns = Mapping[str, Column | None]
 
 # Nullable and LowCardinality are accepted around any of them.
 GOLD_COLUMNS = {
@@ -81,32 +86,45 @@ GOLD_COLUMNS = {
 }
 
 
-def fits(name: str, found: Mapping[str, str]) -> bool:
-    """Whether a column is among those found, of a type that can be used."""
-    return GOLD_COLUMNS[name].accepts(found.get(name, ""))
+def fits(name: str, column: Column | None, found: Mapping[str, str]) -> bool:
+    """Whether a column is among those found, of a type that can be used: without a `column`, of any type."""
+    return column.accepts(found.get(name, "")) if column else name in found
 
 
-def wrong_columns(found: Mapping[str, str]) -> list[str]:
-    """Every column that is missing, or of a type that cannot be used."""
-    return [
-        f"{name} is {found[name]} and not {column.type}" if name in found else f"{name} is missing"
-        for name, column in GOLD_COLUMNS.items()
-        if not fits(name, found)
-    ]
+def wrong_columns(required: Columns, files: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Every column that a file lacks, or has of a type that cannot be used. Gold that is a table counts as one file."""
+    return [text for name, column in required.items() if (text := _wrong(name, column, files))]
+
+
+def _wrong(name: str, column: Column | None, files: Mapping[str, Mapping[str, str]]) -> str:
+    """What is wrong with a column, '' if nothing: where, of which type, and which one others have."""
+    bad = [path for path, found in files.items() if not fits(name, column, found)]
+    if not bad:
+        return ""
+    type_ = files[bad[0]].get(name)
+    text = f"{name} is {type_ or 'missing'}"
+    if len(files) > 1:
+        text += f" in {bad[0]}" + (f" and {len(bad) - 1:,} other files" if len(bad) > 1 else "")
+    if type_ and column:
+        text += f" and not {column.type}"
+    elif re.search(rf"/{name}=", bad[0]):
+        text += ": its directory is called after it, and values are read from the files alone"
+    good = next((path for path in files if path not in bad), None)
+    return text + (f"; it is {files[good][name]} in {good}" if good else "")
 
 
 def unreadable(table: str, wrong: Sequence[str], found: Mapping[str, str]) -> str:
-    """What is wrong with the columns of gold, and which there are."""
+    """What is wrong with the columns of gold, and which columns there are."""
     there = ", ".join(f"{name} {type_}" for name, type_ in found.items())
     return f"Gold table {table!r} cannot be read: {'; '.join(wrong)}. There is: {there}"
 
 
 def remedy(found: Mapping[str, str], expressions: Mapping[str, str]) -> str:
-    """The lines of the configuration for the columns that are wrong; `expressions` are what they are made of."""
+    """The lines of the configuration for the wrong columns. `expressions` are what the columns are made of."""
     lines = [
         f"{name}: {column.line(found.get(name, ''), expressions.get(name, name))}"
         for name, column in GOLD_COLUMNS.items()
-        if not fits(name, found)
+        if not fits(name, column, found)
     ]
     return f"Write in FEATURE_SEED_CONFIG, under gold and columns, {'; '.join(lines)}"
 
@@ -126,8 +144,8 @@ def unwrapped(type_: str) -> str:
 class Identifier:
     """A name for an `Identifier` parameter, which ClickHouse takes as it stands.
 
-    clickhouse-connect escapes every str as for a `String` parameter, and so asks for another name where a quote, a
-    backtick or a backslash is in it. Values of other types it writes as they print.
+    clickhouse-connect escapes every str as for a `String` parameter. A name with a quote, a backtick or a backslash
+    then becomes another name. clickhouse-connect writes values of other types as they print.
     """
 
     name: str
@@ -146,5 +164,5 @@ def over_gold(name: str) -> str:
 
 
 def keeps_versions(engine: str) -> bool:
-    """Whether a table of the engine holds rows that others replace, until they are merged or read with FINAL."""
+    """Whether a table of this engine holds replaced rows until it is merged or read with FINAL."""
     return bool(re.search(r"(Replacing|Collapsing|Coalescing|Summing|Aggregating)MergeTree$", engine))

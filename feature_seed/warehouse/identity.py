@@ -1,4 +1,4 @@
-"""The identity of gold: it differs between any two states of gold, and mostly costs no scan."""
+"""The identity of gold. Two states of gold have different identities. Mostly an identity costs no scan."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from feature_seed.warehouse.source import GoldSource
 @dataclass(frozen=True)
 class Identity:
     version: str  # another after every change of gold
-    # What stays while rows are only added: files of a snapshot, a table with its partitions' first blocks.
+    # What stays while rows are only added: a snapshot's files, or a table's partitions with their first blocks.
     kept: frozenset[Sequence[Any]]
 
 
@@ -36,12 +36,12 @@ def table_of(client: Client, gold: GoldSource) -> tuple[str, str, int]:
 
 
 def identity_of_table(client: Client, gold: GoldSource, *, parts: bool) -> Identity:
-    """A table is known by its parts, if its user may see `parts`; one that has none, as a view, is read whole."""
+    """A table is known by its parts, if its user may see `parts`. A table without parts, as a view, is read whole."""
     _, uuid, defined = table_of(client, gold)
     blocks = client.query(sql("warehouse/parts"), gold.named).result_rows if parts else []
     if blocks:
         created = uuid or defined
-        # Databases without UUIDs start a rebuilt table's block numbers again: there its parts' time stands in.
+        # In a database without UUIDs, a rebuilt table's block numbers start again: the time of its parts stands in.
         seen = [(partition, first, block, 0 if uuid else written) for partition, first, block, written in blocks]
         return Identity(_digest((created, seen), gold.mapping), frozenset((created, *one[:2]) for one in blocks))
     content = client.query(gold.mapping.over(over_gold("warehouse/version_content")), gold.table).result_rows

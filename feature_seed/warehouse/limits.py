@@ -25,7 +25,7 @@ class GoldLimits(dg.ConfigurableResource):
     sample_size: int | None = 1000
 
     def require(self, warehouse: Warehouse) -> None:
-        """Raise a GoldError for what gold's checks refuse: assets that are materialised alone run without them."""
+        """Raise a GoldError for what gold's checks refuse: assets that are materialised alone run without checks."""
         gold = warehouse.profile()
         newest = f"its newest transaction is of {gold.newest:%Y-%m-%d %H:%M:%S} UTC"
         age = datetime.now(timezone.utc) - gold.newest

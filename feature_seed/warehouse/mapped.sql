@@ -1,5 +1,5 @@
--- Gold as the configuration maps it. The inner names are nobody's: an expression sees gold's own columns, since an alias
--- that is called like one of them would come before it.
+-- Gold as the configuration maps it. No column of gold has one of the inner names: an alias with the name of a column
+-- would come before that column, and an expression must see gold's own.
 SELECT {others}{columns}
 FROM (
     SELECT {others}{expressions}

@@ -18,7 +18,7 @@ from feature_seed.warehouse.gold import GOLD_COLUMNS, unreadable
 # Gold's table, as every query names it.
 _TABLE = "{database:Identifier}.{gold:Identifier}"
 
-# Columns that may be NULL, and the type of it: `NULL` by itself has none that a number or a text could be made of.
+# Columns that may be NULL, with their types: no number or text can be made of a `NULL` without a type.
 NULLABLE = {"merchant_category": "String", "location_lat": "Float64", "location_long": "Float64"}
 
 
@@ -30,13 +30,13 @@ class Salt(str):
 
 
 class GoldMapping(dg.Config):
-    """How gold is read. Empty, it is read as it stands.
+    """How gold is read. An empty mapping reads gold as it stands.
 
     Attributes:
-        columns: the contract's name: a ClickHouse expression over gold's own columns. Others have their own names.
+        columns: by the contract's name, a ClickHouse expression over gold's own columns. Others keep their names.
         where: the rows that count; '' for all of them.
-        salts: the contract's name of an id that is hashed: the variable that holds the salt.
-        others: words that may be columns of gold which declared features read as they are.
+        salts: by the contract's name of a hashed id, the variable that holds the salt.
+        others: words that may be columns of gold, which declared features read as they are.
     """
 
     columns: dict[str, str] = Field(default_factory=dict)
@@ -45,7 +45,7 @@ class GoldMapping(dg.Config):
     others: list[str] = Field(default_factory=list)
 
     def over(self, query: str) -> str:
-        """A query over gold's table, made one over the mapped gold."""
+        """The query over gold's table, as a query over the mapped gold."""
         return query.replace(_TABLE, f"(\n{self._select()}\n)") if self.columns or self.where else query
 
     def _select(self) -> str:
@@ -75,13 +75,13 @@ class GoldMapping(dg.Config):
 
     @property
     def identity(self) -> str:
-        """Another for every other mapping. A salt is in it as a key that is slow to make: nobody tries a million."""
+        """Another for every mapping. A salt is in it as a key that is slow to make: nobody tries a million."""
         salts = [hashlib.pbkdf2_hmac("sha256", one.encode(), b"gold", 200_000) for one in self.parameters.values()]
         given = (sorted(self.columns.items()), self.where, sorted(self.salts), salts)
         return repr(given) if any(given) else ""
 
     def names(self, found: Collection[str] | None = None) -> list[str]:
-        """The columns of gold that are read; without those found, all words of an expression that may be some."""
+        """The columns of gold that are read: without `found`, all words of the expressions that may be columns."""
         texts = [self.columns.get(name, name) for name in GOLD_COLUMNS] + [self.where]
         named = dict.fromkeys([word for text in texts for word in words(text)] + self.others)
         return [word for word in named if word.upper() != "NULL" and (found is None or word in found)]
@@ -91,9 +91,9 @@ class GoldMapping(dg.Config):
         return next((name for name in GOLD_COLUMNS if self.expression(name).strip("` ") == column), "")
 
     def types(self, client: Client, parameters: dict[str, Any], table: str, found: Mapping[str, str]) -> dict[str, str]:
-        """The types of the columns that are mapped; those of gold's own columns are `found`.
+        """The types of the mapped columns. `found` are the types of gold's own columns.
 
-        A GoldError names every entry that ClickHouse does not take, with what it says.
+        A GoldError names every entry that ClickHouse does not take, with ClickHouse's words.
         """
         types, wrong = {}, []
         for name in self.columns:
@@ -117,9 +117,9 @@ def _inner(name: str) -> str:
 
 
 def _said(error: DatabaseError) -> str:
-    """What ClickHouse says of an expression, without the query that it was looked at in."""
+    """ClickHouse's words about an expression, without the query around it."""
     if error.code is None or error.name == "ACCESS_DENIED":
-        raise error  # it is not the expression that is wrong
+        raise error  # the expression is not to blame
     said = str(error).partition("DB::Exception: ")[2].partition(f" ({error.name})")[0] or str(error)
     without = re.sub(
         r"[,.]? ([Ii]n (scope|query):?|while processing query:) .*?(?=\. Maybe|\.$|$)", "", said, flags=re.DOTALL

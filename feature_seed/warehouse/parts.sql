@@ -1,7 +1,7 @@
--- What an insert or a mutation changes of a server table, and neither a background merge nor the choice of a replica.
+-- What an insert or a mutation changes in a server table. A background merge or another replica changes none of it.
 SELECT
     partition_id,
-    -- Inserts and merges leave it; whatever takes rows away or rewrites them raises it.
+    -- Inserts and merges leave data_version. Whatever takes rows away or rewrites them raises it.
     min(data_version) AS first,
     max(greatest(max_block_number, toInt64(data_version))) AS block,
     toUnixTimestamp(max(modification_time)) AS written

@@ -16,7 +16,7 @@ class Place:
     """A snapshot, as ClickHouse's table functions name its files."""
 
     named: str  # as the operator has written it
-    pattern: str  # the function's argument for all files
+    pattern: str  # the function's argument that names all files
     root: str | None  # the directory below which files may be hidden; None where a single file is named
     base: str = ""  # the URL of the bucket in S3; '' on this machine
 
@@ -70,7 +70,7 @@ def _in_s3(named: str, endpoint: str | None, region: str | None) -> Place:
     base = f"{_bucket_url(bucket, endpoint, region)}/"
     if set(key) & set(_GLOB):
         return Place(named, base + quote(key, "/,*?{}"), f"{bucket}/{_fixed(key)}", base)
-    # Without a slash at its end it may be an object as well as a directory: what else begins so is left out later.
+    # Without a slash at the end the key may be an object or a directory. Other keys that begin so are left out later.
     return Place(named, f"{base}{quote(key)}**", f"{bucket}/{key}", base)
 
 
@@ -80,7 +80,7 @@ def _bucket_url(bucket: str, endpoint: str | None, region: str | None) -> str:
     host = (
         "s3" + (f".{region}" if region else "") + ".amazonaws.com" + (".cn" if (region or "").startswith("cn-") else "")
     )
-    # A certificate of *.s3.amazonaws.com is not one of a name with more dots.
+    # A certificate of *.s3.amazonaws.com does not cover a name with more dots.
     return f"https://{host}/{bucket}" if "." in bucket else f"https://{bucket}.{host}"
 
 

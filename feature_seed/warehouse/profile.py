@@ -15,11 +15,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 class Profile:
     """What gold holds up to the watermark of the run."""
 
-    rows: int  # up to the watermark, and those that are rejected
-    rejected: int  # of them, those that cannot be used
-    cards: int  # how many the usable rows name, exact but for hashes that collide
+    rows: int  # rows up to the watermark, and rejected rows
+    rejected: int  # how many of these cannot be used
+    cards: int  # how many cards the usable rows name, exact but for hashes that collide
     customers: int  # likewise
-    pairs: int  # of a card and a customer, likewise
+    pairs: int  # pairs of a card and a customer, likewise
     out_of_range: int  # usable rows that are off the globe
     zero_places: int  # rows at (0, 0)
     zero_times: int  # rows of 1970-01-01 00:00:00
@@ -46,7 +46,7 @@ class Profile:
 
     @property
     def readable(self) -> dict[str, int | bool]:
-        """By which the SQL chooses what is read: rows up to the watermark, looked at one by one if any was rejected."""
+        """What the SQL chooses rows by: the watermark, and whether each row has to be looked at: some are rejected."""
         return {"until": self.until, "all_valid": not self.rejected}
 
     @property
@@ -65,7 +65,7 @@ def micros(time: datetime) -> int:
 
 
 def unix_text(micros: int) -> str:
-    """Microseconds as Unix seconds with six decimals, without a rounding."""
+    """Microseconds as Unix seconds with six decimals, not rounded."""
     return format(Decimal(micros).scaleb(-6), "f")
 
 

@@ -1,4 +1,4 @@
--- The rows up to the watermark, as transactions.sql chooses them: how many, and a sum that another value in one changes.
+-- The rows up to the watermark, as transactions.sql chooses them: their number, and a sum that any other value changes.
 SELECT
     count() AS rows,
     sum(xxh3(

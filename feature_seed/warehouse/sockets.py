@@ -1,8 +1,8 @@
 """The sockets of a client of ClickHouse, so that one thread can end what another is reading.
 
-The one file that names what clickhouse-connect and urllib3 do not document: `HttpClient.http`, and of its pool manager
-`pool_classes_by_scheme` and `ConnectionCls`. Closing a stream of clickhouse-connect reads it to its end first, however
-long the server takes for that. A method of it that cancels a stream would replace all of this.
+This is the one file with names that clickhouse-connect and urllib3 do not document: `HttpClient.http`, and its pool
+manager's `pool_classes_by_scheme` and `ConnectionCls`. To close a stream, clickhouse-connect first reads it to its end,
+however long the server takes. A method of clickhouse-connect that cancels a stream would replace all of this.
 """
 
 import socket
@@ -25,21 +25,21 @@ class Sockets:
         self._open: WeakSet[socket.socket] = WeakSet()
         self._lock = Lock()
         self._interrupted = False
-        client.http.clear()  # what it opened before is not known here
+        client.http.clear()  # sockets that were opened before are not known here
         client.http.pool_classes_by_scheme = {
             "http": _pool(HTTPConnectionPool, HTTPConnection, self),
             "https": _pool(HTTPSConnectionPool, HTTPSConnection, self),
         }
 
     def add(self, opened: socket.socket) -> None:
-        """Raises a WarehouseError once it is hung up: a client would try again what that has ended."""
+        """Raise a WarehouseError once all are hung up: the client would try an ended query again."""
         with self._lock:
             self._open.add(opened)
             if self._interrupted:
                 raise WarehouseError("Nobody waits for this answer any more")
 
     def interrupt(self) -> None:
-        """End all connections: a read that waits for the server returns at once, and the server drops its query."""
+        """End all connections. A read that waits for the server returns at once, and the server drops its query."""
         with self._lock:
             self._interrupted = True
             for one in self._open:

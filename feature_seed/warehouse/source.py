@@ -16,7 +16,7 @@ SNAPSHOT = {"database": "default", "gold": "gold_snapshot"}
 class GoldSource(dg.ConfigurableResource):
     """Gold as messages name it, up to the watermark of the run that it is a resource of.
 
-    `watermark_lag` is for how many seconds before the run began gold may still lack rows: they are the stream's.
+    `watermark_lag`: for so many seconds before the run began, gold may still lack rows. These are the stream's.
     """
 
     host: str | None = None
@@ -37,7 +37,7 @@ class GoldSource(dg.ConfigurableResource):
 
     @property
     def table(self) -> dict[str, Any]:
-        """Gold's name, and how its zeros are taken, as the SQL's parameters."""
+        """The SQL's parameters: gold's name, how its zeros are taken, and the salts."""
         names = {name: Identifier(text) for name, text in self.named.items()}
         return {**names, "zero_is_unknown": self.zero_is_unknown, **self.mapping.parameters}
 
@@ -54,7 +54,7 @@ class GoldSource(dg.ConfigurableResource):
         return ", ".join(self.mapping.names())
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Every step takes the start of its run, whichever process it is in."""
+        """Every step takes the start of its run, in whichever process it is."""
         if context.run and context.instance:
             record = context.instance.get_run_record_by_id(context.run.run_id)
             self._began = record.start_time if record else None

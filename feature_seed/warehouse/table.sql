@@ -1,5 +1,5 @@
--- The engine of a server table, and what a rebuild changes of it: its UUID or, in a database without UUIDs, the time of
--- its definition.
+-- The engine of a server table, and what a rebuild changes: the UUID or, in a database without UUIDs, the time of the
+-- table's definition.
 SELECT
     engine,
     if(uuid = toUUIDOrZero(''), '', toString(uuid)) AS uuid,

@@ -1,5 +1,5 @@
--- The identity of gold that has no parts of its own, as a view has: its rows, in any order. A column's hash is NULL where
--- the column is, and of a tuple with a NULL in it ClickHouse 24.8 makes none.
+-- The identity of gold without parts, such as a view: its rows, in any order. The hash of a NULL is NULL, and
+-- ClickHouse 24.8 makes no hash of a tuple with a NULL in it.
 SELECT
     count(),
     sum(sipHash64(

@@ -36,7 +36,6 @@ from feature_seed.features.entity import ENTITIES, OnConflict
 from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.block import Block
-from feature_seed.store.cluster import ClusterStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.stage import load, write_gold
 from feature_seed_tests.support.redis_cluster import THIRDS, Cluster, redis_cluster
@@ -75,14 +74,10 @@ class Recording:
 
     def load_by_connection(self, cluster: Cluster) -> None:
         for guard, blocks in self.blocks:
-            with _store(cluster).bulk([guard]) as connection:
+            with cluster.store().bulk([guard]) as connection:
                 for block in blocks:
                     connection.write(block)
                 connection.drain()
-
-
-def _store(cluster: Cluster) -> ClusterStore:
-    return ClusterStore(url=cluster.url, password=_PASSWORD)
 
 
 def timed(way: Callable[[Cluster], None]) -> tuple[float, list[int]]:
@@ -103,7 +98,7 @@ def measure(gold: Path, home: Path, on_conflict: OnConflict, rounds: int) -> Non
     loads: dict[str, Callable[[Cluster], None]] = {
         "floor": recording.load_by_cli,
         "connection": recording.load_by_connection,
-        "seeding": lambda cluster: load(_store(cluster), streams),
+        "seeding": lambda cluster: load(cluster.store(), streams),
     }
     seconds: dict[str, list[float]] = {name: [] for name in loads}
     for _ in range(rounds):

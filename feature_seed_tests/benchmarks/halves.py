@@ -24,7 +24,7 @@ LOADER = "redis-cli --pipe" if _CLI else "bulk connection"
 
 
 class _DiscardedStream(FeatureStream):
-    """The same passes and the same queries, whose results never leave ClickHouse."""
+    """The same passes and the same queries. Their results never leave ClickHouse."""
 
     def _begin(self, client: Client, query: str, parameters: dict[str, Any]) -> AbstractContextManager[Iterable[Any]]:
         client.command(f"{query}\nFORMAT Null", parameters, settings=FASTER)
@@ -35,12 +35,12 @@ class _DiscardedStream(FeatureStream):
 
 
 def query(stream: FeatureStream) -> int:
-    """Let ClickHouse alone do the stream's queries, and say how many these are."""
+    """Have ClickHouse alone run the stream's queries. Returns how many there are."""
     return sum(1 for _ in _DiscardedStream(stream.warehouse, stream.layout, stream.entity, stream.shards))
 
 
 def query_seconds(stream: FeatureStream) -> float:
-    """How long ClickHouse alone takes over the stream's queries."""
+    """How long ClickHouse alone takes for the stream's queries."""
     started = time.perf_counter()
     query(stream)
     return time.perf_counter() - started
@@ -66,7 +66,7 @@ class Recording:
                 for stream in streams
                 for block in stream
             ]
-            os.fsync(file.fileno())  # or the disk is still busy with it while the first load is timed
+            os.fsync(file.fileno())  # without this the disk is still busy while the first load is timed
         return cls(path, blocks, [stream.entity.guard for stream in streams])
 
     def load(self, home: Path) -> None:

@@ -22,7 +22,7 @@ COMMAND = ["dagster", "job", "execute", "-m", "feature_seed"]
 
 
 class Report(TypedDict):
-    """What the process used, and the `seconds` and `bytes` that materialisations state of the load of each entity.
+    """What the process used, and the `seconds` and `bytes` of each entity's load, from the materialisations.
 
     `whole` are the seconds from its start to its end. `ended` is when each load was done, in Unix seconds. `steps` are
     the seconds of each step of the run, in its order.
@@ -83,7 +83,7 @@ def main(report: Path, job: str, tags: str) -> None:
 
 
 def _peak_bytes() -> int:
-    """VmHWM, since ru_maxrss begins with the size of the process that forked."""
+    """VmHWM: ru_maxrss begins with the size of the process that forked."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) * 1024
 

@@ -32,7 +32,7 @@ MODES = ("overwrite", "keep_newer")
 
 @dataclass(frozen=True)
 class Figures:
-    """Milliseconds of the scorer's reads, how long the loads took, and how many cores were busy with something else."""
+    """The milliseconds of the scorer's reads, the seconds of the loads, and how many cores did other work."""
 
     p50: float
     p99: float
@@ -61,7 +61,7 @@ class Stage:
     first: bool
 
     def measure(self, work: Callable[[], Work]) -> Figures:
-        """What the scorer feels of it."""
+        """How the scorer's reads fare meanwhile."""
         with scorer(LocalRedis(self.home).socket, self.cards, self.rate, self.home) as (process, reads):
             if self.first:
                 put_first(process)
@@ -110,7 +110,7 @@ def show(name: str, figures: Figures, quiet: Figures) -> None:
 
 
 def put_first(process: int) -> None:
-    """Schedule a process before all that are not put first; for root alone."""
+    """Schedule a process before all others. Only root can."""
     os.sched_setscheduler(process, os.SCHED_RR, os.sched_param(1))
 
 

@@ -1,4 +1,4 @@
-"""Memory of a program that is watched from outside, since it is not ours."""
+"""The memory of a program that is not ours, watched from outside."""
 
 import os
 import subprocess
@@ -8,10 +8,10 @@ _INTERVAL_SECONDS = 0.1
 
 
 def peak_bytes(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process that leads a session, and say what it and its children had resident at most, all together.
+    """Wait for a process that leads a session. Returns what it and its children had resident at most, all together.
 
-    Each counts with its own peak so far (VmHWM), which no look can miss; the sum is too high where one process shrinks
-    before another grows, and where they share pages.
+    Each counts with its own peak so far (VmHWM), which no look can miss. The sum is too high if one process shrinks
+    before another grows, and if they share pages.
     """
     peak = 0
     while process.poll() is None:
@@ -36,7 +36,7 @@ def _session(pid: int) -> int | None:
 
 
 def high_water(pid: int) -> int:
-    """Bytes that a process had resident at most; 0 where it has ended."""
+    """The bytes that a process had resident at most; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

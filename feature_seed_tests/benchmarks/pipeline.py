@@ -1,4 +1,4 @@
-"""The straightforward seeder, mended: the same commands from the same rows, in pipelines of 1,000."""
+"""The straightforward seeder with pipelines: the same commands from the same rows, 1,000 in a pipeline."""
 
 from itertools import islice
 from pathlib import Path

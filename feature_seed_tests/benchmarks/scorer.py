@@ -1,4 +1,4 @@
-"""A scorer that reads cards and customers at a steady rate, in a process of its own, and how long each read took.
+"""A scorer in a process of its own: it reads cards and customers at a steady rate, and times each read.
 
 `python -m feature_seed_tests.benchmarks.scorer SOCKET CARDS RATE FILE` is that process, and `scorer` starts it.
 """
@@ -36,7 +36,7 @@ class Reads:
 
 @contextmanager
 def scorer(server: Path, cards: int, rate: int, home: Path) -> Iterator[tuple[int, Reads]]:
-    """The id of a process that scores from the store at a unix socket, and what it did, known afterwards."""
+    """Start a scorer of the store at a unix socket. Gives its process id, and what it did, known afterwards."""
     reads, file = Reads(), home / "reads"
     command = [sys.executable, "-m", __name__, str(server), str(cards), str(rate), str(file)]
     with subprocess.Popen(command, start_new_session=True) as process:  # Linux shares cores out by session
@@ -52,7 +52,7 @@ def scorer(server: Path, cards: int, rate: int, home: Path) -> Iterator[tuple[in
 
 
 def read(redis: Redis, cards: int, rate: int, stopped: list[int]) -> Reads:
-    """A read is due every 1/rate seconds, and late from then on: a stall is late for all that it missed."""
+    """A read is due every 1/rate seconds, and late from then on: all reads that a stall delays are late."""
     reads, chance = Reads(), random.Random(1)
     started, wall, number = time.monotonic(), time.time(), 0
     while not stopped:

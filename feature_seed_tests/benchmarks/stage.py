@@ -1,4 +1,4 @@
-"""What the benchmark is played on: a gold snapshot of any size, and a Redis server for every load."""
+"""The stage of the benchmarks: a gold snapshot of any size, and a Redis server for every load."""
 
 import os
 import time
@@ -67,7 +67,7 @@ def served(gold: Path, home: Path, kind: str = "VIEW") -> Iterator[ClickHouseSer
 
 @contextmanager
 def empty_store(home: Path) -> Iterator[Redis]:
-    """A server of its own for every load: none profits from memory that another has already asked the kernel for."""
+    """A server of its own for every load: no load profits from memory that another has asked the kernel for."""
     try:
         with OnlineStore(home=str(home)).client() as client:
             yield client
@@ -94,13 +94,13 @@ class Effort(NamedTuple):
 
 @dataclass(frozen=True)
 class Meter:
-    """Measures a process in which ClickHouse is: this one, or that of the client's server."""
+    """Measures the process in which ClickHouse is: this one, or the server's."""
 
     client: Client
     pid: int = field(default_factory=os.getpid)
 
     def effort(self, work: Callable[[], object]) -> Effort:
-        """What some work takes, in a process that has given back the memory of the work before."""
+        """What some work takes, in a process that has given back the memory of earlier work."""
         process = Path(f"/proc/{self.pid}")
         self.client.command("SYSTEM JEMALLOC PURGE")
         (process / "clear_refs").write_text("5")  # its peak begins anew
@@ -127,7 +127,7 @@ def cpu_seconds(redis: Redis) -> float:
 
 
 def busy_seconds() -> float:
-    """What all processes of this machine have used since it started: tells a disturbed measurement from a good one."""
+    """What all processes of this machine have used since it started. This shows whether a measurement was disturbed."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
     user, nice, system, _idle, _iowait, irq, softirq, _steal = map(int, fields)
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")

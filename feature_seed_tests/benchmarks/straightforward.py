@@ -1,4 +1,4 @@
-"""The straightforward seeder, which feature_seed replaces: rows read one by one, a round trip for each command."""
+"""The straightforward seeder, which feature_seed replaces. It reads rows one by one, with a round trip per command."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator

@@ -21,7 +21,7 @@ class Contents:
 
     Attributes:
         entities: every key of every entity with its type and bytes.
-        ready: what the store says of itself, but for the load under way.
+        ready: what the store says of itself, except the load under way.
         lock_ms: for how long its lock is still held, or FOR_EVER, or FREE.
     """
 
@@ -37,13 +37,13 @@ class Contents:
 
 @dataclass(frozen=True)
 class Change:
-    """A load: the store before it, and after one in peace."""
+    """A load: the store before it, and after an undisturbed load."""
 
     before: Contents
     after: Contents
 
     def lies(self, found: Contents, reported: Set[str]) -> int:
-        """Whether the ready key and Dagster's record of loaded features say what is not so."""
+        """Whether the ready key, or Dagster's record of loaded features, says what is not true."""
         missing = [name for name in reported if not self._has(found, name)]
         return len(missing) + (not self._true(found))
 
@@ -68,7 +68,7 @@ class Change:
         )
 
     def half_written(self, found: Contents) -> int:
-        """Keys that are neither as they were nor as they will be."""
+        """Keys that are neither as before the load nor as after it."""
         names = {*self.before.entities, *self.after.entities, *found.entities}
         return sum(found.entities.get(name) not in self._versions(name) for name in names)
 
@@ -92,5 +92,5 @@ def _is(key: Key, name: bytes) -> bool:
 
 
 def _claim(ready: Ready | None) -> Ready | None:
-    """What the ready key says, but for the run that says it."""
+    """What the ready key says, except the run that says it."""
     return ready and replace(ready, finished_at="", run_id="")

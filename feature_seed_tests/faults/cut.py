@@ -26,7 +26,7 @@ from feature_seed_tests.support.run import seed
 
 _PASSWORD = "of a campaign"
 
-# Threads that are not the product's: of the line that broke, of the server that is started again.
+# Threads of the campaign, not of the product: of the line that broke, of the server that is started again.
 _OTHERS = ("proxy",)
 
 # What every error of a run says first, whatever the reason.
@@ -82,7 +82,7 @@ class Cut:
 
     Attributes:
         tried: its name in the table.
-        part: what it is cut off from.
+        part: from which part a run is cut off.
         kind, direction: how, and in what.
         runs: how many.
         breaks: of the line in a run, one after the other.
@@ -109,7 +109,7 @@ class Cut:
 
 
 def volume(stage: Stage, part: Part, direction: Direction, *, reseed: bool) -> int:
-    """Bytes that pass in a run that nothing happens to; all but a twentieth, by which runs may differ."""
+    """The bytes that pass in an undisturbed run, less a twentieth, by which runs may differ."""
     return _run_in_peace(stage, reseed).to(part).passed[direction] * 19 // 20
 
 
@@ -128,7 +128,7 @@ class Restart:
     Attributes:
         tried: its name in the table.
         runs: how many.
-        kept: the server has written everything down before it acknowledged it, and comes back with it.
+        kept: the server writes everything to disk before it acknowledges, and comes back with all of it.
         reseed: the store is ready, for an older gold.
     """
 
@@ -169,9 +169,9 @@ def attempt(
     silent: Part | None = None,
     back: threading.Event | None = None,
 ) -> Recovery:
-    """A run to which something happens, until the server is `back`, and one in peace after it.
+    """A run to which something happens, until the server is `back`, and an undisturbed run after it.
 
-    Where the store has not `kept` what it acknowledged, anything may be missing, and only `ready` must not lie.
+    If the store has not `kept` what it acknowledged, anything may be missing. Only `ready` must not lie then.
     """
     change = stage.change(reseed=reseed and kept)
     with impatience(silent), dg.DagsterInstance.ephemeral() as instance:
@@ -198,13 +198,13 @@ def attempt(
 
 
 def _reported(result: dg.ExecuteInProcessResult) -> set[str]:
-    """The features that Dagster takes for loaded."""
+    """The features that are loaded by Dagster's record."""
     done = [event for event in result.all_events if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION]
     return {event.asset_key.to_user_string() for event in done if event.asset_key} - {"warm_start"}
 
 
 def _unclear(result: dg.ExecuteInProcessResult) -> int:
-    """How many steps failed without a word of what is at fault."""
+    """How many steps failed with an error that does not say what is at fault."""
     errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
     texts = [error.to_string() for error in errors if error]
     unclear = [text for text in texts if not any(beginning in text for beginning in _CLEAR)]

@@ -24,7 +24,7 @@ _EMPTY_BYTES = 5000
 
 @dataclass(frozen=True)
 class Moment:
-    """So many seconds after a step has started, or with '' after the process has."""
+    """So many seconds after the start of a step, or with '' of the process."""
 
     step: str
     seconds: float = 0
@@ -75,7 +75,7 @@ class Kill:
 
 
 def whole_run(stage: Stage, seeder: Seeder) -> float:
-    """What the process takes for a first load, in seconds."""
+    """How many seconds the process takes for a first load."""
     with stage.store(reseed=False) as (port, _):
         started = time.monotonic()
         seeder.start(stage.gold, port)
@@ -88,10 +88,10 @@ def any_moments(chance: Random, whole: float, count: int) -> list[Moment]:
 
 
 def _left(seeder: Seeder, code: int | None, found: Contents, record: "Record") -> int:
-    """What should not be there.
+    """What is left and should not be.
 
     A process that is killed leaves its lock for the rest of its lease, its record at Dagster as it was, and the
-    directory of embedded ClickHouse, with nothing of gold in it. Whoever ends otherwise leaves nothing.
+    directory of embedded ClickHouse, with nothing of gold in it. A process that ends otherwise leaves nothing.
     """
     if code != -signal.SIGKILL:
         return (code is None) + _processes_and_files(seeder) + (found.lock_ms != FREE) + (not record.ended)
@@ -119,7 +119,7 @@ class Record:
 
     @classmethod
     def of(cls, instance: dg.DagsterInstance, runs_before: int) -> "Record":
-        """Of the one after the first so many; a run may be killed before Dagster knows of it."""
+        """The record of the run after the first so many. A run may be killed before Dagster knows of it."""
         if instance.get_runs_count() == runs_before:
             return cls()
         run = instance.get_runs(limit=1)[0]

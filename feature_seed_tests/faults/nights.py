@@ -2,8 +2,8 @@
 
 Every day brings events. The stream delivers them at least once, some late or twice; the ETL leaves out declined ones.
 Every night gold is rebuilt, complete up to midnight, and loaded while the stream goes on. Rows are deleted and
-corrected. Scorers that record are exact after every load. Of those that write keys themselves the share that is wrong
-is counted.
+corrected. Scorers that record are exact after every load. For scorers that write keys themselves, the wrong share is
+counted.
 """
 
 import random
@@ -37,7 +37,7 @@ LATE, TWICE, DECLINED, MISSED, CORRECTED, DELETED = 0.01, 0.01, 0.01, 0.002, 0.0
 
 @dataclass(frozen=True)
 class Event:
-    """A transaction, and what becomes of it. `arrives` is when the stream delivers it, None where it never does."""
+    """A transaction, and what becomes of it. `arrives` is when the stream delivers it; None if it never does."""
 
     row: Row
     arrives: timedelta | None
@@ -80,10 +80,10 @@ class Nights:
     Attributes:
         tried: its name in the table.
         nights, cards, customers, daily: how many, and events a day.
-        plain: of ten cards and customers, those whose scorer records nothing.
+        plain: of ten cards and customers, those whose scorers record nothing.
         converted: the night on which such a scorer begins to record.
         outages: nights on which no load comes.
-        emptied: the day at noon of which the store loses everything.
+        emptied: the store loses everything at noon of this day.
         newest_first: how lists are kept.
     """
 
@@ -99,7 +99,7 @@ class Nights:
     newest_first: bool = False
 
     def run(self, client: Client, directory: Path) -> Iterator[Outcome]:
-        """Of recording scorers one outcome; of the others one after the first night, and the 7th, 30th and last."""
+        """One outcome of the recording scorers. Others have one after the first, 7th, 30th and last night."""
         with redis_server() as port, redis.Redis(port=port) as online:
             play = _Play(self, client, directory / "gold.parquet", port, online)
             for night in range(self.nights):
@@ -194,7 +194,7 @@ class _Play:
             self.customers[row.customer_id].deliver(row)
 
     def _refuse_the_future(self) -> None:
-        """A poison event, which the scorer passes over."""
+        """Deliver a poison event, which the scorer skips."""
         row = transaction(0, seconds=DAY.total_seconds() * 5000, card_id="c9", customer_id="k9")
         try:
             apply_event(self.online, row.customer_id, row.card_id, listed(row))
@@ -239,7 +239,7 @@ class _Play:
         return (row for id_, one in ledgers.items() if self._is_plain(int(id_[1:])) == plain for row in one.rows())
 
     def _compare(self) -> None:
-        """Every entity of the scorers that record."""
+        """Compare every entity of the scorers that record."""
         expected = self._expected(plain=False)
         for id_, card in expected.cards.items():
             found = read_card(self.online, id_)

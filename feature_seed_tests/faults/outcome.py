@@ -15,9 +15,9 @@ class Outcome:
         times: how often, in loads.
         events: how many live events were applied meanwhile.
         lost, counted_twice: events that are missing, or once too often, on cards or on customers: the larger number.
-        half_written: what readers met that no load and no event may leave.
+        half_written: how often readers met what no load and no event may leave.
         different: entities whose counts are right and something else is not.
-        flawless: whether all four have to be 0; otherwise they are measured.
+        flawless: whether all four have to be 0. If not, they are only measured.
     """
 
     tried: str

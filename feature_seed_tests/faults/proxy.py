@@ -1,4 +1,4 @@
-"""A TCP line between a run and a server, which breaks where it is told to."""
+"""A TCP line between a run and a server. It breaks after a given number of bytes."""
 
 import socket
 import struct
@@ -59,11 +59,11 @@ class Proxy:
                 client, _ = self._listener.accept()
                 try:
                     server = socket.create_connection(("127.0.0.1", self._upstream))
-                except OSError:  # it is away just now
+                except OSError:  # the server is away just now
                     client.close()
                     continue
                 for end in (client, server):
-                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each small reply waits for 40 ms
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each small reply waits for 40 ms
                     self._open.append(end)
                 was_reset = Event()
                 for source, sink, direction in ((client, server, "requests"), (server, client, "replies")):
@@ -71,7 +71,7 @@ class Proxy:
                     Thread(target=self._pass, args=given, name="proxy", daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket, direction: Direction, was_reset: Event) -> None:
-        with suppress(OSError):  # of a side that hung up, which the other is told of
+        with suppress(OSError):  # one side hung up, and the other is told
             while data := source.recv(65536):
                 self._deliver(data, source, sink, direction, was_reset)
         for end in (source, sink):
@@ -102,7 +102,7 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def _due(self, count: int, direction: Direction) -> tuple[Break | None, int]:
-        """What is to happen within the next so many bytes, and after how many of them."""
+        """The break within the next so many bytes, and after how many of them it comes."""
         with self._lock:
             self.passed[direction] += count
             planned = self._break

@@ -51,7 +51,7 @@ class Scorers:
         return [row for scorer, count in counts for row in islice(events(scorer, self.style.scorers), count)]
 
     def rows_of_gold(self) -> list[Row]:
-        """Of these, those of an ETL that is complete up to its newest: no scorer is still at work on its time."""
+        """The rows of an ETL that is complete up to its newest row: no scorer is still at work on that time."""
         rows = self.rows()
         ends = [max(_times(rows, f"l{scorer}-"), default=START) for scorer in range(self.style.scorers)]
         return [row for row in rows if row.timestamp and row.timestamp < min(ends)]
@@ -63,7 +63,7 @@ class Scorers:
             CONTEXT.Process(target=score, args=(self.port, self.style, scorer, counter, stop), daemon=True)
             for scorer, counter in enumerate(self.counters)
         ]
-        if self.style.atomic:  # one that is not leaves cards half-written by itself
+        if self.style.atomic:  # a scorer that is not atomic leaves cards half-written by itself
             arguments = (self.port, self.style.newest_first, self.reads, self.violations, stop)
             processes.append(CONTEXT.Process(target=read, args=arguments, daemon=True))
         for process in processes:
@@ -89,11 +89,11 @@ class Race:
         tried: its name in the table.
         events: it goes on until so many are applied,
         loads: and the store was seeded so often.
-        rebuild_every: gold takes in the events so far before every so-many-th load; 0: it stays as it was.
+        rebuild_every: before every load with a multiple of this number, gold takes in the events so far; 0: never.
         seeded_before: the first load is over before the scorers start.
         on_conflict: what the loads do.
         style: how the scorers work.
-        mended: with one more load after the scorers have stopped.
+        mended: one more load comes after the scorers have stopped.
         checked: loads are whole jobs, whose checks have to pass: no event that came meanwhile may look like damage.
     """
 
@@ -140,7 +140,7 @@ class Race:
         newest_first = self.style.newest_first
         warehouse = Warehouse(gold_parquet=str(gold))
         seed(warehouse, store, job=job, on_conflict=self.on_conflict, newest_first=newest_first)
-        if not self.checked:  # a store that has lost something is not called ready by the job
+        if not self.checked:  # the job does not call a store ready that has lost something
             call_ready(store, warehouse)
 
     def _compare(self, online: redis.Redis, scorers: Scorers, loads: int) -> Outcome:
@@ -162,7 +162,7 @@ class Race:
 
 @dataclass(frozen=True)
 class Difference:
-    """An entity beside what it should be."""
+    """An entity, and what it should be."""
 
     lost: int
     twice: int

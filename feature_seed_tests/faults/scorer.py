@@ -28,10 +28,10 @@ from feature_seed_tests.support.gold import START, Row
 from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.scorer import pay
 
-# So many hot ones that none has more events before its first load than are recorded.
+# So many hot cards that no card has more events before its first load than are recorded.
 HOT_CARDS, CARDS = 100, 2_000
 
-# Not forked from the parent, which has threads of ClickHouse and Dagster, but from a process that loaded this alone.
+# Forked from a process that has loaded only this file: the parent has threads of ClickHouse and Dagster.
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 
@@ -41,7 +41,7 @@ _TIED, _BATCH = 8, 16
 # How often a batch comes again, how long a stall is, and how many events a restart repeats.
 _AGAIN, _STALL, _REPLAYED = 0.1, 0.05, 2_000
 
-# What a reader waits between two cards.
+# How long a reader waits between two cards.
 _BLINK = 0.001
 
 
@@ -49,8 +49,8 @@ _BLINK = 0.001
 class Style:
     """How a scorer applies an event, and in which order it keeps a card's list.
 
-    `atomic`: through `apply_event`. Otherwise it reads, computes and writes back in separate commands. `pause` is what
-    it waits after each batch, in seconds: 0.002 makes some 2,500 events a second.
+    `atomic`: through `apply_event`. If not, the scorer reads, computes and writes back in separate commands. `pause` is
+    how long it waits after each batch, in seconds: 0.002 makes some 2,500 events a second.
     """
 
     newest_first: bool = False
@@ -59,7 +59,7 @@ class Style:
 
     @property
     def scorers(self) -> int:
-        """One alone where two would overwrite each other's customers, loads or not."""
+        """Only one scorer if two would overwrite each other's customers, even without loads."""
         return 2 if self.atomic else 1
 
 
@@ -82,7 +82,7 @@ def history_of_gold() -> list[Row]:
 
 
 def events(scorer: int, scorers: int) -> Iterator[Row]:
-    """The events of one scorer, always the same: half of them on hot cards, every customer with one scorer."""
+    """The events of one scorer, always the same. Half of them are of hot cards. Every customer has one scorer."""
     draw, number = random.Random(100 + scorer), 0
     while True:
         among = HOT_CARDS if draw.random() < 0.5 else CARDS
@@ -93,7 +93,7 @@ def events(scorer: int, scorers: int) -> Iterator[Row]:
 
 
 def score(port: int, style: Style, scorer: int, applied: "Counter", stop: Event) -> None:
-    """Apply events until told to stop; `applied` is how many different ones Redis has acknowledged."""
+    """Apply events until told to stop. `applied` is how many different events Redis has acknowledged."""
     source, layout = events(scorer, style.scorers), Layout(newest_first=style.newest_first)
     with patient(port=port) as client:
         stream = Stream(client, style, random.Random(scorer))
@@ -112,7 +112,7 @@ class Stream:
     """What brings a scorer its events at least once: a batch comes again at random, whole, from its middle, after a
     stall, or, when the scorer is restarted, with what came before it, back to before the watermark.
 
-    `watermark` is the store's as it was when the stream began.
+    `watermark` is the store's watermark when the stream began.
     """
 
     client: redis.Redis
@@ -171,7 +171,7 @@ class Counter:
 
 
 def read(port: int, newest_first: bool, reads: Counter, violations: Counter, stop: Event) -> None:
-    """Look at cards and customers until told to stop, and count what must not be seen."""
+    """Look at cards and customers until told to stop. Count what no reader must see."""
     draw, seen = random.Random(3), {}
     with patient(port=port) as client:
         while not stop.is_set():

@@ -3,7 +3,7 @@
     python -m feature_seed_tests.faults.seeder
 
 loads Dagster, which takes seconds, and forks a process for every order on stdin; it prints its id and, at its end, its
-exit code. Such a process differs from one that a shell starts only in that it has Dagster loaded.
+exit code. The process has Dagster loaded. Otherwise it is like a process that a shell starts.
 """
 
 import json
@@ -37,7 +37,7 @@ class Order:
 
 
 class Seeder:
-    """Runs the command, once at a time. `directory` has Dagster's instance, temporary files and what a run prints."""
+    """Runs the command, one at a time. `directory` has Dagster's instance, temporary files and what a run prints."""
 
     def __init__(self, forks: subprocess.Popen[str], directory: Path) -> None:
         self._forks = forks
@@ -68,7 +68,7 @@ class Seeder:
         self._pid = self._answer()
 
     def wait_until(self, step: str, seconds: float) -> None:
-        """Until so long after the start of the step, or with '' of the process; or until its end, if that is sooner."""
+        """Wait until so long after the start of the step, or with '' of the process, or until the process has ended."""
         sign = f" - {step} - STEP_START".encode()
         while step and self._runs() and sign not in self._log.read_bytes():
             time.sleep(0.01)
@@ -76,12 +76,12 @@ class Seeder:
         self._wait(since + seconds)
 
     def send(self, what: signal.Signals) -> None:
-        """A signal to the process; an interrupt as a terminal sends it, to what it has started as well."""
+        """Send a signal to the process. As in a terminal, an interrupt goes to its children too."""
         if self._runs():
             (os.killpg if what == signal.SIGINT else os.kill)(self._pid, what)
 
     def end(self) -> int | None:
-        """The exit code, the signal as a negative one; None when the process did not end and was killed."""
+        """The exit code; a signal is a negative one; None if the process did not end and was killed."""
         self._wait(time.monotonic() + HANG_SECONDS)
         late = self._runs()
         if late:
@@ -126,7 +126,7 @@ def _exists(pid: int) -> bool:
 
 @contextmanager
 def seeder(directory: Path) -> Iterator[Seeder]:
-    """Start what forks; `directory` is to be used by nobody else."""
+    """Start the process that forks. Nobody else may use `directory`."""
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forks:
         try:
@@ -148,7 +148,7 @@ def main() -> None:
 
 
 def _run(order: Order) -> None:
-    """What the command does, to the end of the interpreter."""
+    """Run the command to the end of the interpreter."""
     os.setsid()
     os.environ.update(order.environment)
     for stream, name, mode in ((0, os.devnull, os.O_RDONLY), (1, order.log, os.O_WRONLY), (2, order.log, os.O_WRONLY)):

@@ -1,4 +1,4 @@
-"""What runs are broken off on: a store of its own for each, and what it holds when nothing happens."""
+"""What runs are broken off on: each has a store of its own. And what a store holds if nothing happens."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from feature_seed_tests.support.patience import patient
 from feature_seed_tests.support.redis_server import redis_server
 from feature_seed_tests.support.run import seed
 
-# How long a server may be silent that falls silent: a busy one is not for so long, but is asked again if it was.
+# After how long a silent server is given up. A busy server is not silent for so long. If it was, it is asked again.
 _SILENT_SECONDS = 3
 
 Part = Literal["store", "warehouse"]
@@ -30,7 +30,7 @@ Part = Literal["store", "warehouse"]
 
 @contextmanager
 def impatience(silent: Part | None = None) -> Iterator[None]:
-    """Back-offs as short as a campaign has time for, no pictures, and little patience with a part that falls silent."""
+    """Short back-offs, since a campaign has little time; no pictures; little patience with a part that falls silent."""
     with pytest.MonkeyPatch.context() as patch:
         if silent == "store":
             patch.setattr(client, "ANSWER_SECONDS", _SILENT_SECONDS)
@@ -49,7 +49,7 @@ class Stage:
     Attributes:
         directory: with the dump of a store that was seeded from older gold.
         gold: what is seeded.
-        older, newer: what a store holds after the older gold, and after this one, seeded in peace.
+        older, newer: what a store holds after the older gold and after this gold, seeded without a disturbance.
     """
 
     directory: Path
@@ -62,13 +62,13 @@ class Stage:
 
     @contextmanager
     def store(self, *options: str, reseed: bool, port: int | None = None) -> Iterator[tuple[int, redis.Redis]]:
-        """A server of its own, empty or with what the older gold made of it."""
+        """A server of its own, empty or seeded from the older gold."""
         dump = ("--dir", str(self.directory), "--dbfilename", "older.rdb" if reseed else "none.rdb")
         with redis_server(*dump, *options, port=port) as port, patient(port=port) as online:
             yield port, online
 
     def in_peace(self, port: int, online: redis.Redis) -> Contents:
-        """What the store holds after a run that nothing happens to. The lock of a run that was killed has run out."""
+        """What the store holds after an undisturbed run. The lock of a killed run has run out by then."""
         online.pexpire(lock.KEY, 1)
         return _in_peace(self.gold, port, online)
 
@@ -91,7 +91,7 @@ def write_golds(client: Client, directory: Path, cards: int) -> tuple[Path, Path
 
 
 def stage(directory: Path, gold: Warehouse, older: Path) -> Stage:
-    """Seed both in peace."""
+    """Seed both without a disturbance."""
     bare = Stage(directory, gold)
     with bare.store(reseed=True) as (port, online):  # of which there is no dump yet
         before = _in_peace(Warehouse(gold_parquet=str(older)), port, online)

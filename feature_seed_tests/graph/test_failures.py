@@ -202,7 +202,7 @@ def full(place: Place) -> None:
 def node_dies(place: Place) -> None:
     cluster = place.stack.enter_context(redis_cluster(PASSWORD, "--cluster-node-timeout", "1000"))
     pid = cluster.primaries[0].info("process_id")
-    place.environment |= _of_cluster(cluster.url)
+    place.environment |= cluster.environment
     place.mishap = f"import os\nbefore_block(lambda: os.kill({pid}, 9))\n" + (
         "from feature_seed.store import block; block._BYTES = 500"
     )
@@ -214,11 +214,7 @@ def open_slot(place: Place) -> None:
     slot = min(source.owned())
     cluster.begin_migration(slot, source, target)
     place.parquet([transaction(1, next(ids_in(slot)))])
-    place.environment |= _of_cluster(cluster.url)
-
-
-def _of_cluster(url: str) -> dict[str, str]:
-    return {"REDIS_URL": url, "REDIS_PASSWORD": PASSWORD, "REDIS_CLUSTER": "1", "FEATURE_SEED_KEY_TAGS": "1"}
+    place.environment |= cluster.environment
 
 
 def no_replica(place: Place) -> None:

@@ -10,11 +10,11 @@ import redis
 from feature_seed.errors import StoreError, StoreUnavailableError
 from feature_seed.graph import retries
 from feature_seed.loading.preflight import examine
-from feature_seed.store.block import Block
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
 from feature_seed_tests.graph.test_retries import attempts
+from feature_seed_tests.support.blocks import block_of
 from feature_seed_tests.support.expected import expect
 from feature_seed_tests.support.gold import transaction
 from feature_seed_tests.support.patience import HANG_SECONDS
@@ -80,11 +80,9 @@ def test_a_failover_that_lost_nothing(warehouse: Warehouse, sentinels: Sentinels
 
 def test_what_a_former_primary_takes_is_not_called_loaded(sentinels: Sentinels, store: OnlineStore) -> None:
     """Before: a primary that was replaced and does not know yet. It acknowledges, and the load fails all the same."""
-    payload = b"*3\r\n$3\r\nSET\r\n$10\r\ncard:x:seq\r\n$1\r\n1\r\n"
-    block = Block([0], [b"card:x:seq"], payload, [len(payload)], commands=1, guarded=False)
     with store.bulk() as loading:
         sentinels.fail_over()
-        loading.write(block)
+        loading.write(block_of("SET card:x:seq 1"))
         loading.keep_alive()
         assert loading.entities == 1
         with pytest.raises(StoreUnavailableError, match="was replaced during the load"):

@@ -71,7 +71,7 @@ def with_user(*rules: str) -> Started:
 @contextmanager
 def clustered() -> Started:
     with redis_cluster(PASSWORD) as cluster:
-        yield ClusterStore(url=cluster.url, password=PASSWORD)
+        yield cluster.store()
 
 
 @contextmanager

@@ -26,18 +26,18 @@ ROWS = f"""
         concat('p', toString(number % {CUSTOMERS})), 'food', number % 100 / 4,
         toDateTime64('2026-01-01', 3, 'UTC') + toIntervalSecond(number), 1.5, -2.25
     FROM numbers({2 * CARDS})"""
-# By then of some 250 blocks there are more than the 64 KB that clickhouse-connect gathers before it hands on the first.
+# By then, some 250 blocks are more than the 64 KB that clickhouse-connect gathers before it hands on the first.
 LATE = 220
 
 COLUMNS = ", ".join(f"{name} {type_}" for name, type_ in TYPES.items())
 MAKE = f"CREATE OR REPLACE TABLE bank.gold ({COLUMNS}) ENGINE = MergeTree ORDER BY tuple()"
 
-# After all others, a transaction of another card and one of a card that there is.
+# Rows after all others: a transaction of another card, and one of a card that is there.
 NEWER = "('new', 'new', 'new', 'food', 1, '2026-10-01', 1, 1), ('newer', 'c1', 'p1', 'food', 1, '2026-10-01', 1, 1)"
 
 OLDER = "('late', 'c1', 'p1', 'food', 1, '2025-12-31', 1, 1)"
 
-# Which a profile would count as rejected.
+# A row that a profile would count as rejected.
 UNUSABLE = "('late', '', 'p1', 'food', 1, '2025-12-31', 1, 1)"
 
 BROKE_OFF = "broke off in the middle of its answer: look into its log, then run again"
@@ -86,7 +86,7 @@ def delivered(read: FeatureStream) -> int:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Afterwards there are the same threads and sockets as before."""
+    """Require that there are the same threads and sockets afterwards as before."""
     before = threading.enumerate(), sockets()
     yield
     assert (threading.enumerate(), sockets()) == before
@@ -98,6 +98,6 @@ def sockets() -> list[str]:
 
 
 def wait_until_left(endpoint: ClickHouseServer) -> None:
-    """Until the server has noticed that a reader has left in the middle of an answer."""
+    """Wait until the server has noticed that a reader has left in the middle of an answer."""
     wait_for(endpoint.left, "the server notices")
     assert endpoint.left() == 1

@@ -23,7 +23,7 @@ _OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
-    "--disable-dev-shm-usage",  # containers have 64 MB of it, on which pages crash
+    "--disable-dev-shm-usage",  # containers have 64 MB there: too little, and pages crash
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -33,11 +33,11 @@ _OPTIONS = (
 
 
 class Browser:
-    """One tab. Whatever is looked for may take its time to appear."""
+    """One tab. Every search waits until its text appears."""
 
     def __init__(self, driver: Chrome) -> None:
         self._driver = driver
-        # A page renders its parts anew while they are looked at, and its dialogs fade in over what is clicked.
+        # A page renders its parts anew while a test looks at them, and its dialogs fade in over what the test clicks.
         passing = (StaleElementReferenceException, ElementClickInterceptedException)
         self._wait = WebDriverWait(driver, HANG_SECONDS, ignored_exceptions=passing)
 
@@ -53,7 +53,7 @@ class Browser:
         self._click(f"//*[self::button or self::a or @role = 'tab'][{matches}]", text)
 
     def press(self, text: str) -> None:
-        """Whatever has this text and nothing else, such as a line of a menu."""
+        """The element with this text and nothing else, such as a line of a menu."""
         self._click(f"//*[not(*)][normalize-space() = {text!r}]", text)
 
     def _click(self, path: str, text: str) -> None:
@@ -66,7 +66,7 @@ class Browser:
         self._wait.until(clicked, f"cannot click {text!r}")
 
     def see(self, text: str) -> None:
-        """Wait until this text is to be seen, in one element."""
+        """Wait until one element shows this text."""
         visible = f"//*[text()[contains(., {text!r})]]"
         self._wait.until(
             lambda driver: any(one.is_displayed() for one in driver.find_elements(By.XPATH, visible)), f"no {text!r}"
@@ -83,7 +83,7 @@ class Browser:
         return self._wait.until(all_drawn, f"not {count} images")
 
     def screenshot(self, path: Path) -> None:
-        """Of the page once nothing on it moves: no dialog fades in, no placeholder waits for its text."""
+        """A picture of the page once nothing on it moves: no dialog fades in, no placeholder waits for its text."""
         moves = "return document.getAnimations().some(one => one.playState === 'running')"
         self._wait.until(lambda driver: not driver.execute_script(moves), "the page does not come to rest")
         assert self._driver.save_screenshot(str(path))

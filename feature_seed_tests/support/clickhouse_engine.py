@@ -20,7 +20,7 @@ from clickhouse_connect.driver.binding import quote_identifier
 
 from feature_seed_tests.support.clickhouse_faults import Faults
 
-# Formats whose blocks from chdb can be put one after another; any other has a head or a foot and is made as a whole.
+# Formats whose blocks can be put one after another. Any other has a head or a foot, and chdb makes it as a whole.
 STREAMED_FORMATS = {"Native", "TabSeparated", "TSV", "CSV", "RowBinary", "JSONEachRow"}
 
 SELECT = re.compile(rb"(\s|\(|/\*.*?\*/|--[^\n]*\n)*(SELECT|WITH)\b", re.IGNORECASE | re.DOTALL)
@@ -42,12 +42,12 @@ Results = Generator[tuple[bytes, Counts], None, None]
 
 
 def error(code: int, name: str, text: str) -> RuntimeError:
-    """What only the server around the engine would raise, worded alike."""
+    """An error that only the server around the engine would raise, in the same words."""
     return RuntimeError(f"Code: {code}. DB::Exception: {text} ({name})")
 
 
 def message(e: Exception) -> str:
-    """What the engine said, even where it quotes bytes that are no text and chdb could not decode it."""
+    """The engine's words, even if they quote bytes that are no text, which chdb could not decode."""
     undecoded = e if isinstance(e, UnicodeDecodeError) else e.__cause__
     return undecoded.object.decode(errors="replace") if isinstance(undecoded, UnicodeDecodeError) else str(e)
 
@@ -63,7 +63,7 @@ class Engine:
         self._user = user
         self._password = password
         self._place = place
-        self._first = Connection(place)  # the tables last as long as some handle
+        self._first = Connection(place)  # the tables last as long as one handle is open
         self._first.query(setup or "SELECT 1")
         about = self._first.query("SELECT version(), timezone()", "TSV").bytes().decode()
         self.version, self.timezone = about.split()
@@ -85,7 +85,7 @@ class Engine:
     def answer(
         self, query: bytes, format_: str, about: Mapping[str, str], bound: dict[str, str], settings: dict[str, str]
     ) -> Iterator[Results]:
-        """A query's result, with these settings, in the session and the database that the request is about."""
+        """A query's result, with these settings, in the session and the database of the request."""
         with self._handle(about.get("session_id")) as connection:
             if database := about.get("database"):
                 connection.query(f"USE {quote_identifier(database)}")
@@ -95,7 +95,7 @@ class Engine:
 
     @contextmanager
     def _settings(self, connection: Connection, settings: dict[str, str], session: str | None) -> Iterator[None]:
-        """Settings of one request: afterwards a session has again what its own SET statements made of them."""
+        """Settings of one request. Afterwards the session has the values of its own SET statements again."""
         before = _changed(connection, settings) if session else {}
         _set(connection, settings)
         try:
@@ -125,8 +125,8 @@ class Engine:
         _set(connection, dict(sorted(self.profile.items(), key=lambda setting: setting[0] == "readonly")))
 
     def _results(self, connection: Connection, query: bytes, format_: str, parameters: dict[str, str]) -> Results:
-        """What chdb answers: a block at a time where it can stream, at the reader's pace; else all at once."""
-        if insert := _INSERT.match(query):  # query() would end the data at the first byte that is a semicolon
+        """chdb's answer: a block at a time, at the reader's pace, if chdb can stream it; else all at once."""
+        if insert := _INSERT.match(query):  # query() would end the data at the first semicolon
             with connection.send_insert(insert[1].decode(), insert[2].decode()) as inserter:
                 inserter.append(query[insert.end() :])
                 done = inserter.finish()
@@ -195,7 +195,7 @@ class OldEngine(Engine):
 def start(user: str, password: str, setup: str, users: Path | None, place: Path | None) -> Engine:
     """The engine of this process: with the tables of the SQL `setup`, and the rights of `users` if there are any."""
     if users and place:
-        # In another process: chdb takes the rights when it starts, and these are none to create a table.
+        # Set up in another process: chdb takes the rights when it starts, and with these nobody may create a table.
         if not (place / "data").exists():
             process = get_context("spawn").Process(target=Engine, args=("", "", setup, str(place / "data")))
             process.start()
@@ -215,7 +215,7 @@ def _counted(result: Any) -> tuple[bytes, Counts]:
 
 
 def _changed(connection: Connection, names: Iterable[str]) -> dict[str, str | None]:
-    """The values of settings, None where they are the engine's."""
+    """The values of settings; None where a setting has the engine's own value."""
     quoted = ", ".join(map(_quote, names)) or "NULL"
     known = f"SELECT name, if(changed, value, NULL) FROM system.settings WHERE name IN ({quoted})"
     return dict(map(json.loads, connection.query(known, "JSONCompactEachRow").bytes().splitlines()))

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 Counts = TypeVar("Counts")
 
-# Kinds that happen to the line, after some bytes of the response; the others happen after some blocks of the result.
+# Faults of the line come after some bytes of the response. The other faults come after some blocks of the result.
 LINE = ("cut", "reset", "stall")
 
 _PROGRESS_SECONDS = 0.2
 
-# ClickHouse's http_send_timeout, where its default profile has no other.
+# ClickHouse's http_send_timeout, unless its default profile has another.
 SEND_SECONDS = 30
 
 
@@ -48,7 +48,7 @@ class HungUpError(Exception):
 
 
 class Faults:
-    """What is to be played next, and what was noticed of readers."""
+    """The fault to be played next, and what was noticed of readers."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -98,12 +98,12 @@ class Line:
     def _break(self) -> None:
         if self._kind == "stall":
             while self._connection.recv(65536):
-                """Until the reader leaves."""
+                """Wait until the reader leaves."""
             raise ConnectionResetError("The reader left")
         if self._kind == "reset":
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             nothing = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nothing, self._connection.fileno())  # closes it at once, whoever still holds the socket
+            os.dup2(nothing, self._connection.fileno())  # closed at once, whoever still holds the socket
             os.close(nothing)
         else:
             self._connection.shutdown(socket.SHUT_RDWR)
@@ -113,11 +113,11 @@ class Line:
 def disturbed(
     fault: Fault, blocks: Iterator[tuple[bytes, Counts]], push: Callable[[], None], run: Callable[[str], None]
 ) -> Iterator[tuple[bytes, Counts]]:
-    """The blocks of a result, to which `fault` happens; an exception is raised as its text."""
+    """The blocks of a result, with the `fault`. A fault that is an exception raises its text."""
     memory = "Code: 241. DB::Exception: Memory limit (total) exceeded. (MEMORY_LIMIT_EXCEEDED)"
     for number, (data, counts) in enumerate(blocks):
         if fault.kind in LINE:
-            push()  # or all of a small answer is a chunk, of which a reader gets nothing when it is cut
+            push()  # without this a small answer is one chunk, and a reader gets nothing of a chunk that is cut
         elif fault.kind == "slow" and number >= fault.after:
             push()
             time.sleep(fault.seconds)
@@ -136,7 +136,7 @@ def disturbed(
 
 
 def hang_up_on_a_slow_reader(connection: socket.socket, fault: Fault) -> None:
-    """As a server does that can send nothing for so long, by a BlockingIOError."""
+    """Behave like a server that can send nothing for so long, by a BlockingIOError."""
     seconds = fault.seconds if fault.kind == "impatient" else SEND_SECONDS
     whole = int(seconds)
     timeout = struct.pack("ll", whole, int((seconds - whole) * 1e6))
@@ -144,7 +144,7 @@ def hang_up_on_a_slow_reader(connection: socket.socket, fault: Fault) -> None:
 
 
 def late(fault: Fault, send: Callable[[], None]) -> None:
-    """As a server does that only scans for a while."""
+    """Behave like a server that only scans for a while."""
     until = time.monotonic() + fault.seconds
     while time.monotonic() < until:
         send()

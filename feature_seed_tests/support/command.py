@@ -1,4 +1,4 @@
-"""The command `dagster`, in a process that differs from one of a shell only in that it has Dagster loaded.
+"""The command `dagster`, in a process that has Dagster loaded already. Else it is like a process of a shell.
 
     python -m feature_seed_tests.support.command
 
@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended, and what stood in its terminal."""
+    """A command that has ended, and what it printed."""
 
     code: int
     printed: str
@@ -60,7 +60,7 @@ class Command:
 
 @contextmanager
 def dagster_command(home: Path) -> Iterator[Command]:
-    """Start what forks, with an instance of Dagster in `home`."""
+    """Start the process that forks, with an instance of Dagster in `home`."""
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forks:
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def _run(order: Order) -> None:
-    """What the command does, to the end of the interpreter, with no patience and no pictures."""
+    """Run the command to the end of the interpreter, with no patience and no pictures."""
     os.environ.update(order.environment)
     for stream, name, mode in ((0, os.devnull, os.O_RDONLY), (1, order.log, os.O_WRONLY), (2, order.log, os.O_WRONLY)):
         os.dup2(os.open(name, mode | os.O_APPEND), stream)
@@ -102,7 +102,7 @@ def _run(order: Order) -> None:
 
 
 def _after_load(happen: Callable[[], object]) -> None:
-    """Once, when the first feature has been loaded."""
+    """Have something happen once, when the first feature has been loaded."""
     from feature_seed.graph.io_manager import RedisIOManager
 
     handle_output, left = RedisIOManager.handle_output, [happen]
@@ -116,7 +116,7 @@ def _after_load(happen: Callable[[], object]) -> None:
 
 
 def _before_block(happen: Callable[[], object]) -> None:
-    """Once, before the second block is written to a cluster."""
+    """Have something happen once, before the second block is written to a cluster."""
     from feature_seed.store.block import Block
     from feature_seed.store.cluster import ClusterConnection
 

@@ -7,7 +7,6 @@ import redis
 
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import DeclaredEntity
-from feature_seed.graph.declared import feature_of
 from feature_seed.loading.comparison.declared import DeclaredComparison
 from feature_seed.loading.declared import DeclaredStream
 from feature_seed.loading.layout import Layout, shard_names
@@ -22,7 +21,7 @@ def declare(entries: Mapping[str, Mapping[str, Any]]) -> list[Declared]:
 
 
 def load(warehouse: Warehouse, store: OnlineStore, declared: Sequence[Declared], **layout: Any) -> int:
-    """How many keys Redis has acknowledged, a key of many members several times."""
+    """Load the features. Returns how many keys Redis has acknowledged; a key of many members counts several times."""
     shards = tuple(shard_names(4))
     total = 0
     for entity in DeclaredEntity.all_of(declared):
@@ -37,8 +36,8 @@ def load(warehouse: Warehouse, store: OnlineStore, declared: Sequence[Declared],
 
 
 def differences(warehouse: Warehouse, client: redis.Redis, one: Declared, **layout: Any) -> list[str]:
-    """What the check parity finds of all entities."""
-    feature, until = feature_of(one, DeclaredEntity.of(one)), warehouse.profile().until
+    """The differences that the check parity finds in all entities."""
+    feature, until = DeclaredEntity.of(one).feature(one), warehouse.profile().until
     source = Layout(shard_count=4, **layout)
     with warehouse.client() as gold:
         comparison = DeclaredComparison(
@@ -50,13 +49,13 @@ def differences(warehouse: Warehouse, client: redis.Redis, one: Declared, **layo
 
 
 def declared_keys(client: redis.Redis) -> dict[str, Any]:
-    """The value of every key that is not of a standard feature."""
+    """The value of every key that belongs to no standard feature."""
     names = (key.decode() for key in client.scan_iter(count=1000))
     return {key: _value(client, key) for key in names if not (key.endswith(_OURS) or key.startswith("feature_seed:"))}
 
 
 def _value(client: Any, key: str) -> Any:
-    """Numbers as numbers."""
+    """The value of a key; numbers in it are numbers."""
     type_ = client.type(key).decode()
     if type_ == "hash":
         return {name.decode(): number(one) for name, one in client.hgetall(key).items()}

@@ -21,7 +21,7 @@ _open = build_opener(ProxyHandler({})).open
 
 @contextmanager
 def deployment(home: Path, env: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Start webserver and daemon with DAGSTER_HOME `home`; give the webserver's port on loopback."""
+    """Start webserver and daemon with DAGSTER_HOME `home`. Gives the webserver's port on loopback."""
     with webserver(home, env) as port, daemon(home, env):
         yield port
 
@@ -53,14 +53,14 @@ def dagster_dev(home: Path, env: Mapping[str, str] | None = None, program: str =
 
 
 def query(port: int, graphql: str, **variables: Any) -> dict[str, Any]:
-    """The data that the webserver answers a GraphQL query with."""
+    """The data of the webserver's answer to a GraphQL query."""
     answer = json.loads(post(port, "graphql", {"query": graphql, "variables": variables}))
     assert "errors" not in answer, answer
     return answer["data"]
 
 
 def post(port: int, path: str, body: Any) -> bytes:
-    """Post JSON to the webserver; its answer."""
+    """Post JSON to the webserver. Returns the answer."""
     headers = {"Content-Type": "application/json"}  # exactly: with a charset, Dagster refuses reports
     request = Request(f"http://127.0.0.1:{port}/{path}", json.dumps(body).encode(), headers)
     with _open(request, timeout=HANG_SECONDS) as response:
@@ -106,7 +106,7 @@ def _instance(home: Path) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Politely, so that code servers end with their parent; then by force, whatever is left of the group."""
+    """End the group politely, so that code servers end with their parent. Then end by force what is left of it."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):

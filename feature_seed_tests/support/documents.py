@@ -24,7 +24,7 @@ def name(path: Path) -> str:
 
 
 def only(pattern: str) -> re.Match[str]:
-    """What a pattern finds, where lines begin and end at `^` and `$`; the same wherever it stands more than once."""
+    """What a pattern finds; `^` and `$` are the ends of a line. Wherever else it stands, it is the same."""
     found = {match[0]: match for text in DOCUMENTS.values() for match in re.finditer(pattern, text, re.MULTILINE)}
     assert len(found) == 1, f"{len(found)} of {pattern} in the documents"
     return next(iter(found.values()))

@@ -1,4 +1,4 @@
-"""What the store must hold, worked out from gold's rows in plain Python; of the code under test only its types."""
+"""What the store must hold, worked out from gold's rows in plain Python. Only types come from the code under test."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from feature_seed_tests.support.gold import Row
 
 @dataclass
 class Expected:
-    """State of every entity by its id, and the number of rows that cannot be used. Ids are str, bytes where no text."""
+    """The state of every entity by its id, and how many rows cannot be used. Ids are str, or bytes if no text."""
 
     cards: dict[Any, Card] = field(default_factory=dict)
     customers: dict[Any, Welford] = field(default_factory=dict)
@@ -80,13 +80,13 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 
 def _rest(transaction: Transaction) -> tuple[Any, ...]:
-    """What decides between two rows of one time, id and amount: the category, then the bytes of the coordinates."""
+    """The order of two rows of one time, id and amount: by category, then by the bytes of the coordinates."""
     place = [math.nan if one is None else one for one in (transaction.location_lat, transaction.location_long)]
     return json.dumps(transaction.merchant_category, ensure_ascii=False).encode(), struct.pack("<dd", *place)
 
 
 def _location(rows: list[Row]) -> tuple[float, float] | None:
-    """Of two rows of one time and id it is always the same one's, which is all that can be said of it."""
+    """The place of a card. Of two rows of one time and id, it is always the same row's: nothing more can be said."""
     located = [(row, lat, lon) for row in rows if None not in (lat := _latitude(row), lon := _longitude(row))]
     if not located:
         return None
@@ -118,7 +118,7 @@ def _id(value: Any) -> str | bytes:
 
 
 def _text(value: bytes) -> str:
-    """JSON is text: each run of bytes that are none is one U+FFFD."""
+    """The bytes as JSON's text: one U+FFFD stands for each run of bytes that are no text."""
     return re.sub("[\udc80-\udcff]+", "\ufffd", value.decode(errors="surrogateescape"))
 
 
@@ -140,5 +140,5 @@ def _longitude(row: Row) -> float | None:
 
 
 def _degrees(value: Any, limit: int) -> float | None:
-    """None where it is unknown, or no place on the globe."""
+    """None if it is unknown, or no place on the globe."""
     return float(value) if value is not None and -limit <= value <= limit else None

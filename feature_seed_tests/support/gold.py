@@ -55,7 +55,7 @@ def create_table(client: Client, table: str, rows: Sequence[Row], **types: str) 
 
 
 def _alike(values: Sequence[Any]) -> Sequence[Any]:
-    """Texts as bytes where one of them is bytes: the driver takes either, and no mixture."""
+    """All texts as bytes if one of them is bytes: the driver takes no mixture."""
     if not any(isinstance(value, bytes) for value in values):
         return values
     return [value.encode() if isinstance(value, str) else value for value in values]

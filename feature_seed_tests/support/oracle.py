@@ -101,7 +101,7 @@ class Recorded:
         return "applied"
 
     def load(self, gold: Iterable[Event], watermark: float) -> None:
-        """A load of these transactions; without any it does not touch the entity."""
+        """Load these transactions. A load without transactions does not touch the entity."""
         if mine := tuple(one for one in gold if one.millis <= watermark):
             self.gold, self.watermark = mine, watermark
             self.later = {id_: one for id_, one in self.later.items() if one.millis > watermark}
@@ -116,7 +116,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a load finds of a customer beside its state: its seed. `seeded` is the version before's count of gold."""
+    """What a load finds of a customer beside its state: its seed. `seeded` is gold's count by the version before."""
 
     count: int | None = None
     watermark: float | None = None
@@ -124,12 +124,12 @@ class Stored:
     forgot: float | None = None
     records: tuple[Event, ...] = ()
     seeded: int | None = None
-    same_gold: bool = False  # what the version before had loaded is this gold
+    same_gold: bool = False  # the version before had loaded this gold
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a load makes of a customer whose events were not all recorded: its state stays, or it is gold's."""
+    """What a load makes of a customer with unrecorded events: its state stays, or becomes gold's."""
 
     stays: bool
     left: int
@@ -140,7 +140,7 @@ def customer_rule(live: int, found: Stored, gold: int, watermark: float) -> Kept
     after = [one for one in found.records if one.millis > watermark]
     known = found.count if found.count is not None else found.seeded
     exact = found.forgot is not None and found.forgot <= watermark
-    # What was dropped from the records is waited for, however many loads on.
+    # Events that were dropped from the records are waited for, however many loads later they come.
     left = 0 if found.forgot is not None else found.left
     unrecorded = 0 if known is None or exact else max(0, live - (known + left + len(found.records)))
     surplus = live - (gold + len(after))
@@ -198,7 +198,7 @@ def card_count(
 
 
 def read_element(element: str) -> Event | None:
-    """An element as an event; None where it has no id or no time."""
+    """An element as an event; None if it has no id or no time."""
     try:
         members: Any = json.loads(element, parse_int=str)
         if isinstance(members, list):

@@ -1,4 +1,4 @@
-"""What the whole job makes of a gold: the store holds it, or the run is refused and the store left as it was."""
+"""What the whole job makes of a gold: the store holds it, or the run is refused and leaves the store as it was."""
 
 import json
 import math
@@ -45,7 +45,7 @@ def holds(
 
 
 def assert_readable(online: redis.Redis) -> None:
-    """For any reader: histories are JSON in UTF-8 without NaN and its like, numbers are finite, places on the globe."""
+    """Any reader can read all: histories are JSON in UTF-8 without NaN, numbers are finite, places on the globe."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
@@ -63,7 +63,7 @@ def assert_readable(online: redis.Redis) -> None:
 
 
 def refused(warehouse: Warehouse, store: OnlineStore, online: redis.Redis) -> str:
-    """Run everything: what the schema check says; the store is left as it was."""
+    """Run everything. Returns what the schema check says. The store must be left as it was."""
     online.set("card:c1:seq", 4)
     before = dump(online)
     result = seed(warehouse, store, job="seed_all", limits=ALL_MAY_BE_REJECTED, raise_on_error=False)

@@ -23,7 +23,7 @@ def unix(millis: float) -> str:
 
 
 def digest(rows: Iterable[Event]) -> str:
-    """Another of other rows, in whatever order."""
+    """A digest that differs for other rows, whatever their order."""
     return str(sum(zlib.crc32(repr(one).encode()) for one in rows))
 
 
@@ -69,7 +69,7 @@ class Pair:
         return [answer for keys in steps for answer in script(keys=keys, args=[*arguments.values(), *place])]
 
     def pay(self, event: Event, element: str | None = None) -> None:
-        """The same of a scorer that records nothing: it reads, computes and writes back."""
+        """Apply an event as a scorer that records nothing: it reads, computes and writes back."""
         history, loc, last_ts, seq, _ = self.card_keys
         push = self.client.lpush if self.newest_first else self.client.rpush
         push(history, element or event.element)
@@ -94,7 +94,7 @@ class Pair:
         seeded_watermark: float = -math.inf,
         only: Collection[str] = ("seed", "k-seed"),
     ) -> list[int]:
-        """A load by the guards, what they reply; without transactions up to the watermark there is none.
+        """Load by the guards, and return their replies. Without transactions up to the watermark there is no load.
 
         `only` the card or the customer is sent, by the key of its seed.
         """
@@ -105,7 +105,7 @@ class Pair:
         return [send[seed](rows, watermark, seeded_watermark) for seed in send if seed in only]
 
     def changed(self, gold: Iterable[Event], watermark: float) -> list[str]:
-        """Which of the two a load has to send, as the script of the loads says it."""
+        """Which of the two a load has to send, by the script of the loads."""
         rows = [one for one in gold if one.millis <= watermark]
         script = self.client.register_script(lua("loading/changes"))
         asked = {"seed": ("seq", "STRING"), "k-seed": ("stats", "HASH")}
@@ -137,7 +137,7 @@ class Pair:
         return self.client.register_script(CUSTOMERS.guard)(keys=self.customer_keys, args=gold)
 
     def digest(self, rows: Sequence[Event]) -> str:
-        """As gold's SQL writes it, with the end where there is one."""
+        """The digest as gold's SQL writes it, with the end if there is one."""
         return digest(rows) + (f":{self.expire}:{max(one.millis for one in rows) / 1000}" if self.expire else "")
 
     def state(self) -> Entity:
@@ -188,7 +188,7 @@ def _record(id_: str, value: str) -> Event:
 
 
 def assert_same(found: Entity, expected: Entity, what: object = "") -> None:
-    """The same, but for rounding."""
+    """Require the same, except for rounding."""
     for name in ("history", "place", "last_ts", "seq", "count"):
         assert getattr(found, name) == getattr(expected, name), (what, name, found, expected)
     assert math.isclose(found.mean, expected.mean, rel_tol=1e-9, abs_tol=1e-9), (what, found, expected)

@@ -10,7 +10,7 @@ from redis.retry import Retry
 
 Value = TypeVar("Value")
 
-# After which something is taken to hang.
+# After so long, something hangs.
 HANG_SECONDS = 300
 
 
@@ -29,5 +29,5 @@ def eventually(true: Callable[[], bool]) -> None:
 
 
 def patient(**where: Any) -> redis.Redis:
-    """A client that sends each command once. By default, redis-py sends one that got no answer for 5 s again."""
+    """A client that sends each command once. By default, redis-py sends a command again that got no answer for 5 s."""
     return redis.Redis(**where, socket_timeout=HANG_SECONDS, retry=Retry(NoBackoff(), 0))

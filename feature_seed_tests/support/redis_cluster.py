@@ -1,6 +1,7 @@
 """A real Redis Cluster of a test's own: three primaries, and a replica of the first one."""
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from feature_seed.store.cluster import ClusterStore
 from feature_seed_tests.support.patience import HANG_SECONDS, eventually, patient
 from feature_seed_tests.support.redis_server import redis_server
 
@@ -45,15 +47,19 @@ class Node:
         return info.get(field)
 
     def kill(self) -> None:
-        """At once and without a word, as a machine that loses its power."""
+        """End it at once and without a word, like a machine that loses its power."""
         os.kill(int(self.info("process_id")), signal.SIGKILL)
 
     def owned(self) -> set[int]:
-        """Its slots, by its own word."""
+        """The slots that it says are its own."""
         ranges = self.ask("CLUSTER", "SLOTS")
         return {
             slot for first, last, primary, *_ in ranges if primary[1] == self.port for slot in range(first, last + 1)
         }
+
+    def open_slots(self) -> list[str]:
+        """Slots whose migration from or to this node has begun and not ended."""
+        return re.findall(r"\[(\d+)-[<>]-", self.ask("CLUSTER", "NODES"))
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,19 @@ class Cluster:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.primaries[1].port}"
 
+    def store(self, **options: Any) -> ClusterStore:
+        return ClusterStore(url=self.url, password=self.replica.password, **options)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that name it."""
+        password = self.replica.password
+        return {"REDIS_URL": self.url, "REDIS_PASSWORD": password, "REDIS_CLUSTER": "1", "FEATURE_SEED_KEY_TAGS": "1"}
+
     def client(self) -> Any:
         return redis.RedisCluster.from_url(
             self.url, password=self.replica.password, protocol=2, socket_timeout=HANG_SECONDS
         )
-
-    def owner(self, slot: int) -> Node:
-        return next(node for node in self.primaries if slot in node.owned())
 
     def begin_migration(self, slot: int, source: Node, target: Node) -> None:
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
@@ -84,7 +96,7 @@ class Cluster:
         source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, HANG_SECONDS * 1000, *auth, "KEYS", *keys)
 
     def end_migration(self, slot: int, source: Node, target: Node) -> None:
-        """Moves what is left; the target is told first, as redis-cli does."""
+        """Move the keys that are left. The target is told first, as redis-cli does."""
         while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
             self.move_keys(source, target, *keys)
         others = [node for node in self.primaries if node not in (source, target)]
@@ -92,7 +104,7 @@ class Cluster:
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
     def migrate(self, slot: int, source: Node, target: Node) -> None:
-        """The whole slot, key by key, while the cluster serves."""
+        """Move the whole slot, key by key, while the cluster serves."""
         self.begin_migration(slot, source, target)
         self.end_migration(slot, source, target)
 
@@ -102,17 +114,26 @@ class Cluster:
         eventually(lambda: node.info("role") == "master")
 
     def restore(self) -> None:
-        """The roles as they were at first."""
+        """Roles and slots as they were at first, and no key."""
         first = self.primaries[0]
         self.replica.client.config_set("masterauth", self.replica.password)
         if first.info("role") == "slave":
             eventually(lambda: first.info("master_link_status") == "up")
             self.promote(first, "TAKEOVER")  # a second election would have to wait for twice the node timeout
         eventually(lambda: self.replica.info("master_link_status") == "up")
+        for node in self.primaries:
+            node.client.flushall()
+            for slot in node.open_slots():
+                node.ask("CLUSTER", "SETSLOT", slot, "STABLE")
+        for node, third in zip(self.primaries, THIRDS, strict=True):
+            for slot in set(third) - node.owned():
+                self.migrate(slot, next(other for other in self.primaries if slot in other.owned()), node)
 
     def assert_placed(self) -> None:
-        """Every primary has keys, and all of them are of slots that it owns."""
-        for node in self.primaries:
+        """Every node that is a primary now has keys, and all of them are of slots that it owns."""
+        for node in (*self.primaries, self.replica):
+            if node.info("role") == "slave":
+                continue
             owned = node.owned()
             keys: Any = list(node.client.scan_iter(count=10_000))
             assert keys, node
@@ -129,7 +150,7 @@ def redis_cluster(password: str, *options: str) -> Iterator[Cluster]:
         for i, node in enumerate(primaries):
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             node.ask("CLUSTER", "ADDSLOTS", *THIRDS[i])
-        for node, other in combinations(nodes, 2):  # by themselves they tell each other of the rest once a second
+        for node, other in combinations(nodes, 2):  # by themselves they spread the word once a second
             node.ask("CLUSTER", "MEET", "127.0.0.1", other.port)
         eventually(lambda: all(_joined(node) for node in nodes))
         replica.ask("CLUSTER", "REPLICATE", primaries[0].id)
@@ -144,7 +165,7 @@ def _node(directory: Path, password: str, options: tuple[str, ...]) -> Iterator[
     given = {
         "--dir": str(directory),
         "--cluster-enabled": "yes",
-        "--cluster-node-timeout": "60000",  # no node is taken for dead that only waits for its turn
+        "--cluster-node-timeout": "60000",  # no node counts as dead that only waits for its turn on the CPU
         "--masterauth": password,
         "--repl-diskless-sync-delay": "0",
     }
@@ -157,7 +178,7 @@ def _node(directory: Path, password: str, options: tuple[str, ...]) -> Iterator[
 
 
 def _free_port() -> int:
-    """One whose bus port is free as well."""
+    """A port whose bus port is free as well."""
     while True:
         with socket.socket() as client, socket.socket() as bus:
             client.bind(("127.0.0.1", 0))

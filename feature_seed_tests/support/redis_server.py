@@ -13,7 +13,7 @@ from feature_seed.store.local import server_binary
 
 
 def free_port() -> int:
-    """Low enough for the port 10,000 above it, by which nodes of a cluster talk."""
+    """A free port, low enough that 10,000 above it is a port too: nodes of a cluster talk there."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -25,7 +25,7 @@ def free_port() -> int:
 def redis_server(
     *options: str, password: str | None = None, port: int | None = None, wait: bool = True
 ) -> Iterator[int]:
-    """Start a server with these command-line options and give its port, once it answers; it is gone afterwards."""
+    """Start a server with these command-line options. Gives its port once it answers. It is gone afterwards."""
     port = port or free_port()
     config = f"port {port}\nbind 127.0.0.1\nsave ''\n" + (f"requirepass {password}\n" if password else "")
     server = subprocess.Popen([server_binary(), "-", *options], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -54,7 +54,7 @@ def calls(client: redis.Redis, command: str) -> int:
 
 
 def wait_until_refused(port: int) -> None:
-    """Until the server that listened there is gone."""
+    """Wait until the server that listened there is gone."""
     with suppress(ConnectionError):
         while True:
             with socket.create_connection(("127.0.0.1", port)):

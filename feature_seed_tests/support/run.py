@@ -9,10 +9,9 @@ import dagster as dg
 from feature_seed.environment import shard_count
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.entity import ENTITIES
-from feature_seed.graph.assets import cards, customers, departed, gold_transactions, warm_start_after
+from feature_seed.graph.assets import cards, customers, declared_assets, departed, gold_transactions, warm_start_after
 from feature_seed.graph.checks import CHECKS, DEPARTED, WARM_START
-from feature_seed.graph.declared import declared_assets, declared_checks
-from feature_seed.graph.feature_checks import STANDARD_CHECKS
+from feature_seed.graph.feature_checks import STANDARD_CHECKS, declared_checks
 from feature_seed.graph.gold_checks import gold_checks
 from feature_seed.graph.io_manager import MemoryCheck, RedisIOManager
 from feature_seed.graph.jobs import check_store, seed_all, seed_shard
@@ -29,7 +28,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 _features = dg.AssetSelection.assets(cards, customers)
 _checks = dg.AssetSelection.checks(gold_checks, STANDARD_CHECKS)
 
-# Parts of the two jobs: the features by themselves, and with all that makes the store ready but the checks of gold.
+# Parts of the jobs: the features alone, and everything that makes the store ready except the checks of gold.
 _JOBS = [
     seed_all,
     seed_shard,
@@ -69,7 +68,7 @@ def definitions(
     declared: Sequence[Declared] = (),
     **layout: Any,
 ) -> dg.Definitions:
-    """Ours, and the parts of the jobs."""
+    """Our definitions, and the parts of the jobs."""
     loaded = [cards, customers, *declared_assets(declared)]
     return dg.Definitions(
         assets=[gold_transactions, *loaded, warm_start_after(loaded), departed],
@@ -104,7 +103,7 @@ def seed(
     declared: Sequence[Declared] = (),
     **layout: Any,
 ) -> dg.ExecuteInProcessResult:
-    """Load every shard or one, with any rejected rows; `verify` it and say that it is ready; or run a job as it is."""
+    """Load every shard or one, with any rejected rows. `verify` it and call it ready. Or run a `job` as it is."""
     io_manager = RedisIOManager(
         store=store,
         memory_check=memory_check,
@@ -125,7 +124,7 @@ def seed(
 
 
 def fill(warehouse: Warehouse, store: OnlineStore, *shards: str, **layout: Any) -> None:
-    """Send every entity of these shards or of all, without a run of Dagster and its lock: a third of what one costs."""
+    """Send every entity of these shards or of all, without a run of Dagster and its lock: a third of a run's cost."""
     laid_out = Layout(**{"shard_count": shard_count(), **layout})
     for entity in ENTITIES:
         stream = FeatureStream(warehouse, laid_out, entity, shards or tuple(shard_names(laid_out.shard_count)))
@@ -137,7 +136,7 @@ def fill(warehouse: Warehouse, store: OnlineStore, *shards: str, **layout: Any) 
 
 @cache
 def _instance() -> dg.DagsterInstance:
-    """For runs that know of no other: to make an instance takes 50 ms, and to empty one 5."""
+    """The instance of runs that know no other: to make an instance takes 50 ms, to empty one 5."""
     return dg.DagsterInstance.ephemeral()
 
 
@@ -148,7 +147,7 @@ def materialised(result: dg.ExecuteInProcessResult, asset: str) -> list[dg.Asset
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """The metadata of an asset: of a feature the figures of the load, and the counts of all its shards together."""
+    """The metadata of an asset. A feature has the figures of the load, and the counts of all its shards together."""
     each = materialised(result, asset)
     shards: list[dict[str, Any]] = [{name: value.value for name, value in one.metadata.items()} for one in each]
     if LOAD not in shards[0]:

@@ -19,7 +19,7 @@ REGION = "us-east-1"
 
 _USER = "seeder"
 
-# What is sent before moto asks who sends it: the four requests of `_make`.
+# So many requests are sent before moto asks who sends them: the four of `_make`.
 _OPEN_REQUESTS = "4"
 
 
@@ -37,7 +37,7 @@ class S3Server:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the environment has to have, but for the address."""
+        """The variables that the environment needs, except the address."""
         return {"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
 
 

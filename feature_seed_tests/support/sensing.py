@@ -72,7 +72,7 @@ class Deployment:
         return definitions(warehouse, store, sensors=SENSORS)
 
     def run(self, request: dg.RunRequest | None, store: OnlineStore | None = None) -> dg.ExecuteInProcessResult:
-        """The run that the daemon makes of a request, or one that a person starts."""
+        """Make the run of a request, as the daemon does, or a run that a person starts."""
         tags = {**request.tags, "dagster/run_key": request.run_key or ""} if request else {}
         job = self.job("seed_all", store)
         return job.execute_in_process(run_config=QUIET, instance=self.instance, tags=tags, raise_on_error=False)
@@ -83,14 +83,14 @@ class Deployment:
         status: DagsterRunStatus = DagsterRunStatus.STARTED,
         job: str = "seed_all",
     ) -> dg.DagsterRun:
-        """The same run while it is not finished, or one that a person launches."""
+        """The same run before it has finished, or a run that a person launches."""
         tags = {**request.tags, "dagster/run_key": request.run_key or ""} if request else {}
         repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("feature_seed"), "__repository__")
-        origin = RemoteJobOrigin(repository, job)  # which runs in the queue must have
+        origin = RemoteJobOrigin(repository, job)  # runs in the queue must have one
         return self.instance.create_run_for_job(self.job(job), tags=tags, status=status, remote_job_origin=origin)
 
     def job(self, name: str, store: OnlineStore | None = None) -> dg.JobDefinition:
-        """A job; every name but those of ours is that of asset pages and backfills."""
+        """The job of this name. Every name except ours stands for asset pages and backfills."""
         found = self.definitions(store or self.store)
         ours = name in (seed_all.name, seed_shard.name)
         return found.resolve_job_def(name) if ours else found.resolve_implicit_global_asset_job_def()

@@ -21,7 +21,7 @@ from feature_seed_tests.support.redis_server import answers, free_port, redis_se
 
 NAME = "my-primary"
 
-# Two of three agree within this time that the primary is gone.
+# After this time, two of three sentinels agree that the primary is gone.
 _DOWN_MILLISECONDS = 2000
 
 
@@ -48,7 +48,7 @@ class Sentinels:
         return next(one for one in self.servers if one.connection_pool.connection_kwargs["port"] == int(address[1]))
 
     def fail_over(self) -> None:
-        """On purpose, and both servers go on: the sentinels make the replica the primary, and the other its replica."""
+        """Fail over on purpose. The replica becomes the primary, the other server its replica. Both go on."""
         before = self.primary()
         with self.sentinel() as sentinel:
             eventually(lambda: _accepted(sentinel))
@@ -66,12 +66,12 @@ class Sentinels:
         eventually(lambda: other.info("replication").get("master_link_status") == "up")
 
     def kill(self) -> None:
-        """The primary, at once and without a word."""
+        """End the primary, at once and without a word."""
         os.kill(self.primary().info("server")["process_id"], signal.SIGKILL)
 
 
 def _accepted(sentinel: redis.Redis) -> bool:
-    """Not while the replica has only just been met."""
+    """Whether the sentinel accepts a failover: not while it has only just met the replica."""
     try:
         return bool(sentinel.execute_command("SENTINEL", "FAILOVER", NAME))
     except redis.ResponseError as e:
@@ -105,7 +105,7 @@ def redis_sentinels(password: str, sentinel_password: str) -> Iterator[Sentinels
 def sentinel_of(
     primary: int, password: str, sentinel_password: str, *config_lines: str, name: str = NAME
 ) -> Iterator[int]:
-    """Start a sentinel that takes the server at this port for the primary of this name, and give its own port."""
+    """Start a sentinel that takes the server at this port for the primary of this name. Gives the sentinel's port."""
     port = free_port()
     with TemporaryDirectory(prefix="sentinel-") as home:
         config = Path(home) / "sentinel.conf"

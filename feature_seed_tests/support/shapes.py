@@ -26,5 +26,5 @@ def create(client: Client, table: str, types: Types, rows: Rows) -> None:
 
 
 def mapping_of(declared: Sequence[Declared]) -> GoldMapping:
-    """As a configuration makes it that has these features and maps no column."""
+    """The mapping of a configuration that has these features and maps no column."""
     return GoldMapping(others=sorted(names_in(declared)))

@@ -20,11 +20,13 @@ from feature_seed.contract import (
     Welford,
     read_ready,
 )
+from feature_seed.store.lock import KEY, LEASE_SECONDS
 from feature_seed_tests.support.expected import Expected
+from feature_seed_tests.support.patience import eventually
 
 
 def dump(client: redis.Redis, *, but: tuple[bytes, ...] = ()) -> dict[bytes, object]:
-    """Every key with its type and bytes, but for those with such a beginning."""
+    """Every key with its type and bytes, except keys with such a beginning."""
     keys = sorted(key for key in client.scan_iter(count=10_000) if not key.startswith(but))
     with client.pipeline(transaction=False) as pipeline:
         for key in keys:
@@ -38,8 +40,8 @@ def dump(client: redis.Redis, *, but: tuple[bytes, ...] = ()) -> dict[bytes, obj
 
 
 def features(client: redis.Redis) -> dict[bytes, object]:
-    """The same of all entities, without the keys that name each run."""
-    return dump(client, but=(b"feature_seed:",))  # nor looked at: the lock may run out from one command to the next
+    """The same for all entities, without the keys that name each run."""
+    return dump(client, but=(b"feature_seed:",))  # not even looked at: the lock may run out between two commands
 
 
 def ends(client: redis.Redis) -> dict[str, int | None]:
@@ -54,8 +56,21 @@ def ends(client: redis.Redis) -> dict[str, int | None]:
     return {key.decode(): None if one == -1 else now + one for key, one in zip(keys, left, strict=True)}
 
 
+def lock_text(client: redis.Redis) -> str:
+    """What the lock says; '' when it is free."""
+    found = client.get(KEY)
+    return found.decode() if isinstance(found, bytes) else ""
+
+
+def run_out(client: redis.Redis) -> None:
+    """Have the lease of the lock end now. It would end by itself later."""
+    assert 0 < client.pttl(KEY) <= LEASE_SECONDS * 1000
+    client.pexpire(KEY, 1)
+    eventually(lambda: not client.exists(KEY))
+
+
 def said(client: redis.Redis) -> Ready | None:
-    """What the store says of itself, but for the load that is under way or was broken off."""
+    """What the store says of itself, except the load that is under way or was broken off."""
     ready = read_ready(client)
     return ready and replace(ready, loading="")
 
@@ -79,7 +94,7 @@ def assert_entities(client: redis.Redis, expected: Expected, *, tags: bool = Fal
 
 
 def _cards(client: redis.Redis, ids: Iterable[Any], tags: bool) -> Iterator[Card | None]:
-    """What `read_card` gives of each, in one round trip for all: by themselves, thousands take seconds."""
+    """What `read_card` gives for each card, in one round trip for all: thousands of round trips take seconds."""
     with client.pipeline(transaction=False) as pipeline:
         for card_id in ids:
             pipeline.lrange(CARD_HISTORY.of(card_id, tags=tags), 0, -1)

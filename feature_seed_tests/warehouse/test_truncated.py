@@ -122,9 +122,8 @@ def test_answer_without_its_row_is_no_answer(bank: ClickHouseServer, gold: Wareh
     """Not that of a stream but the profile's is cut among its headers, and looks whole and empty."""
     with gold.client() as client:
         bank.play("cut", after=100, everything=True)
-        result = client.query("SELECT 1 AS one")
-    with pytest.raises(WarehouseError, match=f"127.0.0.1:{bank.port} sent an answer without its row"):
-        gold.only_row(result)
+        with pytest.raises(WarehouseError, match=f"127.0.0.1:{bank.port} sent an answer without its row"):
+            gold.only_row(client, "SELECT 1 AS one", {})
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset"])

@@ -1,6 +1,6 @@
--- A card becomes gold up to the watermark and, after it, the recorded events and those that its list has besides.
+-- A card becomes gold up to the watermark and, after it, the recorded events and the other events of its list.
 --
--- KEYS: history, seq, seed, loc, last_ts, seeded (which the version before this one has left)
+-- KEYS: history, seq, seed, loc, last_ts, seeded (a key that the version before this one has left)
 -- ARGV: history length, '1' for newest first, watermark in Unix seconds, gold's count of the card, its last_ts, its lat
 --       and lon ('' where gold has no place), the store's watermark before, the digest, then gold's newest
 --       transactions in stored order
@@ -17,8 +17,8 @@ if redis.call('EXISTS', unpack(KEYS)) == 0 then -- a new card, as all are in a f
     return 0
 end
 
--- All is read before the first write, so that a key of another type leaves the card as it was. Of the list as much as two
--- lists have and, where nobody trims it, on while all of it is after the watermark.
+-- Everything is read before the first write, so that a key of another type leaves the card as it was. Twice the length
+-- of the list is read first. If nobody trims the list, more is read until some element is not after the watermark.
 repeat
     size = 2 * size
     stored = redis.call('LRANGE', KEYS[1], newest_first and 0 or -size, newest_first and size - 1 or -1)
@@ -35,7 +35,7 @@ for i = 1, #stored do
 end
 local list = not same and {unpack(ARGV, 10)}
 
--- The time of an element that looks as a load writes it, as text, which sorts like time. It takes a fifth of decode.
+-- The time of an element in the form of a load, as text, which sorts like time. This takes a fifth of decode's time.
 local function written_time(element)
     local _, start = string.find(element, '"timestamp":"', 1, true)
     local form = '^([%dT:-]+%.%d%d%d)%+00:00","location_lat":[%d.nul-]+,"location_long":[%d.nul-]+}$'
@@ -51,7 +51,7 @@ local function ids_of(loaded)
 end
 
 if not same and #stored > 0 then
-    -- The elements of recorded events, and what came after gold, this one and the one before, and nobody recorded.
+    -- The elements of recorded events, and unrecorded ones after gold: after this gold and the one before.
     live = {unpack(recorded)}
     local known, now, in_gold = {}, redis.call('TIME')[1], nil
     local after = math.max(tonumber(watermark), tonumber((fields.watermark or seeded) and fields.loaded) or -math.huge)
@@ -61,7 +61,7 @@ if not same and #stored > 0 then
     for _, event in ipairs(live) do
         known[event.id] = event
     end
-    -- Without records, only what is later than gold's newest can matter: most others are those that left gold's list.
+    -- Without records, only elements later than gold's newest can matter: most others have left gold's list.
     local newest = #live == 0 and written_time(list[newest_first and 1 or #list])
     for _, element in ipairs(stored) do
         local early = newest and not known[element] and written_time(element)
@@ -70,7 +70,7 @@ if not same and #stored > 0 then
         if type(recorded_as) == 'table' then
             recorded_as.element = element
         elseif event and event.time and event.time > after and event.time <= now + 3600 then
-            in_gold = in_gold or ids_of(list) -- only here: for every card that changed it took a third of the load
+            in_gold = in_gold or ids_of(list) -- made only here: made for every changed card it took a third of the load
             if not in_gold[event.id] then
                 known[event.id], live[#live + 1], unrecorded = event, event, unrecorded + 1
             end
@@ -103,14 +103,14 @@ for _, event in ipairs(live) do
 end
 local known, dropped = tonumber(fields.count or seeded or ''), fields.forgot and not fields.exact
 local again, stays, beyond = known == tonumber(ARGV[4]) and fields.loaded == watermark, false, 0
-if dropped or unrecorded > 0 and #live >= tonumber(ARGV[1]) then -- there were more than the records and the list have
+if dropped or unrecorded > 0 and #live >= tonumber(ARGV[1]) then -- there were more than the records and list have
     stays, beyond = judge(tonumber(seq) or 0, ARGV[4], #live, #recorded + passed, known, fields, again)
 end
 local left = again and tonumber(fields.left) or not again and unrecorded + beyond or 0
 local count = stays and seq or #live == 0 and ARGV[4] or string.format('%.0f', ARGV[4] + #live)
 
 if not same then
-    -- Pushed before the old is trimmed away: a script whose first write only frees memory may go past maxmemory.
+    -- Push before trimming: a script whose first write only frees memory may go past maxmemory.
     redis.call('RPUSH', KEYS[1], unpack(list))
     if #stored > 0 then
         redis.call('LTRIM', KEYS[1], -#list, -1)

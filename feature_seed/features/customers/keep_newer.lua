@@ -1,4 +1,4 @@
--- A customer becomes gold up to the watermark and, after it, the recorded events. Of others their number alone is known.
+-- A customer becomes gold up to the watermark and the recorded events after it. Only the number of others is known.
 --
 -- KEYS: stats, seed
 -- ARGV: watermark in Unix seconds, gold's count, mean and M2, the store's watermark before, the digest

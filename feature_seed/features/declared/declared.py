@@ -47,11 +47,11 @@ class Declared(Entry):
         key: the key's template, with columns of gold in braces: `user:{customer_id}:merchant:{merchant_id}`.
         window: how long before the watermark rows count, in seconds; None for all rows.
         where: a condition on a row; '' for all rows.
-        expire: how long after the entity's newest row in the window the key expires, in seconds. Without it that is the
-            window, after which no row is left; without a window the key does not expire.
+        expire: how long after the entity's newest row in the window the key expires, in seconds. Without `expire`
+            the key expires after the window, when no row is left. Without a window it does not expire.
         on_conflict: `keep` leaves a key that exists as it is. `load` does what the kind's rule says.
-        select: the file of a SELECT over `transactions`, the usable rows. Expressions see its rows in place of them: it
-            yields the key's columns, `timestamp`, and what they name.
+        select: the file of a SELECT over `transactions`, the usable rows. Expressions see the rows of this SELECT
+            instead. It yields the key's columns, `timestamp`, and what the expressions name.
     """
 
     key: str = Field(
@@ -82,7 +82,7 @@ class Declared(Entry):
         return self
 
     def called(self, name: str) -> "Declared":
-        """The same as the asset of this name."""
+        """Give the feature its name, which is the asset's."""
         self._name = name
         return self
 
@@ -96,19 +96,11 @@ class Declared(Entry):
 
     @property
     def expressions(self) -> Mapping[str, str]:
-        """Of a hash by field; of the others the `value`, or the `member` and the `score`."""
+        """The expressions of a hash by field; of another kind the `value`, or the `member` and the `score`."""
         content: Any = getattr(self, self.kind)
         if isinstance(content, Entry):
             return content.model_dump(include={"member", "score"})
         return content if self.hash else {"value" if self.string else "member": content}
-
-    @property
-    def length(self) -> int:
-        return self.list.length if self.list else 0
-
-    @property
-    def order(self) -> str:
-        return self.list.order if self.list else ""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What declared features of one entity are loaded by: one pass over gold for all that have the same key columns."""
+"""How declared features are loaded: one pass over gold for all features whose keys have the same columns."""
 
 import re
 from collections.abc import Iterable, Iterator, Set
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from feature_seed.contract import CARD_HISTORY
+from feature_seed.contract import CARD_HISTORY, Key
 from feature_seed.environment import MOST_SHARDS
 from feature_seed.features.declared.declared import Declared
 from feature_seed.features.entity import Entity
-from feature_seed.sql import columns_called, filtered, literal, lua, over, sql, words
+from feature_seed.features.feature import Feature, Value
+from feature_seed.sql import columns_called, filtered, literal, lua, over, sha_of, sql, words
 
 _CONTRACT = {*CARD_HISTORY.fields, "card_id", "customer_id"}
 
-# What our relations call their own, which gold may have as well.
+# Columns that our relations add. Gold may have columns of these names as well.
 _OWN = re.compile(r"\b(lat|lon|at_zero|out_of_range|valid)\b")
 
 _COMMANDS = {"hash": "HSET", "string": "SET", "list": "RPUSH", "zset": "ZADD", "set": "SADD"}
@@ -34,7 +35,7 @@ class DeclaredEntity(Entity):
 
     @classmethod
     def all_of(cls, features: Iterable[Declared]) -> list["DeclaredEntity"]:
-        """The fewest: one for all features of the same columns, and of the same SELECT where they have one."""
+        """As few as there can be: one for all features with the same columns and the same SELECT."""
         groups: dict[tuple[object, ...], list[Declared]] = {}
         for feature in features:
             groups.setdefault((feature.columns, feature.select), []).append(feature)
@@ -46,7 +47,7 @@ class DeclaredEntity(Entity):
 
     def parameters(self, **layout: int) -> dict[str, str | int]:
         """The guard and the layout: names of keys are in the query, and there is no digest."""
-        return {**layout, "script": self.guard_sha}
+        return {**layout, "script": sha_of(self.guard)}
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -57,8 +58,19 @@ class DeclaredEntity(Entity):
         """How many features collect rows."""
         return sum(one.kind in ("list", "zset", "set") for one in self.features)
 
+    def feature(self, one: Declared) -> Feature:
+        """One of these features, as its asset and its checks have it."""
+        counted = f", of the {one.window:,} seconds before the watermark" if one.window else ""
+        return Feature(
+            one.name,
+            f"A {one.kind} that the configuration declares{counted}.",
+            self,
+            keys=(Key(one.name, one.key, one.kind.upper(), tuple(one.expressions) if one.kind == "hash" else ()),),
+            values={name: Value("string", "", expression) for name, expression in one.expressions.items()},
+        )
+
     def counted_at(self, feature: str) -> int:
-        """What is added to a shard where keys of this feature are counted; a key's further parts are not."""
+        """What is added to the number of a shard where keys of this feature are counted. A key's first part counts."""
         return MOST_SHARDS * [one.name for one in self.features].index(feature)
 
     @property
@@ -154,7 +166,7 @@ class DeclaredEntity(Entity):
 
 
 def names_in(features: Iterable[Declared]) -> set[str]:
-    """What may be columns of gold beside the contract's: keywords and names of lambdas are among them."""
+    """Words that may be columns of gold beside the contract's. Keywords and names of lambdas are among them."""
     texts = [text for one in features for text in (*one.columns, *one.expressions.values(), one.where, one.selected)]
     return {word for text in texts for word in words(text)} - _CONTRACT
 
@@ -162,7 +174,7 @@ def names_in(features: Iterable[Declared]) -> set[str]:
 def hidden(own: re.Pattern[str], relation: str, columns: str) -> str:
     """A relation with these columns before its own.
 
-    Its own names begin with _, so that a column of gold's that is called so is not taken for them.
+    The names that the relation adds begin with _, so that a column of gold is not taken for one of them.
     """
     return own.sub(r"_\1", relation).replace("SELECT\n", f"SELECT\n    {columns}", 1)
 
@@ -188,9 +200,9 @@ def _rule(number: int, feature: Declared) -> str:
 def _arguments(number: int, feature: Declared) -> tuple[str, str]:
     """The fields without a value, and the arguments of the command that writes the others."""
     rows, none = f"_rows_{number}", "emptyArrayString()"
-    if feature.kind == "list":
-        latest = f"arrayMap(row -> row.3, arraySlice(arrayReverseSort({rows}), 1, {feature.length}))"
-        return none, latest if feature.order == "newest_first" else f"arrayReverse({latest})"
+    if feature.list:
+        latest = f"arrayMap(row -> row.3, arraySlice(arrayReverseSort({rows}), 1, {feature.list.length}))"
+        return none, latest if feature.list.order == "newest_first" else f"arrayReverse({latest})"
     if feature.kind == "zset":
         return none, f"arrayFlatten(arrayMap(row -> [toString(row.2), row.3], arraySort({rows})))"
     if feature.kind == "set":

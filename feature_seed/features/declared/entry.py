@@ -1,4 +1,4 @@
-"""An entry of the configuration, and what is said of a mistake in it."""
+"""An entry of the configuration, and the text about a mistake in it."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ Order = Literal["oldest_first", "newest_first"]
 
 
 class Entry(dg.Model):
-    """Says every mistake at its place with the right form, and without a value: a salt may stand in a wrong place.
+    """Tells every mistake at its place, with the right form. The value is left out: it may be a misplaced salt.
 
     The right form of a field is its description.
     """

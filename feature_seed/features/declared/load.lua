@@ -23,7 +23,7 @@ elseif rule == 'replace' and write ~= 'HSET' then
     redis.call(({SET = 'STRLEN', RPUSH = 'LLEN', ZADD = 'ZCARD'})[write], key) -- DEL would take a key of another type
     redis.call('DEL', key)
 end
-local later = rule == 'unite' and write == 'ZADD' -- of two scores, which may be a live one
+local later = rule == 'unite' and write == 'ZADD' -- the greater score stays: it may be a live one
 for i = 6 + absent, #ARGV, 5000 do -- unpack takes some 8,000
     if later then
         redis.call(write, key, 'GT', unpack(ARGV, i, math.min(i + 4999, #ARGV)))
@@ -35,7 +35,7 @@ if ARGV[4] ~= '' then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', ARGV[4])
 end
 
--- What is united ends when the later of both does.
+-- A united key ends at the later of both ends.
 if ends and (rule ~= 'unite' or ends > now + redis.call('PTTL', key)) then
     redis.call('PEXPIREAT', key, ARGV[3])
 elseif not ends and write == 'HSET' then

@@ -1,7 +1,7 @@
--- The order of transactions, by time and then by id; what an element of a history says, and what is recorded of events.
--- They are made when they are asked for: most events need none of them, and making them costs 1 % of an event.
+-- The order of transactions, by time and then by id; the reader of an element of a history; the reader of recorded
+-- events. These functions are made on demand: most events need none of them, and making them costs 1 % of an event.
 local function elements()
-    -- Whether one transaction comes before another. Ids are compared as bytes, which `<` does not in every locale.
+    -- Whether one transaction comes before another. Ids are compared as bytes: `<` does not do so in every locale.
     local function before(a, b)
         if a.time ~= b.time then
             return a.time < b.time
@@ -35,7 +35,7 @@ local function elements()
         return ((days * 24 + hour) * 60 + minute) * 60 + second - offset + tonumber('0' .. (fraction or ''))
     end
 
-    -- An element as a transaction; nil where it has no id. It has no time where that cannot be read.
+    -- An element as a transaction; nil without an id. A transaction whose time cannot be read has none.
     local function decode(element)
         local is_json, event = pcall(cjson.decode, element)
         event = is_json and type(event) == 'table' and event or {}
@@ -58,7 +58,7 @@ local function elements()
         end
     end
 
-    -- The fields of a seed, and by themselves the events that it records, in order.
+    -- The fields of a seed, and apart from them the events that it records, in order.
     local function read_seed(key)
         local stored, fields, recorded = redis.call('HGETALL', key), {}, {}
         for i = 1, #stored, 2 do

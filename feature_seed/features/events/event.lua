@@ -3,7 +3,7 @@
 -- KEYS: of the card history, loc, last_ts, seq, seed; of the customer stats, seed; the card's first when both are given
 -- ARGV: element, Unix seconds, amount, history length, '1' for newest first, transaction id, the store's watermark in
 --       Unix seconds or '', '1' to record the event, then latitude and longitude when known
--- Returns 'applied', 'duplicate' or 'in gold' for each entity. What can be no event is an error and changes nothing.
+-- Returns 'applied', 'duplicate' or 'in gold' for each entity. What cannot be an event is an error and changes nothing.
 local time, amount, id, lat, lon = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[6], ARGV[9], ARGV[10]
 if not (time and amount and id and id ~= '') then
     return redis.error_reply('REFUSED an event needs a transaction id, a time in Unix seconds and an amount')
@@ -17,7 +17,7 @@ if not (north and east and north <= 90 and north >= -90 and east <= 180 and east
     lat, lon = '-', '-' -- unknown, as gold has it
 end
 
--- All is read before the first write: what cannot be applied fails while nothing has changed.
+-- Everything is read before the first write: an event that cannot be applied fails before anything has changed.
 local card, customer, records, field = #KEYS ~= 2, #KEYS ~= 5, ARGV[8] == '1', 'e:' .. id
 local watermark, answers, digests = tonumber(ARGV[7]) or -math.huge, {}, {}
 local last_ts, placed, count, mean, m2
@@ -44,7 +44,7 @@ if customer then
     m2 = (stats[3] or 0) + delta * (amount - mean)
 end
 
--- Of some 500 records the older half goes in one step, and with them what is 7 days older than the newest.
+-- From some 500 records on, the older half goes in one step. Records 7 days older than the newest go too.
 local function forget(seed)
     local _, _, read_seed = elements()
     local _, recorded = read_seed(seed)
@@ -58,8 +58,8 @@ local function forget(seed)
     end
 end
 
--- All keys of an entity end together, as many seconds after its newest event as a load has written into its digest. Of a
--- customer this end alone says when that was: an event that comes late leaves it.
+-- All keys of an entity end together, as many seconds after its newest event as a load has written into its digest.
+-- Only this end says when a customer's newest event was: an event that comes late leaves the end as it is.
 local function renew(first, last, digest, newest)
     if digest and string.find(digest, ':', 1, true) then
         local ends, now = (newest or time) + string.match(digest, ':(%d+):'), redis.call('TIME')
@@ -78,7 +78,7 @@ if card and answers[1] == 'applied' then
         redis.call(newest_first and 'LPUSH' or 'RPUSH', KEYS[1], ARGV[1])
         redis.call('SET', KEYS[3], ARGV[2])
     else
-        -- It comes late: to where it belongs by time and id, and to no place that a later event has moved on.
+        -- The event comes late. It goes where it belongs by time and id, and moves no place that a later event has set.
         local before, decode, read_seed = elements()
         local this, stored, pivot = {id = id, time = time}, redis.call('LRANGE', KEYS[1], first, last), nil
         for i = 1, #stored do

@@ -17,7 +17,7 @@ from feature_seed.loading.comparison.scan import Found, Row
 from feature_seed.loading.layout import Layout
 from feature_seed.warehouse.profile import Profile
 
-# Two pictures fit side by side into the dialog that Dagster shows them in, 80 % of a window of 1,280 pixels.
+# Two pictures fit side by side into Dagster's dialog, which takes 80 % of a window of 1,280 pixels.
 _INCHES, _DPI = (4.7, 3.1), 100
 
 _INK, _GREY, _BLUE, _PALE, _RED = "#1f2937", "#6b7280", "#1d4e79", "#9dbad2", "#b3413b"
@@ -48,8 +48,8 @@ def pictures(found: Mapping[str, Found], profile: Profile, layout: Layout) -> It
 
 
 def of_cards(rows: Sequence[Row], profile: Profile, layout: Layout) -> Sequence[Column]:
-    """Of every card the length of its history, the seconds from its last transaction to the newest in gold, and where
-    it was last, in degrees: longitude and latitude, nan where that is unknown."""
+    """For every card the length of its history, the seconds from its last transaction to the newest in gold, and its
+    last longitude and latitude in degrees, nan if unknown."""
     values = [
         (
             min(row["transactions"], layout.history_length),
@@ -62,13 +62,13 @@ def of_cards(rows: Sequence[Row], profile: Profile, layout: Layout) -> Sequence[
 
 
 def of_customers(rows: Sequence[Row]) -> Sequence[Column]:
-    """Of every customer the mean of its amounts and their deviation."""
+    """For every customer the mean of its amounts and their deviation."""
     values = [(np.mean(row["amounts"]), np.std(row["amounts"])) for row in rows]
     return np.array(values, np.float64).reshape(-1, 2).T  # type: ignore[return-value]
 
 
 def _drawn(draw: Callable[[Axes], str], note: str) -> tuple[str, bytes]:
-    """A figure that `draw` fills, and whose title it returns. Without pyplot it belongs to whoever made it."""
+    """A figure that `draw` fills. `draw` returns its title. Without pyplot, a figure belongs to whoever made it."""
     figure = Figure(_INCHES, _DPI, layout=ConstrainedLayoutEngine(rect=(0, 0, 1, 0.86)))
     axes = figure.subplots()
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -127,9 +127,9 @@ def _amounts(axes: Axes, averages: Column, deviations: Column) -> str:
 
 
 def _density(axes: Axes, xs: Column, ys: Column, things: str, scale: Any = "linear") -> Column:
-    """Draw a grid of cells, darker where more is, and return how much is in each.
+    """Draw a grid of cells, darker where there are more points, and return the number in each cell.
 
-    It spans 99 % of either axis, so that a few far ones do not squeeze all others into a corner.
+    The grid spans 99 % of each axis, so that a few far points do not squeeze all others into a corner.
     """
     inside = np.full(len(xs), True)
     for values in (xs, ys):
@@ -146,7 +146,7 @@ def _density(axes: Axes, xs: Column, ys: Column, things: str, scale: Any = "line
 
 
 def _round_numbers(axis: Axis) -> None:
-    """Ticks of a logarithmic axis: few enough to read, also where it spans less than a decade."""
+    """Ticks of a logarithmic axis: few enough to read, also if the axis spans less than a decade."""
     low, high = axis.get_view_interval()
     decades = LogLocator(subs=(1, 2, 5)) if high < 1000 * low else LogLocator(numticks=6)
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]) if high < 10 * low else decades)

@@ -22,13 +22,13 @@ from feature_seed.store.size import Size
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.profile import Profile
 
-# Numbers of a shard, and of its load: those that add up over loads, and those of which the largest load's is shown.
+# Numbers of a shard; numbers of a load that add up over loads; numbers of a load of which the largest is shown.
 _COUNTS = ("kept_newer", "events_forgotten", "unrecorded", "taken_over")
 _SUMS = ("commands", "bytes", "seconds")
 _MOST = ("gold_rows", "rejected_rows", "unread_rows", "probe_p99_ms")
 
-# The rows of the table: the number and its words, which are short, so that the table is whole in a window of 1,280
-# pixels, of which Dagster gives it 280. Bytes are shown in MB.
+# The rows of the table: the number and its words. The words are short, so that the table is whole in a window of 1,280
+# pixels: Dagster gives it 280 of them. Bytes are shown in MB.
 _ROWS = {
     "entities": "entities",
     "kept_newer": "with live events",
@@ -91,7 +91,7 @@ def report(
 def figures(loads: Loads) -> dict[str, float]:
     """Numbers of the latest loads, which Dagster also draws over time. A load of several shards counts once.
 
-    An entity is loaded whole: the figures of its first feature are those of its others.
+    An entity is loaded whole: its first feature has the same figures as its others.
     """
     firsts = {feature.entity.name: feature.name for feature in reversed(FEATURES)}
     shards = [(name, one) for name in firsts.values() for one in loads[name].values()]
@@ -113,7 +113,7 @@ def _table(columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> dg.Tabl
 
 
 def _rows(now: Mapping[str, float], before: Mapping[str, float]) -> Iterable[tuple[str, str, str]]:
-    """Each number, and how it differs from that of the run before."""
+    """Each number, and its difference to the number of the run before."""
     for name, text in _ROWS.items():
         value, then = now.get(name), before.get(name)
         change = None if value is None or then is None else value - then
@@ -126,14 +126,14 @@ def _rounded(value: float | None, name: str = "", sign: str = "") -> str:
 
 
 def _numbers_before(instance: dg.DagsterInstance) -> dict[str, float]:
-    """Those that the run before has recorded."""
+    """The numbers that the run before has recorded."""
     event = instance.get_latest_materialization_event(WARM_START)
     metadata = event.asset_materialization.metadata if event and event.asset_materialization else {}
     return {name: one.value for name, one in metadata.items() if isinstance(one.value, int | float)}
 
 
 def _checks(instance: dg.DagsterInstance) -> str:
-    """How many checks have passed when they were run last, and which have failed."""
+    """How many checks have passed in their last run, and which have failed."""
     keys = [dg.AssetCheckKey(asset, name) for asset, names in CHECKS.items() if asset != WARM_START for name in names]
     latest = {key: evaluations[0] for key in keys if (evaluations := check_evaluations(instance, key, 1))}
     failed = [f"{key.name} of {key.asset_key.to_user_string()} failed" for key in latest if not latest[key].passed]
@@ -156,7 +156,7 @@ def memory_per_entity(client: redis.Redis, rows: Sequence[Row], layout: Layout, 
 
 
 def _pictures(found: Mapping[str, Found], profile: Profile, layout: Layout) -> str:
-    """All pictures in one paragraph, so that they stand side by side where there is room."""
+    """All pictures in one paragraph, so that they stand side by side if there is room."""
     if not find_spec("matplotlib"):
         return "Pictures need matplotlib: `pip install 'feature_seed[report]'`"
     from feature_seed.graph.report.pictures import pictures

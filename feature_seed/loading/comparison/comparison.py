@@ -17,7 +17,7 @@ from feature_seed.loading.comparison.scan import Row, Scan
 from feature_seed.loading.comparison.state import BESIDE, State, difference, expected, expires, stored, wrong_end
 from feature_seed.store.cluster import primaries
 
-# Calls and keys per call of the search for keys that gold does not know.
+# How many calls search for keys that gold does not know, and how many keys a call looks at.
 _SCAN_CALLS, _SCAN_COUNT = 10, 1000
 
 # Entities whose keys are read in one round trip.
@@ -30,7 +30,7 @@ _LOOKS = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is found of an entity: whether it has live events, recorded or not, and what differs."""
+    """What is found out about an entity: whether it has live events, recorded or not, and what differs."""
 
     live: bool
     unrecorded: bool
@@ -45,7 +45,7 @@ class Comparison(Scan):
     store: redis.Redis
 
     def differences(self, feature: Feature, rows: Sequence[Row]) -> Iterator[Verdict]:
-        """What is found of each sampled entity; of what differs, when it is looked at again: an event may have come."""
+        """A verdict on each sampled entity. One that differs is looked at again: an event may have come meanwhile."""
         rows = [row for row in rows if row.get(feature.name, True)]
         for first in range(0, len(rows), _READ_ENTITIES):
             some = rows[first : first + _READ_ENTITIES]
@@ -57,7 +57,7 @@ class Comparison(Scan):
             yield from filter(None, verdicts)
 
     def _looked_at(self, feature: Feature, rows: Sequence[Row]) -> Iterator[Verdict | None]:
-        """None of an entity that has expired by the store's clock."""
+        """The verdict is None for an entity that has expired by the store's clock."""
         expire = self.layout.expire.get(feature.entity.name, 0)
         before = self._now() if expire else 0
         stores = list(self._read(feature, [row["id"] for row in rows]))
@@ -81,7 +81,7 @@ class Comparison(Scan):
         return seconds * 1000 + micros // 1000
 
     def _read(self, feature: Feature, entity_ids: Sequence[bytes]) -> Iterator[tuple[State, Mapping[Key, int]]]:
-        """What is in the keys, and how many milliseconds they have left where any may expire."""
+        """What is in the keys, and how many milliseconds the keys have left if any may expire."""
         timed = self.layout.expire
         keys = dict.fromkeys([*feature.keys, *chain.from_iterable(BESIDE.get(key, ()) for key in feature.keys)])
         with self.store.pipeline(transaction=False) as pipeline:
@@ -110,7 +110,7 @@ class Comparison(Scan):
         return {name: entity_id for name, entity_id in found.items() if entity_id in looked_up}
 
     def _id_in(self, feature: Feature, name: bytes) -> bytes | None:
-        """The id in a key of the feature, empty where the layout's tags are missing; None in another key."""
+        """The id in a key of the feature, empty if the layout's tags are missing; None in another key."""
         for key in feature.keys:
             before, _, after = key.template.encode().partition(b"{}")
             if name.startswith(before) and name.endswith(after) and len(name) >= len(before + after):
@@ -121,14 +121,14 @@ class Comparison(Scan):
 
 
 def scanned(store: redis.Redis, pattern: str) -> Iterator[Any]:
-    """Some of the store's keys, others each time; some of them twice."""
+    """Some of the store's keys, other ones each time. A key may come twice."""
     nodes = primaries(store)
     return (name for node in nodes for name in _scan(node, pattern, ceil(_SCAN_CALLS / len(nodes))))
 
 
 def _scan(node: redis.Redis, pattern: str, calls: int) -> Iterator[Any]:
-    # A cursor is a place in the keyspace. Starting at any other, each run looks at other keys; from the end it goes on
-    # at the start, once.
+    # A cursor is a place in the keyspace. Each run starts at another place, and so looks at other keys. From the end
+    # the scan goes on at the start, once.
     cursor, ends = random.getrandbits(32), 0
     for _ in range(calls):
         cursor, names = node.scan(cursor, match=pattern, count=_SCAN_COUNT)

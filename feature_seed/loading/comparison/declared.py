@@ -12,10 +12,10 @@ from feature_seed.features.declared.declared import Declared
 from feature_seed.features.declared.entity import as_text, hidden, names_in
 from feature_seed.features.feature import Feature
 from feature_seed.loading.comparison.comparison import Comparison, Verdict
-from feature_seed.loading.comparison.scan import HASHES, Found, Row, sample_share, slice_of
+from feature_seed.loading.comparison.scan import FORMATS, HASHES, Found, Row, sample_share, slice_of
 from feature_seed.sql import columns_called, literal, sql
 
-# What the relation of usable rows calls its own, which gold may have as well.
+# Columns that the relation of usable rows adds. Gold may have columns of these names as well.
 _OWN = re.compile(r"(?<!\.)\b(card|customer|number|category|paid|micros|placeless|latitude|longitude)\b")
 
 
@@ -36,7 +36,7 @@ class DeclaredComparison(Comparison):
             yield {feature.entity.name: Found(entities, frozenset(), some)}
 
     def scanned_keys(self, feature: Feature, limit: int) -> dict[bytes, bytes]:
-        """None: a window leaves entities behind, and their keys stay until they expire."""
+        """No keys: entities leave a window, and their keys stay until they expire."""
         return {}
 
     def _over_rows(self, select: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -44,7 +44,8 @@ class DeclaredComparison(Comparison):
         usable = hidden(_OWN, sql("loading/comparison/usable"), others)
         rows = sql("loading/comparison/declared_rows").format(others=others)
         query = f"WITH usable AS ({usable}), transactions AS ({rows}) {select}"
-        return list(self._ask(query, entity=self.declared.columns[0], **parameters).named_results())
+        asked = {**self._parameters, "entity": self.declared.columns[0], **parameters}
+        return list(self.gold.query(self.warehouse.mapping.over(query), asked, query_formats=FORMATS).named_results())
 
     def _select(self, content: str, united: str) -> str:
         one = self.declared
@@ -83,7 +84,7 @@ class DeclaredComparison(Comparison):
         return re.sub(rb"{\w+}", lambda m: b"{%b}" % texts[m[0]] if tags else texts[m[0]], self.declared.key.encode())
 
     def _verdict(self, row: Mapping[str, Any], reply: Any, ends: tuple[int, int], now: int) -> Verdict:
-        """`ends` are the times between which the key expires, `now` is when it was there at the latest."""
+        """`ends` are the times between which the key expires. `now` is a time after the key was read."""
         one, united = self.declared, bool(row["united"])
         end = row["newest"] // 1000 + one.lifetime * 1000 if one.lifetime else None
         if end is not None and end <= now:
@@ -106,7 +107,7 @@ class DeclaredComparison(Comparison):
 
 
 def _content(one: Declared) -> tuple[str, str]:
-    """What gold makes of an entity's rows: pairs of names and values, in order of time; and whether it is united."""
+    """What gold makes of an entity's rows: pairs of names and values, in order of time; whether the key is united."""
     if one.kind in ("hash", "string"):
         pairs = (f"({literal(name)}, {as_text(text)})" for name, text in one.expressions.items())
         return f"[{', '.join(pairs)}]", "0"
@@ -121,9 +122,9 @@ def _of_gold(one: Declared, pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
     if one.kind == "string":
         return {b"": pairs[0][1]}
     known = [(name, value) for name, value in pairs if name is not None]
-    if one.kind == "list":
-        latest = [name for name, _ in known[-one.length :]]
-        return dict(enumerate(latest if one.order == "oldest_first" else latest[::-1]))
+    if one.list:
+        latest = [name for name, _ in known[-one.list.length :]]
+        return dict(enumerate(latest if one.list.order == "oldest_first" else latest[::-1]))
     return {name: value for name, value in known if value is not None or one.kind == "hash"}
 
 
@@ -136,7 +137,7 @@ def _of_store(kind: str, reply: Any) -> dict[Any, Any]:
 
 
 def _same(gold: Any, store: Any, united: bool) -> bool:
-    """Numbers may differ in their last digits, since sums depend on the order; what is united may be later."""
+    """Numbers may differ in their last digits, since sums depend on the order. A united score may be greater."""
     if gold is None or gold == b"nan":
         return store is None
     if gold == store or store is None:

@@ -10,7 +10,7 @@ SELECT
     _longitude AS location_long,
     _micros
 FROM usable
--- Newer ones are a stream's to bring. Shards that were loaded by runs of their own may have watermarks of their own.
+-- Newer rows come with a stream. Shards that were loaded by runs of their own may have watermarks of their own.
 WHERE _micros <= {{untils:Array(Int64)}}[if(
     length({{untils:Array(Int64)}}) = 1,
     1,

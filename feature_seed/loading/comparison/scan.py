@@ -1,4 +1,7 @@
-"""The scan of gold by which the features are compared: all that their checks ask of it, in one query."""
+"""The scan of gold by which the features are compared: all that their checks ask of it, in one query.
+
+The query shares nothing with the query that seeds.
+"""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -7,28 +10,30 @@ from math import ceil
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.query import QueryResult
 
 from feature_seed.features.entity import ENTITIES
 from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.sql import sql
 from feature_seed.warehouse.clickhouse import Warehouse
 
-# Rows of gold that are held at a time: more are compared in slices, each of which is one more scan of gold.
+# Rows of gold that are held at a time. More rows are compared in slices: each slice is one more scan of gold.
 _SLICE_ROWS = 1_000_000
 
-# Rows of gold for each entity of a sample that are paid for. Where entities have more on average, fewer of them are
-# compared, but so many at least.
+# The rows of gold that an entity of a sample may have on average. If they have more, fewer entities are compared, but
+# so many at least.
 _ENTITY_ROWS, _FEWEST = 1000, 10
 
-# What others may take over has so many entities, and is found by this name.
+# The sample that the report takes over has so many entities, and is found by this name.
 _SAMPLE, _FOUND = 1000, "sample"
 
-# So many hashes has an id.
+# How many hashes there are.
 HASHES = 2**64
 
-# What is said of each sampled entity: of a card its newest time in microseconds since 1970, its latest transactions,
-# the oldest of them first, its last known place if there is one, and whether its rows agree on what a feature has.
+# Ids are bytes, and need not be text. ClickHouse 24.8 names the elements of tuples, which would come as dicts.
+FORMATS = {"String": "bytes", "Tuple": "tuple"}
+
+# What is said of each sampled entity. A card has its newest time in microseconds since 1970, its latest transactions
+# with the oldest first, its last known place if there is one, and whether its rows agree on what a feature has.
 _SAMPLED = {
     "cards": ("id", "transactions", "newest", "latest", "place", "card_history", "card_location"),
     "customers": ("id", "amounts", "newest"),
@@ -42,9 +47,9 @@ class Found:
     """What gold has of an entity.
 
     Attributes:
-        entities: how many each shard has.
-        known: which of the ids that were asked for are among them.
-        rows: the sampled ones.
+        entities: how many of them each shard has.
+        known: which of the ids that were looked up are gold's.
+        rows: the sampled entities.
     """
 
     entities: Mapping[str, int]
@@ -52,7 +57,7 @@ class Found:
     rows: Sequence[Row]
 
     def thinned(self, size: int) -> "Found":
-        """The same with about so many sampled ones, or with fewer if there are no more."""
+        """The same with about so many sampled entities, or with fewer if there are no more."""
         return replace(self, rows=self.rows[:: max(len(self.rows) // size, 1)] if size else ())
 
 
@@ -60,7 +65,7 @@ class Found:
 class Scan:
     """Scans of gold for some shards.
 
-    `untils` are the watermarks that the shards were loaded up to, in microseconds since 1970: of all, or one for all.
+    `untils` are the watermarks of the shards' loads, in microseconds since 1970: one for each, or one for all.
     """
 
     warehouse: Warehouse
@@ -70,9 +75,9 @@ class Scan:
     untils: Sequence[int]
 
     def scans(self, run_id: str, size: int | None, scanned: Mapping[str, Set[bytes]]) -> Iterator[Mapping[str, Found]]:
-        """What gold has of each entity by its name, with about `size` sampled ones: others for every run.
+        """What gold has of cards and customers, with about `size` sampled ones: every run samples others.
 
-        `scanned` are the ids to look up. One scan is 7 CPU-seconds for 10 M rows. Without a size all entities are
+        `scanned` are the ids to look up. One scan takes 7 CPU-seconds for 10 M rows. Without a size all entities are
         sampled, with a scan for every million rows.
         """
         profile, part = self.warehouse.profile(), len(self.shards) / self.layout.shard_count
@@ -87,8 +92,8 @@ class Scan:
             some = {name: slice_of(share, number, slices) for name, (share, _) in shares.items()}
             ends = {f"{end}_of_{name}": one for name, ends in some.items() for end, one in ends.items()}
             length = self.layout.history_length
-            answer = self._ask(query, run_id=run_id, history_length=length, **ids, **ends, **lives)
-            row = self.warehouse.only_row(answer)
+            asked = {**self._parameters, "run_id": run_id, "history_length": length, **ids, **ends, **lives}
+            row = self.warehouse.only_row(self.gold, query, asked, query_formats=FORMATS)
             found = {one.name: self._found(row, one.name) for one in ENTITIES}
             if part == 1 and slices == 1 and size and size >= _SAMPLE:
                 self.layout.found[_FOUND] = {name: one.thinned(_SAMPLE) for name, one in found.items()}
@@ -99,21 +104,18 @@ class Scan:
         rows = [dict(zip(_SAMPLED[name], one, strict=True)) for one in row[f"sampled_{name}"]]
         return Found(entities, set(row[f"known_{name}"]), rows)
 
-    def _ask(self, query: str, **parameters: Any) -> QueryResult:
-        """The answer to a query that shares nothing with the one that seeds. Ids are bytes, and need not be text."""
-        common = {
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return {
             **self.warehouse.table,
             "shard_count": self.layout.shard_count,
             "shards": [int(shard, 16) for shard in self.shards],
             "untils": list(self.untils),
         }
-        # ClickHouse 24.8 names the elements of tuples, which would come as dicts.
-        formats = {"String": "bytes", "Tuple": "tuple"}
-        return self.gold.query(self.warehouse.mapping.over(query), {**common, **parameters}, query_formats=formats)
 
 
 def sample(warehouse: Warehouse, layout: Layout) -> Mapping[str, Found]:
-    """Some of the sample of all shards that the run has compared, or else one of its own."""
+    """A part of the sample of all shards that the run has compared, or else a sample of its own."""
     if _FOUND not in layout.found:
         shards, until = shard_names(layout.shard_count), warehouse.profile().until
         with warehouse.client() as gold, warehouse.errors():
@@ -128,7 +130,7 @@ def slice_of(share: float, number: int, slices: int) -> dict[str, int]:
 
 
 def sample_share(size: int | None, entities: float, transactions: float) -> tuple[float, int]:
-    """Which share of the entities is compared when `size` of them are asked for, and in how many slices."""
+    """Which share of the entities is compared if `size` entities are asked for, and in how many slices."""
     if size is None:
         compared = float(entities)
     else:

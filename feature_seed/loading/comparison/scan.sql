@@ -42,7 +42,7 @@
         FROM looked
     )
 -- What one scan of gold says of cards and customers: how many each shard has that have not expired, which of the ids
--- scanned in the store are gold's, and the rows of a sample; by the run's id in the hash, of others in every run.
+-- scanned in the store are gold's, and the rows of a sample. The run's id is in the hash, so every run samples others.
 SELECT
     cards,
     customers,
@@ -58,8 +58,8 @@ SELECT
                 row -> (row.6, row.7),
                 arraySlice(arrayFilter(row -> isNotNull(row.6) AND isNotNull(row.7), one), -1)
             ),
-            -- Two rows of one time, id and amount that differ otherwise have no order, and of one time and id no place:
-            -- such a card is left out, and duplicate_transactions tells of it.
+            -- Two different rows of one time, id and amount have no order. Two rows of one time and id with different
+            -- places leave no place. Such a card is left out, and duplicate_transactions tells of it.
             arrayUniq(arrayMap(row -> (row.2, row.3, row.4), one)) = arrayUniq(one),
             arrayUniq(arrayMap(row -> (row.2, row.3), one))
                 = arrayUniq(arrayMap(row -> (row.2, row.3, row.6, row.7), one))

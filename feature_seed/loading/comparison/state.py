@@ -1,7 +1,7 @@
 """What the store should hold of an entity, by what gold and the entity's seed say, and where the two differ.
 
-The rule is that of the load: gold up to its watermark, and the recorded events after it. What no scorer recorded is
-known by its element or by the count alone.
+The rule is that of the load: gold up to its watermark, and the recorded events after it. An unrecorded event shows in
+an element of the list, or in the count alone.
 """
 
 import math
@@ -31,16 +31,16 @@ from feature_seed.loading.layout import Layout
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-# What one side knows of an entity: the values of each key by their names; "" names a key that cannot be read.
+# What one side knows of an entity: the values of each key by name. The name "" stands for a key that cannot be read.
 State = Mapping[Key, Mapping[str, Any]]
 
-# What is read beside a feature's own keys to know what it should be.
+# Keys that are read beside a feature's own, to know what the feature should be.
 BESIDE = {CARD_LOCATION: (CARD_SEQ, CARD_SEED)}
 
 
 @dataclass(frozen=True, eq=False)
 class Approximate:
-    """A sum of floats; the same as another that rounding moved by a billionth, or by `slack`."""
+    """A sum of floats. It equals another sum that rounding moved by a billionth, or by `slack`."""
 
     value: float
     slack: float
@@ -76,7 +76,7 @@ class Expected:
 
 
 def expected(row: Mapping[str, Any], store: State, layout: Layout, watermarks: Set[int]) -> Expected:
-    """By what gold says of the entity, and by what the store has recorded. `watermarks` are those of the loads."""
+    """What gold and the store's records make of an entity. `watermarks` are those of the loads."""
     if CUSTOMER_STATS in store:
         return _expected_stats(row["amounts"], store, watermarks)
     if CARD_HISTORY in store:
@@ -109,7 +109,7 @@ def _expected_history(row: Mapping[str, Any], store: State, layout: Layout, wate
 def _interleaved(
     merged: Sequence[Transaction], elements: Sequence[Transaction], unrecorded: Sequence[Transaction], length: int
 ) -> list[Transaction]:
-    """Gold and the recorded events, cut to what unrecorded ones leave of the list, and these where it has them."""
+    """Gold and the recorded events, cut to the room that unrecorded events leave, with these in their places."""
     newest = list(merged[max(len(merged) - max(length - len(unrecorded), 0), 0) :])
     if len(newest) + len(unrecorded) != len(elements):
         return [*newest, *unrecorded]
@@ -118,7 +118,7 @@ def _interleaved(
 
 
 def _agreed(element: Transaction, record: Record) -> Transaction:
-    """A live event as its record has it, which knows no category."""
+    """A live event as its record has it. The record knows no category."""
     lat, lon = record.place or (element.location_lat, element.location_long)
     timestamp = _iso(math.floor(record.time * 1000 + 0.5) * 1000)
     with suppress(ValueError):  # of a time that cannot be read
@@ -137,7 +137,7 @@ def _expected_location(row: Mapping[str, Any], store: State) -> Expected:
         place = dict(zip(CARD_LOCATION.fields, one.place, strict=True)) if one.place else place
     state: State = {CARD_LOCATION: place, CARD_LAST_TS: {"value": newest}}
     unrecorded = seq > row["transactions"] + len(records)
-    if unrecorded:  # they have moved both, whereto is their scorer's to know
+    if unrecorded:  # they have moved both, and only their scorer knows where to
         state = {key: store[key] for key in state}
     return Expected(state, bool(records), unrecorded)
 
@@ -176,7 +176,7 @@ def _iso(micros: int) -> str:
 
 
 def _text(value: bytes) -> str:
-    """As JSON holds it: each run of bytes that are no UTF-8 is one U+FFFD."""
+    """The text as JSON holds it: one U+FFFD stands for each run of bytes that are not UTF-8."""
     return re.sub("[\udc80-\udcff]+", "\ufffd", value.decode(errors="surrogateescape"))
 
 
@@ -187,7 +187,7 @@ def _elements(transactions: Iterable[Transaction]) -> dict[str, Any]:
 def _stats(amounts: Sequence[float]) -> dict[str, Any]:
     mean = math.fsum(amounts) / len(amounts)
     m2 = math.fsum((amount - mean) * (amount - mean) for amount in amounts)
-    # Amounts that cancel leave a mean, and equal ones an M2, of nothing but rounding.
+    # If amounts cancel, their mean is nothing but rounding; if they are equal, their M2 is.
     slack = 1e-12 * max(map(abs, amounts))
     return {
         "count": len(amounts),
@@ -234,13 +234,13 @@ def _record(name: bytes, value: bytes) -> Record:
 
 
 def expires(row: Mapping[str, Any], store: State, expire: int) -> float:
-    """When an entity expires, in Unix milliseconds: so many seconds after gold's newest row, or the newest event."""
+    """When an entity expires, in Unix milliseconds: `expire` seconds after gold's newest row or the newest event."""
     seed = next(store[key] for key in (CARD_SEED, CUSTOMER_SEED) if key in store)
     return max(row["newest"] // 1000, *(one.time * 1000 for one in _records(seed).values()), 0) + expire * 1000
 
 
 def wrong_end(end: float | None, left: int, before: int, after: int) -> str:
-    """What is wrong with when a key ends, that has so many milliseconds `left`, as it was said between two times."""
+    """What is wrong with the end of a key, '' if nothing is. The key had `left` milliseconds between the two times."""
     if end is None or left == -2 or before + left - 1 <= end <= after + left + 1:  # a key without a value is not there
         return ""
     return f"expires at {after + left if left > 0 else 'no time'} and not at {end:.0f}, in Unix milliseconds"

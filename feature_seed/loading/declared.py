@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
@@ -27,7 +26,7 @@ class DeclaredStream(FeatureStream):
         return self._size["entities"] * len(self.entity.features)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, str]:
         """One thread, if settings may be changed: a sum of doubles depends on the order in which threads reach rows.
 
         One thread reads several million rows a second. Redis takes fewer of the commands that they make.

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from itertools import cycle
+from itertools import chain, cycle, repeat
 from math import ceil
 from typing import Any
 
@@ -87,7 +87,7 @@ class FeatureStream:
         return 0
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, str]:
         """What its query is sent with."""
         return dict(self.warehouse.access.faster)
 
@@ -150,6 +150,11 @@ class FeatureStream:
         query = self.entity.commands(relations, self.layout.on_conflict, deep=self._deep(profile))
         return self.warehouse.mapping.over(query)
 
+    @property
+    def passes_at_once(self) -> int:
+        """How many passes ClickHouse has in memory: one that is sent, and one that is collected."""
+        return self.warehouse.queries_at_once
+
     def _load(self, client: Client) -> Iterator[Block | None]:
         """The blocks of each pass, and None after it.
 
@@ -159,11 +164,12 @@ class FeatureStream:
         parameters, queries = self._parameters(), list(self._queries(self.warehouse.profile()))
         with ExitStack() as opened:
             clients = [client]
-            if self.warehouse.queries_at_once > 1:
+            if self.passes_at_once > 1:
                 clients.append(opened.enter_context(self.warehouse.client()))
+            settings = chain([self.settings], repeat({**self.settings, **self.warehouse.beside}))
             begins = [
-                partial(self._begin, one, query, {**parameters, "shards": shards})
-                for one, (query, shards) in zip(cycle(clients), queries, strict=False)
+                partial(self._begin, one, query, {**parameters, "shards": shards}, some)
+                for one, (query, shards), some in zip(cycle(clients), queries, settings, strict=False)
             ]
             for begun in begun_ahead(begins) if len(clients) > 1 else (begin() for begin in begins):
                 yield from self._blocks(begun)
@@ -180,12 +186,14 @@ class FeatureStream:
         for first in range(0, len(hashes), CHOSEN):
             yield self._query(profile, hashes[first : first + CHOSEN]), sorted(few)
 
-    def _begin(self, client: Client, query: str, parameters: dict[str, Any]) -> AbstractContextManager[Iterable[Any]]:
+    def _begin(
+        self, client: Client, query: str, parameters: dict[str, Any], settings: dict[str, str]
+    ) -> AbstractContextManager[Iterable[Any]]:
         """The answer to a query, whose first rows have come."""
         self.warehouse.release_memory(client)  # what is kept of the last pass makes this one's peak a sixth higher
         formats = {"String": "bytes"}
         return with_retries(
-            lambda: client.query_column_block_stream(query, parameters, self.settings, query_formats=formats)
+            lambda: client.query_column_block_stream(query, parameters, settings, query_formats=formats)
         )
 
     def _blocks(self, begun: AbstractContextManager[Iterable[Any]]) -> Iterator[Block]:
@@ -267,7 +275,7 @@ class FeatureStream:
         """The shards in as few groups as memory allows. Each group is one more scan of gold."""
         if not shards:
             return
-        collected = self._collected(profile) * self.warehouse.queries_at_once
+        collected = self._collected(profile) * self.passes_at_once
         passes = ceil(collected / self.warehouse.pass_memory * len(shards) / self.layout.shard_count)
         size = ceil(len(shards) / min(max(passes, 1), len(shards)))
         for first in range(0, len(shards), size):

@@ -170,6 +170,15 @@ class Warehouse(GoldSource):
         """How many queries a run may have under way. A server's user may have one."""
         return 1 if self.host else 2
 
+    @property
+    def beside(self) -> dict[str, str]:
+        """Settings of a query that another is under way beside.
+
+        A snapshot's rows are then one stream. With two, a query alone takes half of the time. But each has a table of
+        its own for what it groups: 0.6 GB more for the digests of 1 M cards, 0.2 for a pass of a load.
+        """
+        return {} if self.host else {"parallelize_output_from_storages": "0"}
+
     def profile(self) -> Profile:
         """Check gold's columns, take the watermark and count the rows up to it, once per run.
 

@@ -4,9 +4,6 @@ SET
     input_format_null_as_default = 0,
     -- Each thread more that parses holds row groups, 100 MB at a million rows each, and is no faster on two cores.
     max_parsing_threads = 1,
-    -- A file's rows are one stream: each stream more groups them in a table of its own, which takes 0.6 GB for the digests of
-    -- 1 M cards and 0.2 for a pass of the load, and as much CPU. Reading and grouping still have a thread each.
-    parallelize_output_from_storages = 0,
     -- Types are those of the file as it is now, and values those in the file: a directory called card_id=7 holds no card.
     schema_inference_use_cache_for_file = 0,
     schema_inference_use_cache_for_s3 = 0,

@@ -16,7 +16,6 @@ from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.block import Block
 from feature_seed.store.local import LocalRedis
 from feature_seed.store.online_store import OnlineStore
-from feature_seed.warehouse.access import FASTER
 
 _CLI = shutil.which("redis-cli")
 
@@ -26,8 +25,10 @@ LOADER = "redis-cli --pipe" if _CLI else "bulk connection"
 class _DiscardedStream(FeatureStream):
     """The same passes and the same queries. Their results never leave ClickHouse."""
 
-    def _begin(self, client: Client, query: str, parameters: dict[str, Any]) -> AbstractContextManager[Iterable[Any]]:
-        client.command(f"{query}\nFORMAT Null", parameters, settings=FASTER)
+    def _begin(
+        self, client: Client, query: str, parameters: dict[str, Any], settings: dict[str, str]
+    ) -> AbstractContextManager[Iterable[Any]]:
+        client.command(f"{query}\nFORMAT Null", parameters, settings=settings)
         return nullcontext([[[0], [b""], [b""]]])
 
     def require_whole(self, client: Client, delivered: int) -> None:

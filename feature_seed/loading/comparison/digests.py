@@ -23,7 +23,7 @@ _SHA = sha_of(_SCRIPT)
 _AT_ONCE = 50
 
 # ClickHouse's memory for one of them, and the bytes of calls that are read ahead.
-_ENTITY_BYTES = 500
+_ENTITY_BYTES = 360
 _BYTES_AHEAD = 8_000_000
 
 
@@ -37,6 +37,15 @@ class Digests(FeatureStream):
     until: int = 0
     alone: bool = False
     found: Changes = field(default_factory=Changes)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {**super().settings, **self.warehouse.beside}
+
+    @property
+    def passes_at_once(self) -> int:
+        """One: the digests of the other entity are compared beside these."""
+        return 1
 
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:
         calls = sql("loading/changes")

@@ -93,7 +93,9 @@ class Scan:
             ends = {f"{end}_of_{name}": one for name, ends in some.items() for end, one in ends.items()}
             length = self.layout.history_length
             asked = {**self._parameters, "run_id": run_id, "history_length": length, **ids, **ends, **lives}
-            row = self.warehouse.only_row(self.gold, query, asked, query_formats=FORMATS)
+            row = self.warehouse.only_row(
+                self.gold, query, asked, settings=self.warehouse.beside, query_formats=FORMATS
+            )
             found = {one.name: self._found(row, one.name) for one in ENTITIES}
             if part == 1 and slices == 1 and size and size >= _SAMPLE:
                 self.layout.found[_FOUND] = {name: one.thinned(_SAMPLE) for name, one in found.items()}

@@ -42,7 +42,7 @@ class Measured(NamedTuple):
     @property
     def cells(self) -> list[str]:
         runs = (self.first, self.second)
-        seconds = [f"{one['whole']:,.0f} ({sum(one['seconds'].values()):,.0f})" for one in runs]
+        seconds = [f"{one['whole']:,.0f} ({job.loading(one):,.0f})" for one in runs]
         return [*seconds, f"{max(one['peak_bytes'] for one in runs) / 1e6:,.0f}"]
 
 

@@ -1,6 +1,7 @@
 """An entity is a card or a customer: its SELECT over gold, its keys in Redis, and the script of `keep_newer`."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,11 +88,11 @@ class Entity:
         """Key templates under the names the SQL knows them by, the entity column, the guard and the layout.
 
         `layout` decides what is written, beside gold and the SQL. Every digest changes with the layout and with
-        the text of `hashed.sql` and `select.sql`, comments included. The next load then sends every entity.
+        `hashed.sql` and `select.sql`, comments apart. The next load then sends every entity.
         """
         templates = {key.name: key.template for key in (*self.keys, _CARD_SEEDED)}
-        written = f"{self.relations()} {layout}".encode()
-        number = int.from_bytes(hashlib.sha256(written).digest()[:8], "big")
+        select = re.sub(r"\s*--.*", "", "\n".join(self.relations().values()))
+        number = int.from_bytes(hashlib.sha256(f"{select} {layout}".encode()).digest()[:8], "big")
         return {**templates, **layout, "entity": self.id, "script": sha_of(self.guard), "layout": number}
 
 

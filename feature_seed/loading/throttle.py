@@ -15,13 +15,10 @@ from threading import Event
 
 import redis
 
-from feature_seed.store.block import Block
+from feature_seed.store.block import SLICE_ENTITIES, Block
 from feature_seed.store.cluster import primaries
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.redis_py import opened_socket
-
-# What Redis gets at once. It takes some 0.3 ms, in which Redis answers nobody else.
-_SLICE_ENTITIES = 16
 
 # At slow rates, a slice is what may be written in this time.
 _SLICE_SECONDS = 0.02
@@ -94,7 +91,7 @@ class Throttle:
         for block in blocks:
             first = 0
             while first < len(block.keys):
-                size = max(int(min(self._rate * _SLICE_SECONDS, _SLICE_ENTITIES)), 1)
+                size = max(int(min(self._rate * _SLICE_SECONDS, SLICE_ENTITIES)), 1)
                 part = range(first, min(first + size, len(block.keys)))
                 self._wait(len(part))
                 require_probes()

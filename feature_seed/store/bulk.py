@@ -12,7 +12,7 @@ import redis
 
 from feature_seed.errors import StoreError, printable
 from feature_seed.features.outcome import Outcome
-from feature_seed.store.block import Block
+from feature_seed.store.block import SLICE_ENTITIES, Block
 from feature_seed.store.redis_py import opened_socket
 
 NEEDS_CLUSTER = "this is a node of a Redis Cluster: set REDIS_CLUSTER=1 and FEATURE_SEED_KEY_TAGS=1"
@@ -99,10 +99,11 @@ class BulkConnection(Loading):
             self.ask("SCRIPT", "LOAD", script)
 
     def write(self, block: Block) -> None:
-        """Send a block, and acknowledge one that was sent before it."""
+        """Send a block, and acknowledge what was sent some blocks before. A slice waits for the one before it."""
         self._connection.send_packed_command([block.payload], check_health=False)
         self._unacknowledged.append(block)
-        if len(self._unacknowledged) > _BLOCKS_BEHIND:
+        behind = 1 if len(block.keys) <= SLICE_ENTITIES else _BLOCKS_BEHIND
+        while len(self._unacknowledged) > behind:
             self._acknowledge(self._unacknowledged.popleft())
 
     def keep_alive(self) -> None:

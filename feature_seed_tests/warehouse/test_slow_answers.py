@@ -3,8 +3,10 @@
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from clickhouse_connect.driver.client import Client
 
 from feature_seed.errors import WarehouseError
 from feature_seed.loading import stream
@@ -18,9 +20,12 @@ from feature_seed_tests.support.bank import (
     MAKE,
     at,
     delivered,
+    gold_rows,
     history,
+    nothing_left,
 )
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer
+from feature_seed_tests.support.gold import write_parquet
 from feature_seed_tests.support.patience import wait_for
 
 
@@ -97,3 +102,22 @@ def test_reading_on_ends_with_the_pass(
         assert bank.played() == 1
         list(blocks)
     assert bank.played() > 1
+
+
+def test_embedded_collects_the_next_pass_meanwhile(
+    chdb: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: gold in 16 passes. The store takes one block: the next pass is begun meanwhile, and few more. A reader
+    that leaves then leaves no thread behind, and another gets everything."""
+    write_parquet(chdb, tmp_path / "gold.parquet", gold_rows())
+    read = history(Warehouse(gold_parquet=str(tmp_path / "gold.parquet"), pass_bytes=10_000))
+    begin, begun = FeatureStream._begin, list[object]()  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(FeatureStream, "_begin", lambda self, *given: (begun.append(given), begin(self, *given))[1])
+    read.warehouse.profile()
+    with nothing_left(), read.prefetched(1) as blocks:
+        next(blocks)
+        wait_for(lambda: len(begun) > 1, "the next pass is begun")
+    assert len(begun) < 8
+    begun.clear()
+    assert delivered(read) == CARDS
+    assert len(begun) == 16

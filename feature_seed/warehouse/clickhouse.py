@@ -47,8 +47,8 @@ class Warehouse(GoldSource):
     """Gold, in a ClickHouse server or, without `host`, in Parquet files read by ClickHouse embedded in the process.
 
     See feature_seed/warehouse/README.md. `pass_bytes` is about what ClickHouse collects in memory in a pass over gold.
-    A pass reads all of gold, 1.4 CPU-seconds for 10 M rows of Parquet, so few are fast. With 1 M cards and ClickHouse
-    embedded, a job takes 44 CPU-seconds and 1.1 GB at 256 MB, 42 and 1.2 at 360, 40 and 1.3 at 540, 40 and 2.1 in one.
+    A pass reads all of gold, 1.6 CPU-seconds for 10 M rows of Parquet, so few are fast. Embedded ClickHouse takes 1 M
+    cards in four passes at 540 MB, 19 CPU-seconds and 0.9 GB; in three at 720, 17 and 1.1; in two at 1,080, 16 and 1.2.
     """
 
     password: str | None = Field(default=None, repr=False)

@@ -26,14 +26,12 @@ keeps gold for the next run (the disk needs some 6 GB more for a while).
 
 Whatever loads, a handful of cards must come out as seeding left them.
 
-Measured with Redis 7.0 on two cores, medians of three rounds and of two; seeding is 1.44 floors in `overwrite` (1.43 in
-another run, single turns 1.40 to 1.58) and 1.22 in `keep_newer`:
+Measured with Redis 7.0 on two cores, ids of 36 characters, medians of three rounds. The single rounds of `overwrite`
+took 2.1 to 2.2 floors; another one, in which Redis took a quarter more CPU for the same load, 2.5:
 
-    cards  transactions  on conflict   end to end  seeding  floor  ClickHouse  straightforward     peak
-    1 M    10 M          overwrite           42 s     23 s   16 s         7 s            735 s  1.31 GB
-    1 M    10 M          keep_newer          50 s     31 s   25 s         7 s            770 s  1.30 GB
-
-End to end includes the checks.
+    cards  transactions  on conflict   whole job  loads  floor  whole / floor  loads / floor     peak
+    1 M    10 M          overwrite          53 s   31 s   24 s           2.18           1.29  1.43 GB
+    1 M    10 M          keep_newer         59 s   37 s   35 s           1.69           1.06  1.41 GB
 
 What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
 
@@ -48,6 +46,10 @@ What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
     list, place and time of a card from one query, in one transaction            -3
     a send buffer of 4 MB on a unix socket, as TCP has                           -2.5
     the next pass grouped while this one is written, in a second query           no gain: a third more CPU, +0.4 GB
+    the same, the later queries in one stream, with half of the memory each      cards 35 -> 30, +0.05 GB
+    the first pass, which is alone, in two streams                               cards -2, customers -2
+    16 blocks sent before replies are read, not one                              -0.4 of 3.3 per 200,000 cards
+    two streams for every pass                                                   +1.5, +0.1 GB
     two passes (540 MB) instead of three (360 MB)                                -1 (5 %), +0.1 GB
     memory given back before each pass, one thread that parses Parquet           no time, and -0.15 GB
     the filter no longer moved into the scan (optimize_move_to_prewhere)         -0.5 (2 %)

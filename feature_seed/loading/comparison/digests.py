@@ -83,7 +83,7 @@ def compare(
     """Compare the entities of a stream's shards with gold up to a watermark, by default the run's. The result is added
     to what was `found` before.
 
-    For 1 M cards of 10 M rows, ClickHouse takes 4.5 CPU-seconds and Redis 5.5. Redis gets 60 bytes and two keys of each.
+    For 1 M cards of 10 M rows, ClickHouse takes 4.5 CPU-seconds, Redis 5.5. Redis gets 60 bytes and two keys of each.
 
     Raises:
         WarehouseError: gold cannot be read, or not all of it came.

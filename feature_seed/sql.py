@@ -67,6 +67,11 @@ def over(relations: Mapping[str, str], select: str) -> str:
     return written_out(f"WITH {definitions}\n{select}")
 
 
+def without_comments(text: str) -> str:
+    """The same SQL."""
+    return "".join(token for token in _TOKEN.findall(text) if not token.startswith("--"))
+
+
 def columns_called(names: Iterable[str]) -> str:
     """The columns of these names that a relation has, for the head of its SELECT; '' without a name."""
     pattern = "|".join(sorted(map(re.escape, names)))

@@ -1,7 +1,6 @@
 """An entity is a card or a customer: its SELECT over gold, its keys in Redis, and the script of `keep_newer`."""
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from feature_seed.contract import (
     CUSTOMER_STATS,
     Key,
 )
-from feature_seed.sql import lua, over, sha_of, sql
+from feature_seed.sql import lua, over, sha_of, sql, without_comments
 
 OnConflict = Literal["keep_newer", "overwrite"]
 
@@ -91,7 +90,7 @@ class Entity:
         `hashed.sql` and `select.sql`, comments apart. The next load then sends every entity.
         """
         templates = {key.name: key.template for key in (*self.keys, _CARD_SEEDED)}
-        select = re.sub(r"\s*--.*", "", "\n".join(self.relations().values()))
+        select = without_comments("\n".join(self.relations().values()))
         number = int.from_bytes(hashlib.sha256(f"{select} {layout}".encode()).digest()[:8], "big")
         return {**templates, **layout, "entity": self.id, "script": sha_of(self.guard), "layout": number}
 

@@ -1,8 +1,8 @@
 """The checks of the features: they compare the store with gold before the store is called ready."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any
 
 import dagster as dg
@@ -71,15 +71,16 @@ def checked(
             some = [feature for feature in features if untils[feature.name] == one]
             comparison = comparison_of(warehouse, gold, layout, shards, one, features=some, store=client)
             entities = {one.entity.name: one.entity for one in some if one.entity in ENTITIES}
+            works = {name: partial(_digests, comparison, one, store) for name, one in entities.items()}
             with ThreadPoolExecutor(warehouse.queries_at_once, "digests") as threads:
-                digests = {name: threads.submit(_digests, comparison, one, store) for name, one in entities.items()}
-                if warehouse.queries_at_once == 1:  # else beside the scan, in which the store would be idle
-                    wait(digests.values())
+                digests: dict[str, Callable[[], Changes]] = {name: cache(work) for name, work in works.items()}
+                if warehouse.queries_at_once > 1:  # beside the scan, in which the store would be idle
+                    digests = {name: threads.submit(work).result for name, work in works.items()}
                 yield from _compared(comparison, run_id, size, loads, digests)
 
 
 def _compared(
-    comparison: Comparison, run_id: str, size: int | None, loads: Loads, digests: Mapping[str, Future[Changes]]
+    comparison: Comparison, run_id: str, size: int | None, loads: Loads, digests: Mapping[str, Callable[[], Changes]]
 ) -> Iterator[dg.AssetCheckResult]:
     """One scan of gold, and about `size` entities on each side. Without a size: all, and a scan for every million rows.
 
@@ -101,7 +102,7 @@ def _compared(
     for one in features:
         gold, seeded, names = found[one.entity.name], loads[one.name], keys[one.name]
         compared = digests.get(one.entity.name)
-        yield _entity_count(one.name, gold.entities, compared and compared.result(), seeded)
+        yield _entity_count(one.name, gold.entities, compared and compared(), seeded)
         yield _parity(one.name, parities[one.name], seeded)
         unknown = [name for name, entity_id in (names or {}).items() if entity_id not in gold.known]
         yield _unknown_entities(one.name, None if names is None else len(names), unknown)

@@ -133,8 +133,10 @@ def loss_result(
     `instance` knows what the last loads took.
     """
     streams = [FeatureStream(warehouse, layout, entity, tuple(shards)) for entity in ENTITIES]
+    warehouse.profile()  # once, before threads ask for it
     with ThreadPoolExecutor(warehouse.queries_at_once, "plan") as threads:
-        plans = [plan for plan in threads.map(plan_of, streams, repeat(store)) if plan]
+        each = threads.map if warehouse.queries_at_once > 1 else map
+        plans = [plan for plan in each(plan_of, streams, repeat(store)) if plan]
     costs = [cost(plan, instance) for plan in plans]
     share = max((plan.loss for plan in plans), default=0.0)
     metadata = {"share": share, **{plan.name: plan.counts for plan in plans}}

@@ -107,15 +107,21 @@ def prefetch(
         _trim_heap()
 
 
-def begun_ahead(begins: Sequence[Callable[[], AbstractContextManager[T]]]) -> Iterator[AbstractContextManager[T]]:
-    """What each begins, in order. A thread begins the next one while the caller uses the last."""
+def begun_ahead(
+    begins: Sequence[Callable[[], AbstractContextManager[T]]],
+) -> Generator[AbstractContextManager[T], None, None]:
+    """What each begins, in order. A thread begins the next one while the caller uses the last.
+
+    A caller that leaves waits until the next one is begun.
+    """
     following: Future[AbstractContextManager[T]] | None = None
     with ThreadPoolExecutor(1, "begun ahead") as thread:
         try:
             for begin in [*begins, None]:
-                begun, following = following, thread.submit(begin) if begin else None
+                begun = following.result() if following else None
+                following = thread.submit(begin) if begin else None
                 if begun:
-                    yield begun.result()
+                    yield begun
         finally:
             if following and not following.cancel() and not following.exception():
                 with following.result():

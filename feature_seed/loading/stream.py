@@ -152,7 +152,7 @@ class FeatureStream:
 
     @property
     def passes_at_once(self) -> int:
-        """How many passes ClickHouse has in memory: one that is sent, and one that is collected."""
+        """How many passes ClickHouse has in memory: one that is sent and, embedded, one that it collects."""
         return self.warehouse.queries_at_once
 
     def _load(self, client: Client) -> Iterator[Block | None]:
@@ -162,16 +162,16 @@ class FeatureStream:
         time. A server does not: it breaks off what nobody reads for 30 s.
         """
         parameters, queries = self._parameters(), list(self._queries(self.warehouse.profile()))
+        ahead = self.passes_at_once > 1 and len(queries) > 1
         with ExitStack() as opened:
-            clients = [client]
-            if self.passes_at_once > 1:
-                clients.append(opened.enter_context(self.warehouse.client()))
+            clients = [client, *([opened.enter_context(self.warehouse.client())] if ahead else [])]
             settings = chain([self.settings], repeat({**self.settings, **self.warehouse.beside}))
             begins = [
                 partial(self._begin, one, query, {**parameters, "shards": shards}, some)
                 for one, (query, shards), some in zip(cycle(clients), queries, settings, strict=False)
             ]
-            for begun in begun_ahead(begins) if len(clients) > 1 else (begin() for begin in begins):
+            answers = begun_ahead(begins) if ahead else (begin() for begin in begins)
+            for begun in opened.enter_context(closing(answers)):
                 yield from self._blocks(begun)
                 yield None
 

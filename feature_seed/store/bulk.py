@@ -33,9 +33,10 @@ _ADVICE = {
 # replies are read.
 _SEND_BUFFER = 4_000_000
 
-# How many blocks are sent before replies are waited for: twice what the send buffer holds. By then the replies of the
-# first lie ready. With one block, each side wakes the other for each 16 KB, a tenth of the time of a load.
-_BLOCKS_BEHIND = 16
+# How many blocks are sent before replies are waited for: twice what the send buffer holds, if net.core.wmem_max allows
+# it. By then the replies of the first lie ready. With one block, each side wakes the other for each 16 KB, a tenth of
+# the time of a load. Replies that nobody reads fill buffers: so many are 0.5 MB.
+_BLOCKS_BEHIND, _REPLIES_BEHIND = 16, 40_000
 
 # How long replicas may take to acknowledge the end of a load. An answer may take longer.
 REPLICATION_SECONDS = 30.0
@@ -103,8 +104,12 @@ class BulkConnection(Loading):
         self._connection.send_packed_command([block.payload], check_health=False)
         self._unacknowledged.append(block)
         behind = 1 if len(block.keys) <= SLICE_ENTITIES else _BLOCKS_BEHIND
-        while len(self._unacknowledged) > behind:
+        while len(self._unacknowledged) > (behind if self._awaited <= _REPLIES_BEHIND else 1):
             self._acknowledge(self._unacknowledged.popleft())
+
+    @property
+    def _awaited(self) -> int:
+        return sum(len(block.keys) * block.commands for block in self._unacknowledged)
 
     def keep_alive(self) -> None:
         self.flush()

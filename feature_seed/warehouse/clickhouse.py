@@ -77,7 +77,7 @@ class Warehouse(GoldSource):
 
     @contextmanager
     def interruptible(self) -> Iterator[tuple[Client, Callable[[], None]]]:
-        """A connection, and a function that ends its reading from another thread. Embedded, a block is read first."""
+        """A connection, and a function that ends its reading from another thread. Embedded, it does nothing."""
         with self.client() as client:
             yield client, Sockets(client).interrupt if isinstance(client, HttpClient) else lambda: None
 
@@ -167,15 +167,15 @@ class Warehouse(GoldSource):
 
     @property
     def queries_at_once(self) -> int:
-        """How many queries a run may have under way. A server's user may have one."""
+        """How many passes of a load, or digests of entities, may be under way. A server's user may have one query."""
         return 1 if self.host else 2
 
     @property
     def beside(self) -> dict[str, str]:
-        """Settings of a query that another is under way beside.
+        """Settings of a query that runs beside another.
 
-        A snapshot's rows are then one stream. With two, a query alone takes half of the time. But each has a table of
-        its own for what it groups: 0.6 GB more for the digests of 1 M cards, 0.2 for a pass of a load.
+        A file's rows are then one stream. With two streams, a query that runs alone takes half of the time. But each
+        stream has its own table of what it groups: 0.6 GB more for the digests of 1 M cards, 0.2 for a pass of a load.
         """
         return {} if self.host else {"parallelize_output_from_storages": "0"}
 

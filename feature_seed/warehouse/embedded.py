@@ -33,10 +33,10 @@ def view(client: Client, snapshot: Snapshot, table: str, mapping: GoldMapping) -
     columns = columns_read(files, mapping)
     require_columns(files, columns, table)
     view, select = ".".join(SNAPSHOT.values()), snapshot.select(files, columns)
-    # All clients of a process share it, and it is gone for a moment while it is replaced.
-    name = hashlib.sha256(select.encode()).hexdigest()
-    if not client.query(sql("warehouse/viewed"), {"name": name}).result_rows:
-        client.command(f"CREATE OR REPLACE VIEW {view} AS {select} COMMENT '{name}'")
+    # All clients of a process share the view, and it is gone for a moment while it is replaced.
+    content = hashlib.sha256(select.encode()).hexdigest()
+    if not client.query(sql("warehouse/viewed"), {"content": content}).result_rows:
+        client.command(f"CREATE OR REPLACE VIEW {view} AS {select} COMMENT '{content}'")
 
 
 def sample_gold(client: Client, home: Path) -> Path:

@@ -1,2 +1,2 @@
--- Whether the view of a snapshot has this name, which is that of its files and columns.
-SELECT 1 FROM system.tables WHERE comment = {name:String}
+-- Whether the view of these files and columns is there: its comment is their hash.
+SELECT 1 FROM system.tables WHERE comment = {content:String}

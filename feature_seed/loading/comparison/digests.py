@@ -44,7 +44,7 @@ class Digests(FeatureStream):
 
     @property
     def passes_at_once(self) -> int:
-        """One: the digests of the other entity are compared beside these."""
+        """One: the digests of the other entity are compared beside these. The memory of a pass is for each entity."""
         return 1
 
     def _queries(self, profile: Profile) -> Iterator[tuple[str, Sequence[int]]]:

@@ -111,7 +111,7 @@ class FeatureStream:
             yield from filter(None, blocks)
 
     def _read(self, client: Client) -> Generator[Block | None, None, None]:
-        """The blocks, and None whenever an answer has ended and nothing is being read."""
+        """The blocks, and None whenever an answer has been read to its end."""
         delivered = 0
         with self.warehouse.errors():
             for block in self._load(client):

@@ -1,8 +1,7 @@
 """The checks of the features: they compare the store with gold before the store is called ready."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -71,11 +70,10 @@ def checked(
             some = [feature for feature in features if untils[feature.name] == one]
             comparison = comparison_of(warehouse, gold, layout, shards, one, features=some, store=client)
             entities = {one.entity.name: one.entity for one in some if one.entity in ENTITIES}
-            works = {name: partial(_digests, comparison, one, store) for name, one in entities.items()}
-            with ThreadPoolExecutor(warehouse.queries_at_once, "digests") as threads:
-                digests: dict[str, Callable[[], Changes]] = {name: cache(work) for name, work in works.items()}
-                if warehouse.queries_at_once > 1:  # beside the scan, in which the store would be idle
-                    digests = {name: threads.submit(work).result for name, work in works.items()}
+            with warehouse.side_by_side() as begin:  # beside the scan, in which the store would be idle
+                digests = {
+                    name: begin(partial(_digests, comparison, entity, store)) for name, entity in entities.items()
+                }
                 yield from _compared(comparison, run_id, size, loads, digests)
 
 
@@ -101,8 +99,8 @@ def _compared(
     found, *_ = map(look, comparison.scans(run_id, size, ids))
     for one in features:
         gold, seeded, names = found[one.entity.name], loads[one.name], keys[one.name]
-        compared = digests.get(one.entity.name)
-        yield _entity_count(one.name, gold.entities, compared and compared(), seeded)
+        digest = digests.get(one.entity.name)
+        yield _entity_count(one.name, gold.entities, digest and digest(), seeded)
         yield _parity(one.name, parities[one.name], seeded)
         unknown = [name for name, entity_id in (names or {}).items() if entity_id not in gold.known]
         yield _unknown_entities(one.name, None if names is None else len(names), unknown)

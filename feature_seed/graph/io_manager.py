@@ -218,7 +218,8 @@ class RedisIOManager(dg.ConfigurableIOManager):
         self, context: dg.OutputContext, server: Server, client: redis.Redis, stream: FeatureStream
     ) -> None:
         """Once per run, for all of its entities."""
-        selected = {one.entity.name for one in FEATURES if dg.AssetKey(one.name) in selected_assets(context)}
+        assets = selected_assets(context)
+        selected = {one.entity.name for one in FEATURES if dg.AssetKey(one.name) in assets}
         features = [one for one in FEATURES if one.entity.name in selected]
         shortage = server.shortage(estimate_memory(client, stream, features))
         if shortage and self.memory_check == "refuse":

@@ -1,10 +1,9 @@
 """The plan: what a load would do, known before its first write, and the guard against a gold that has lost much."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import repeat
+from functools import partial
 
 import dagster as dg
 
@@ -134,9 +133,9 @@ def loss_result(
     """
     streams = [FeatureStream(warehouse, layout, entity, tuple(shards)) for entity in ENTITIES]
     warehouse.profile()  # once, before threads ask for it
-    with ThreadPoolExecutor(warehouse.queries_at_once, "plan") as threads:
-        each = threads.map if warehouse.queries_at_once > 1 else map
-        plans = [plan for plan in each(plan_of, streams, repeat(store)) if plan]
+    with warehouse.side_by_side() as begin:
+        looked = [begin(partial(plan_of, stream, store)) for stream in streams]
+        plans = [plan for one in looked if (plan := one())]
     costs = [cost(plan, instance) for plan in plans]
     share = max((plan.loss for plan in plans), default=0.0)
     metadata = {"share": share, **{plan.name: plan.counts for plan in plans}}

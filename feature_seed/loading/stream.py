@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from itertools import chain, cycle, repeat
 from math import ceil
 from typing import Any
 
@@ -165,10 +164,15 @@ class FeatureStream:
         ahead = self.passes_at_once > 1 and len(queries) > 1
         with ExitStack() as opened:
             clients = [client, *([opened.enter_context(self.warehouse.client())] if ahead else [])]
-            settings = chain([self.settings], repeat({**self.settings, **self.warehouse.beside}))
             begins = [
-                partial(self._begin, one, query, {**parameters, "shards": shards}, some)
-                for one, (query, shards), some in zip(cycle(clients), queries, settings, strict=False)
+                partial(
+                    self._begin,
+                    clients[number % len(clients)],
+                    query,
+                    {**parameters, "shards": shards},
+                    {**self.settings, **(self.warehouse.beside if number else {})},
+                )
+                for number, (query, shards) in enumerate(queries)
             ]
             answers = begun_ahead(begins) if ahead else (begin() for begin in begins)
             for begun in opened.enter_context(closing(answers)):

@@ -1,10 +1,12 @@
 """The warehouse: ClickHouse, as a server or embedded in the process, and what gold holds."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import clickhouse_connect
 from clickhouse_connect import common
@@ -26,6 +28,8 @@ from feature_seed.warehouse.place import place_of
 from feature_seed.warehouse.profile import Profile, micros, require_readable
 from feature_seed.warehouse.sockets import Sockets
 from feature_seed.warehouse.source import GoldSource
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 10
 
@@ -169,6 +173,16 @@ class Warehouse(GoldSource):
     def queries_at_once(self) -> int:
         """How many passes of a load, or digests of entities, may be under way. A server's user may have one query."""
         return 1 if self.host else 2
+
+    @contextmanager
+    def side_by_side(self) -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
+        """A function that takes some work on gold, and gives what waits for the outcome.
+
+        Embedded ClickHouse begins the work at once, in a thread. With a server, whose user may have one query, it is
+        done when its outcome is asked for.
+        """
+        with ThreadPoolExecutor(self.queries_at_once, "side by side") as threads:
+            yield cache if self.queries_at_once == 1 else lambda work: threads.submit(work).result
 
     @property
     def beside(self) -> dict[str, str]:

@@ -32,15 +32,12 @@ What was tried on the table as rows came, and the CPU seconds it gave:
 """
 
 import argparse
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -52,7 +49,7 @@ from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks.halves import query
-from feature_seed_tests.benchmarks.stage import Effort, Meter, empty_store, load, medians, served, write_gold
+from feature_seed_tests.benchmarks.stage import Effort, Meter, empty_store, load, medians, served, staged, write_gold
 from feature_seed_tests.benchmarks.straightforward import Row
 
 GOAL = 0.2
@@ -156,9 +153,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
-    with TemporaryDirectory(prefix="deep-", dir=arguments.dir) as name:
-        home = Path(name)
+    with staged("deep", arguments.dir) as home:
         with clickhouse_connect.get_client(interface="chdb") as client:
             file = write_gold(client, arguments.cards, arguments.transactions, arguments.dir or home)
         with snapshot(file) as gold:

@@ -9,16 +9,13 @@ where Redis would not fit in memory. `--dir` keeps gold for the next run: 0.3 GB
 """
 
 import argparse
-import signal
-import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import clickhouse_connect
 
 from feature_seed_tests.benchmarks import job
-from feature_seed_tests.benchmarks.stage import empty_store, served, write_gold
+from feature_seed_tests.benchmarks.stage import empty_store, served, staged, write_gold
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer
 
 
@@ -76,12 +73,10 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
     row("", "embedded", "", "", "server")
     row("cards", *("first", "second", "peak MB") * 2, "Redis MB")
     for cards in arguments.cards:
-        with TemporaryDirectory(prefix="growth-", dir=arguments.dir) as name:
-            home = Path(name)
+        with staged("growth", arguments.dir) as home:
             with clickhouse_connect.get_client(interface="chdb") as client:
                 gold = write_gold(client, cards, arguments.per_card * cards, arguments.dir or home)
             grow(home, gold, cards, arguments.on_conflict)

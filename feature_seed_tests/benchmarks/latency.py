@@ -8,13 +8,10 @@ where that is less), and `--first` puts store and scorer before everything else 
 
 import argparse
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import clickhouse_connect
@@ -23,7 +20,7 @@ from redis import Redis
 from feature_seed.store.local import LocalRedis
 from feature_seed_tests.benchmarks import job
 from feature_seed_tests.benchmarks.scorer import Span, scorer
-from feature_seed_tests.benchmarks.stage import busy_seconds, cpu_seconds, empty_store, write_gold
+from feature_seed_tests.benchmarks.stage import busy_seconds, cpu_seconds, empty_store, staged, write_gold
 
 QUIET_SECONDS = 20
 
@@ -127,9 +124,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
-    with TemporaryDirectory(prefix="latency-", dir=arguments.dir) as name:
-        home = Path(name)
+    with staged("latency", arguments.dir) as home:
         with clickhouse_connect.get_client(interface="chdb") as client:
             gold = write_gold(client, arguments.cards, arguments.transactions, arguments.dir or home)
         with empty_store(home) as redis:

@@ -60,13 +60,10 @@ What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
 
 import argparse
 import os
-import signal
-import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import get_args
 
 import clickhouse_connect
@@ -86,6 +83,7 @@ from feature_seed_tests.benchmarks.stage import (
     busy_seconds,
     cpu_seconds,
     empty_store,
+    staged,
     write_gold,
 )
 
@@ -255,15 +253,10 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
-    if arguments.dir:
-        arguments.dir.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="seed-", dir=arguments.dir) as home:
+    with staged("seed", arguments.dir) as home:
         with clickhouse_connect.get_client(interface="chdb") as client:
-            gold = write_gold(
-                client, arguments.cards, arguments.transactions, arguments.dir or Path(home), arguments.ids
-            )
-        measured = list(islice(rounds(gold, Path(home), arguments.on_conflict), arguments.rounds))
+            gold = write_gold(client, arguments.cards, arguments.transactions, arguments.dir or home, arguments.ids)
+        measured = list(islice(rounds(gold, home, arguments.on_conflict), arguments.rounds))
     print(
         f"\n{arguments.cards:,} cards, {arguments.transactions:,} transactions, ids of {arguments.ids} characters, "
         f"{arguments.on_conflict}, {os.cpu_count()} cores, median of {arguments.rounds}\n"

@@ -30,11 +30,8 @@ that is what a smaller value, or a run for each shard, costs for less memory.
 """
 
 import argparse
-import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import clickhouse_connect
 
@@ -52,6 +49,7 @@ from feature_seed_tests.benchmarks.stage import (
     load,
     medians,
     some_cards,
+    staged,
     write_gold,
 )
 
@@ -133,14 +131,10 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
-    with (
-        TemporaryDirectory(prefix="shards-", dir=arguments.dir) as home,
-        clickhouse_connect.get_client(interface="chdb") as client,
-    ):
-        gold = write_gold(client, arguments.cards, arguments.transactions, arguments.dir or Path(home))
+    with staged("shards", arguments.dir) as home, clickhouse_connect.get_client(interface="chdb") as client:
+        gold = write_gold(client, arguments.cards, arguments.transactions, arguments.dir or home)
         meter, witnesses = Meter(client), some_cards(client, gold)
-        show([measure_all(meter, gold, Path(home), witnesses) for _ in range(arguments.rounds)])
+        show([measure_all(meter, gold, home, witnesses) for _ in range(arguments.rounds)])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """The stage of the benchmarks: a gold snapshot of any size, and a Redis server for every load."""
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from clickhouse_connect.driver.client import Client
@@ -24,6 +27,16 @@ _BYTES_AHEAD = 32_000_000
 
 # Seconds, GB and ratios, by name.
 Figures = dict[str, float]
+
+
+@contextmanager
+def staged(name: str, directory: Path | None) -> Iterator[Path]:
+    """A directory for a benchmark, in this one. Files and Redis go at its end, also if the benchmark is terminated."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if directory:
+        directory.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{name}-", dir=directory) as home:
+        yield Path(home)
 
 
 def write_gold(client: Client, cards: int, transactions: int, directory: Path, ids: int = 13) -> Path:

@@ -18,14 +18,11 @@ before all commands are in.
 """
 
 import argparse
-import signal
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import get_args
 
 import clickhouse_connect
@@ -36,7 +33,15 @@ from feature_seed.loading.stream import FeatureStream
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.benchmarks import job
 from feature_seed_tests.benchmarks.halves import Recording, query_seconds
-from feature_seed_tests.benchmarks.stage import Contents, Figures, cpu_seconds, empty_store, some_cards, write_gold
+from feature_seed_tests.benchmarks.stage import (
+    Contents,
+    Figures,
+    cpu_seconds,
+    empty_store,
+    some_cards,
+    staged,
+    write_gold,
+)
 
 Shards = Sequence[str]
 
@@ -72,7 +77,7 @@ def measure(way: Way, gold: Path, home: Path, on_conflict: OnConflict, some: lis
         reports = list(pool.map(lambda shards: job.run(gold, home, on_conflict, way.tags(shards)), way.runs))
         figures = {
             "seconds": time.perf_counter() - started,
-            "loads": max(sum(report["seconds"].values()) for report in reports),
+            "loads": max(job.loading(report) for report in reports),
             "CPU s": sum(report["cpu_seconds"] for report in reports),
             "Redis CPU s": cpu_seconds(redis),
         }
@@ -127,12 +132,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that Redis and files go then, too
-    with (
-        TemporaryDirectory(prefix="workers-", dir=arguments.dir) as name,
-        clickhouse_connect.get_client(interface="chdb") as client,
-    ):
-        home, size = Path(name), (arguments.cards, arguments.transactions)
+    with staged("workers", arguments.dir) as home, clickhouse_connect.get_client(interface="chdb") as client:
+        size = arguments.cards, arguments.transactions
         gold = write_gold(client, *size, arguments.dir or home, arguments.ids)
         compare(gold, home, arguments.on_conflict, some_cards(client, gold))
 

@@ -7,15 +7,12 @@ from feature_seed.errors import StoreError
 from feature_seed.store.block import SLICE_ENTITIES, Block
 from feature_seed.store.bulk import BulkConnection
 from feature_seed.store.online_store import OnlineStore
+from feature_seed_tests.support.blocks import block_of
 
 
 def pushes(number: int, entities: int, commands: int = 1) -> Block:
     """A block that pushes to the lists of so many entities."""
-    keys = [b"list:%d:%d" % (number, n) for n in range(entities)]
-    push = b"*3\r\n$5\r\nRPUSH\r\n$%d\r\n%s\r\n$1\r\nx\r\n"
-    texts = [push % (len(key), key) * commands for key in keys]
-    (block,) = Block.cut([0] * entities, keys, texts, commands=commands, guarded=False)
-    return block
+    return block_of(*(f"RPUSH list:{number}:{n} x" for n in range(entities)), times=commands)
 
 
 @pytest.mark.parametrize(

@@ -129,11 +129,13 @@ def _entity_count(
 
 def _digests(comparison: Comparison, entity: Entity, store: OnlineStore) -> Changes:
     """What all entities are in the store, beside gold up to the watermark of each shard."""
-    found, shards, untils = Changes(), comparison.shards, comparison.untils
+    shards, untils = comparison.shards, comparison.untils
+    found: Changes | None = None
     of_shard = {shard: untils[int(shard, 16) if len(untils) > 1 else 0] for shard in shards}
     for until in dict.fromkeys(of_shard.values()):
         some = tuple(shard for shard in shards if of_shard[shard] == until)
-        compare(FeatureStream(comparison.warehouse, comparison.layout, entity, some), store, until, found)
+        found = compare(FeatureStream(comparison.warehouse, comparison.layout, entity, some), store, until, found)
+    assert found  # a run has a shard
     return found
 
 

@@ -251,7 +251,7 @@ def _figures(redis: Loading, seconds: float, plan: Plan | None) -> dict[str, Any
         "sent": redis.entities,
         "commands": redis.commands,
         "bytes": redis.bytes,
-        "compared_bytes": compared.bytes,
+        "compared_bytes": compared.size,
         "seconds": round(seconds, 3),
         "compared_seconds": round(compared.seconds, 3),
         "entities_per_second": round(redis.entities / seconds, 1),

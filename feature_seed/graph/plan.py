@@ -158,6 +158,6 @@ def cost(plan: Plan, instance: dg.DagsterInstance) -> str:
     last = max(loads, key=lambda one: one.get("sent", 0), default={})
     if not last.get("sent"):
         return ""
-    megabytes = (last["bytes"] * plan.changes.to_send / last["sent"] + plan.changes.bytes) / 1e6
+    megabytes = (last["bytes"] * plan.changes.to_send / last["sent"] + plan.changes.size) / 1e6
     seconds = plan.changes.to_send / last["entities_per_second"] + plan.changes.seconds
     return f"{plan.name} take about {megabytes:,.1f} MB and {seconds:,.1f} s at the rate of the last load"

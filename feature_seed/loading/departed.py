@@ -111,10 +111,8 @@ class Departed(FeatureStream):
             blocks = Block.cut([0] * len(some), some, payloads, commands=1, guarded=False)
             yield from (replace(block, collect=self._add) for block in blocks)
 
-    def _add(self, _: int, reply: Sequence[bytes]) -> None:
-        if reply:
-            what, seed = reply
-            self.found[seed] = what.decode()
+    def _add(self, _: Block, replies: Sequence[Sequence[bytes]]) -> None:
+        self.found.update({seed: what.decode() for what, seed in filter(None, replies)})
 
 
 def _has(hashes: Sequence[int], entity_id: bytes) -> bool:

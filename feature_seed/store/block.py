@@ -27,7 +27,9 @@ class Block:
         sizes: the bytes of each entity's part of the payload.
         commands: how many Redis commands each entity has.
         guarded: whether a guard replies for each entity, which an Outcome counts.
-        collect: takes the shard and the reply of each entity, where replies are lists that somebody wants.
+        collect: takes the block and all replies to it, where somebody wants them.
+        allowed: what error replies begin with that `collect` takes too.
+        columns: what `collect` knows of each entity.
     """
 
     shards: Sequence[int]
@@ -36,11 +38,19 @@ class Block:
     sizes: Sequence[int]
     commands: int
     guarded: bool
-    collect: Callable[[int, Sequence[Any]], None] | None = None
+    collect: Callable[["Block", Sequence[Any]], None] | None = None
+    allowed: tuple[str, ...] = ()
+    columns: Sequence[Sequence[Any]] = ()
 
     @classmethod
     def cut(
-        cls, shards: Sequence[int], keys: Sequence[bytes], payloads: Sequence[bytes], *, commands: int, guarded: bool
+        cls,
+        shards: Sequence[int],
+        keys: Sequence[bytes],
+        payloads: Sequence[bytes],
+        *columns: Sequence[Any],
+        commands: int,
+        guarded: bool,
     ) -> Iterator["Block"]:
         """Blocks of a bounded number of bytes, in order."""
         ends = list(accumulate(map(len, payloads)))
@@ -48,15 +58,17 @@ class Block:
         while first < len(ends):
             before = ends[first - 1] if first else 0
             some = slice(first, max(first + 1, bisect_right(ends, before + _BYTES)))
-            texts = payloads[some]
-            yield cls(shards[some], keys[some], b"".join(texts), [*map(len, texts)], commands, guarded)
+            texts, its = payloads[some], [column[some] for column in columns]
+            yield cls(shards[some], keys[some], b"".join(texts), [*map(len, texts)], commands, guarded, columns=its)
             first = some.stop
 
     def pick(self, positions: Sequence[int]) -> "Block":
         """The block of these entities alone."""
-        shards, keys, sizes = ([column[i] for i in positions] for column in (self.shards, self.keys, self.sizes))
+        shards, keys, sizes, *columns = (
+            [column[i] for i in positions] for column in (self.shards, self.keys, self.sizes, *self.columns)
+        )
         payload = b"".join(self.payload[self._ends[i] - self.sizes[i] : self._ends[i]] for i in positions)
-        return replace(self, shards=shards, keys=keys, payload=payload, sizes=sizes)
+        return replace(self, shards=shards, keys=keys, payload=payload, sizes=sizes, columns=columns)
 
     @cached_property
     def _ends(self) -> Sequence[int]:

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from socket import AF_UNIX, SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
@@ -155,6 +155,15 @@ class BulkConnection(Loading):
 
     def _acknowledge(self, block: Block) -> None:
         expected = len(block.keys) * block.commands
+        if block.collect:
+            self._collect(block, block.collect, expected)
+        else:
+            self._count(block, expected)
+        self.shards.update(block.shards)
+        self.commands += expected
+        self.bytes += len(block.payload)
+
+    def _count(self, block: Block, expected: int) -> None:
         next_reply = self._replies.gets
         for position in range(expected):
             while (reply := next_reply()) is False:
@@ -166,11 +175,21 @@ class BulkConnection(Loading):
                     self.outcomes[block.shards[position]].add(reply, block.keys[position])
             elif error := _refusal(reply):
                 self._refuse(block, position // block.commands, str(error))
-            elif block.collect:
-                block.collect(block.shards[position], reply)
-        self.shards.update(block.shards)
-        self.commands += expected
-        self.bytes += len(block.payload)
+
+    def _collect(self, block: Block, collect: Callable[[Block, Sequence[Any]], None], expected: int) -> None:
+        next_reply, replies = self._replies.gets, list[Any]()
+        while len(replies) < expected:
+            if (reply := next_reply()) is False:
+                self._receive()
+            else:
+                replies.append(reply)
+        refused = _refused(block, replies) if hiredis.ReplyError in map(type, replies) else {}
+        for entity, error in refused.items():
+            self._refuse(block, entity, error)
+        if refused:  # and to be sent again
+            block = block.pick([i for i in range(len(block.keys)) if i not in refused])
+            replies = [reply for i, reply in enumerate(replies) if i // block.commands not in refused]
+        collect(block, replies)
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
         raise StoreError(f"Redis refused {printable(block.keys[entity])}: {advised(reply)}")
@@ -183,6 +202,12 @@ class BulkConnection(Loading):
         if not received:
             raise redis.ConnectionError("Redis closed the connection before it acknowledged every command")
         self._replies.feed(received)
+
+
+def _refused(block: Block, replies: Sequence[Any]) -> dict[int, str]:
+    """The entities of a block by their positions, and the errors that are not allowed."""
+    errors = {i // block.commands: str(one) for i, one in enumerate(replies) if isinstance(one, hiredis.ReplyError)}
+    return {entity: error for entity, error in errors.items() if not error.startswith(block.allowed)}
 
 
 def _refusal(reply: object) -> hiredis.ReplyError | None:

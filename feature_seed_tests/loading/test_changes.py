@@ -9,8 +9,11 @@ import pytest
 import redis
 
 from feature_seed.contract import apply_event, read_ready
-from feature_seed.errors import CheckFailedError, GoldError
+from feature_seed.errors import CheckFailedError, GoldError, StoreError
+from feature_seed.features import entity
 from feature_seed.loading import changes, stream
+from feature_seed.loading.comparison.digests import compare
+from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.limits import GoldLimits
@@ -164,6 +167,23 @@ def test_live_events_are_looked_at(make_parquet: MakeWarehouse, online: redis.Re
     result = seed(gold, store, shard_count=2)
     loaded = metadata(result, "card_history")
     assert (loaded["sent"], loaded["kept_newer"], loaded["entities"]) == (2, 1, CARDS)
+
+
+def test_a_key_of_another_type_is_sent(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:
+    """Before: a seed and a count of a loaded store are another program's sets. After: both cards would be sent, and no
+    other; the load fails, and names one of them.
+    """
+    gold, layout = make_parquet(GOLD), Layout()
+    seed(gold, store)
+    for key in ("card:c05:seed", "card:c06:seq"):
+        online.delete(key)
+        online.sadd(key, "another program's")
+    found = compare(FeatureStream(gold, layout, entity.CARDS, tuple(shard_names(layout.shard_count))), store)
+    assert sum(map(len, found.hashes.values())) == 2
+    assert found.counts == {"known": CARDS, "rows": len(GOLD) - 3, "new": 0, "changed": 1}
+    assert found.examples == ["card:c05:seed"]
+    with pytest.raises(StoreError, match=r"card:c0[56].*WRONGTYPE"):
+        seed(gold, store)
 
 
 def test_a_gold_that_lost_much_is_blocked(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:

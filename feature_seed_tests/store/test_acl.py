@@ -135,7 +135,7 @@ def test_a_scorer_of_declared_features(admin: redis.Redis) -> None:
 
 def test_preflight_looks_for_every_right() -> None:
     """What the scripts call is in the list, and the list is the documented one."""
-    scripts = [*(entity.guard for entity in ENTITIES), lua("loading/changes"), lua("loading/departed")]
+    scripts = [*(entity.guard for entity in ENTITIES), lua("loading/departed")]
     called = {name for script in scripts for name in re.findall(r"redis\.p?call\('(\w+)'", script)}
     assert called <= {*NEEDED, *NEEDED_TO_EXPIRE}
     granted = {rule[1:].upper().replace("|", " ") for rule in RIGHTS if rule[0] == "+"}

@@ -11,7 +11,10 @@ from clickhouse_connect.driver.client import Client
 from dagster import DagsterInstance
 
 from feature_seed.errors import ReadinessError, StoreUnavailableError
-from feature_seed.features.entity import OnConflict
+from feature_seed.features.entity import CARDS, OnConflict
+from feature_seed.loading.comparison.digests import Digests, compare
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store import cluster as cluster_module
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
@@ -103,6 +106,25 @@ def test_nothing_is_lost(
         assert load(cluster.store(), warehouse, on_conflict, before) > 0
     assert_holds(cluster.client(), expected, tags=True)
     cluster.assert_placed()
+
+
+def test_a_comparison_looks_at_each_once(
+    many: tuple[Warehouse, Expected], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: a loaded store. Slots move when the comparison has asked where they are, and it is told to ask elsewhere.
+    After: it has looked at every card once, and none differs.
+    """
+    warehouse, _ = many
+    load(cluster.store(), warehouse)
+    layout, cut, cards = Layout(key_tags=True), Digests._cut, warehouse.profile().cards  # pyright: ignore[reportPrivateUsage]
+    with slots_moved_before_the_first_block(cluster) as before:
+        monkeypatch.setattr(Digests, "_cut", lambda self, columns: (before(0), cut(self, columns))[1])
+        shards = tuple(shard_names(layout.shard_count))
+        moved = cluster.primaries[1].info("errorstat_MOVED")
+        found = compare(FeatureStream(warehouse, layout, CARDS, shards), cluster.store())
+        assert cluster.primaries[1].info("errorstat_MOVED") != moved
+    assert found.counts == {"known": cards, "rows": 3_000, "new": 0, "changed": 0}
+    assert (found.entities.total(), found.different.total(), found.to_send) == (cards, 0, 0)
 
 
 @pytest.mark.parametrize("on_conflict", ["keep_newer", "overwrite"])

@@ -5,6 +5,7 @@ Without ClickHouse: gold comes as Python has it, so that thousands of sequences 
 
 import math
 import zlib
+from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ import redis
 
 from feature_seed.contract import EVENT
 from feature_seed.features.entity import CARDS, CUSTOMERS
-from feature_seed.sql import lua
+from feature_seed.loading.changes import Changes
+from feature_seed.store.block import Block
 from feature_seed_tests.support.oracle import Entity, Event, entity, moments, read_element
 
 
@@ -105,14 +107,21 @@ class Pair:
         return [send[seed](rows, watermark, seeded_watermark) for seed in send if seed in only]
 
     def changed(self, gold: Iterable[Event], watermark: float) -> list[str]:
-        """Which of the two a load has to send, by the script of the loads."""
+        """Which of the two a load has to send, by what the loads make of seed and count."""
         rows = [one for one in gold if one.millis <= watermark]
-        script = self.client.register_script(lua("loading/changes"))
-        asked = {"seed": ("seq", "STRING"), "k-seed": ("stats", "HASH")}
+        seconds, micros = self.client.time()  # type: ignore[misc]
         sent = []
-        for seed, (counter, type_) in asked.items():
-            keys, found = [self.key(seed), self.key(counter)], f"{self.digest(rows)} {len(rows)} 7"
-            sent += [seed] * (script(keys=keys, args=[type_, found, unix(watermark)])[10:] == [7])
+        for seed, count in {
+            "seed": self._get(self.key("seq")),
+            "k-seed": self.hash(self.key("stats")).get("count"),
+        }.items():
+            fields = [text.encode() for field in self.hash(self.key(seed)).items() for text in field]
+            of_gold = [self.digest(rows).encode()], [b"%d" % len(rows)], [7]
+            found = Changes(float(unix(watermark)), lambda: seconds + micros / 1e6)
+            found.look(
+                Block([0], [seed.encode()], b"", [0], 2, False, columns=of_gold), [fields, count and count.encode()]
+            )
+            sent += [seed] * (found.hashes == {0: array("I", [7])})
         return sent
 
     def _card(self, rows: Sequence[Event], watermark: float, seeded_watermark: float) -> int:

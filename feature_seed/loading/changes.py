@@ -59,18 +59,18 @@ class Changes:
         return sum(len(few[shard]) if shard in few else self.entities[shard] for shard in self.hashes)
 
     def look(self, block: Block, replies: Sequence[Any]) -> None:
-        """Add the entities of a block, by the replies to the commands of `changes.sql`: seed and count of each.
+        """Add the entities of a block, by the replies to the commands of `changes.sql`: count and seed of each.
 
         The nodes of a cluster reply in threads of their own.
         """
-        seeds, lives = replies[::2], [one[0] if type(one) is list else one for one in replies[1::2]]
-        entities = zip(block.shards, block.keys, seeds, lives, *block.columns, strict=True)
+        lives, seeds = [one[0] if type(one) is list else one for one in replies[::2]], replies[1::2]
+        entities = zip(block.shards, block.keys, lives, seeds, *block.columns, strict=True)
         with self._lock:
             reached = self._reached
             # The seed as a load writes it, without a dict of its fields: a quarter of the time.
             unlike = [
-                (shard, key, seed, live, digest, count, hashed)
-                for shard, key, seed, live, digest, count, hashed in entities
+                (shard, key, live, seed, digest, count, hashed)
+                for shard, key, live, seed, digest, count, hashed in entities
                 if live != count
                 or type(seed) is not list
                 or len(seed) != 6
@@ -86,19 +86,21 @@ class Changes:
             self.counts.update(known=len(seeds) - new, rows=alike + before, new=new, changed=differ - new)
 
     def _look_closer(
-        self, shard: int, key: bytes, seed: Any, live: Any, digest: bytes, count: bytes, hashed: int
+        self, shard: int, key: bytes, live: Any, seed: Any, digest: bytes, count: bytes, hashed: int
     ) -> tuple[bool, bool, int]:
         """Whether the store knows an entity, whether it differs from gold, and the rows that it was loaded from.
 
         An error stands for a key of another type: that is for the load to complain of.
         """
-        if live is None and seed == [] and self._has_ended(digest):
-            return True, False, int(count)  # nothing is left of it, as gold has it
-        texts = iter(seed if type(seed) is list else list[bytes]())
+        texts = iter(seed if type(seed) is list else [b"", b""])
         fields = dict(zip(texts, texts, strict=True))
-        seeded = fields.get(b"count", b"")
+        # An entity that has expired is as gold has it, also if the scorer has written to it since.
+        ended = not fields.keys() & {b"digest", b""} and self._has_ended(digest)
+        if ended and live is None and not fields:
+            return True, False, int(count)
+        seeded = count if ended else fields.get(b"count", b"")
         before = int(seeded) if seeded.isdigit() else 0
-        same = seeded == count and fields.get(b"digest") == digest
+        same = ended or (seeded == count and fields.get(b"digest") == digest)
         if not same:
             self.different[shard] += 1
             if len(self.examples) < _EXAMPLES:
@@ -117,9 +119,10 @@ class Changes:
         return bool(ending) and sum(map(float, ending)) <= self.clock()
 
     def _is_ahead(self, watermark: bytes) -> bool:
-        if _number(watermark) <= self.watermark:
+        ahead = not _number(watermark) <= self.watermark
+        if not ahead:
             self._reached.add(watermark)
-        return watermark not in self._reached
+        return ahead
 
     def _add_loss(self, rows: int, text: str) -> None:
         self.losses = sorted([*self.losses, (rows, text)], reverse=True)[:_EXAMPLES]

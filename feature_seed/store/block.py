@@ -51,13 +51,14 @@ class Block:
         *columns: Sequence[Any],
         commands: int,
         guarded: bool,
+        most: int = _BYTES,
     ) -> Iterator["Block"]:
         """Blocks of a bounded number of bytes, in order."""
         ends = list(accumulate(map(len, payloads)))
         first = 0
         while first < len(ends):
             before = ends[first - 1] if first else 0
-            some = slice(first, max(first + 1, bisect_right(ends, before + _BYTES)))
+            some = slice(first, max(first + 1, bisect_right(ends, before + most)))
             texts, its = payloads[some], [column[some] for column in columns]
             yield cls(shards[some], keys[some], b"".join(texts), [*map(len, texts)], commands, guarded, columns=its)
             first = some.stop

@@ -38,6 +38,9 @@ _SEND_BUFFER = 4_000_000
 # the time of a load. Replies that nobody reads fill buffers: so many are 0.5 MB.
 _BLOCKS_BEHIND, _REPLIES_BEHIND = 16, 40_000
 
+# The same of blocks whose replies are what the store has, and may be large.
+_READS_BEHIND = 2
+
 # How long replicas may take to acknowledge the end of a load. An answer may take longer.
 REPLICATION_SECONDS = 30.0
 
@@ -103,7 +106,7 @@ class BulkConnection(Loading):
         """Send a block, and acknowledge what was sent some blocks before. A slice waits for the one before it."""
         self._connection.send_packed_command([block.payload], check_health=False)
         self._unacknowledged.append(block)
-        behind = 1 if len(block.keys) <= SLICE_ENTITIES else _BLOCKS_BEHIND
+        behind = 1 if len(block.keys) <= SLICE_ENTITIES else _READS_BEHIND if block.collect else _BLOCKS_BEHIND
         while len(self._unacknowledged) > (behind if self._awaited <= _REPLIES_BEHIND else 1):
             self._acknowledge(self._unacknowledged.popleft())
 
@@ -205,9 +208,12 @@ class BulkConnection(Loading):
 
 
 def _refused(block: Block, replies: Sequence[Any]) -> dict[int, str]:
-    """The entities of a block by their positions, and the errors that are not allowed."""
-    errors = {i // block.commands: str(one) for i, one in enumerate(replies) if isinstance(one, hiredis.ReplyError)}
-    return {entity: error for entity, error in errors.items() if not error.startswith(block.allowed)}
+    """The entities of a block by their positions, each with its first error that is not allowed."""
+    refused: dict[int, str] = {}
+    for position, reply in enumerate(replies):
+        if isinstance(reply, hiredis.ReplyError) and not str(reply).startswith(block.allowed):
+            refused.setdefault(position // block.commands, str(reply))
+    return refused
 
 
 def _refusal(reply: object) -> hiredis.ReplyError | None:

@@ -59,7 +59,8 @@ class NodeConnection(PrimaryConnection):
         self._thread.shutdown()
 
     def _refuse(self, block: Block, entity: int, reply: str) -> None:
-        if re.match(rb"[^{]*\{\}.*, ", block.keys[entity], re.DOTALL):  # the tag is empty: the keys share no slot
+        several = b"" if block.collect else b".*, "  # an entity with one key has no keys that must share a slot
+        if re.match(rb"[^{]*\{\}" + several, block.keys[entity], re.DOTALL):  # the tag is empty
             super()._refuse(
                 block, entity, f"{reply} (an id that begins with '}}' has no slot: Redis takes no such tag)"
             )

@@ -12,9 +12,10 @@ from feature_seed.contract import apply_event, read_ready
 from feature_seed.errors import CheckFailedError, GoldError, StoreError
 from feature_seed.features import entity
 from feature_seed.loading import changes, stream
-from feature_seed.loading.comparison.digests import compare
+from feature_seed.loading.comparison.digests import Digests, compare
 from feature_seed.loading.layout import Layout, shard_names
 from feature_seed.loading.stream import FeatureStream
+from feature_seed.store.block import Block
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.limits import GoldLimits
 from feature_seed_tests.conftest import PASSWORD, MakeWarehouse
@@ -167,6 +168,63 @@ def test_live_events_are_looked_at(make_parquet: MakeWarehouse, online: redis.Re
     result = seed(gold, store, shard_count=2)
     loaded = metadata(result, "card_history")
     assert (loaded["sent"], loaded["kept_newer"], loaded["entities"]) == (2, 1, CARDS)
+
+
+NEW, KNOWN, CHANGED = {"new": 1}, {"known": 1, "rows": 3}, {"known": 1, "changed": 1, "rows": 3}
+ENDED, LASTS = b"7:60:100", b"7:60:500"
+REFUSED = redis.ResponseError("WRONGTYPE")
+
+
+@pytest.mark.parametrize(
+    ("live", "seed", "digest", "counts", "sent"),
+    [
+        (b"3", "watermark 9 count 3 digest 7", b"7", KNOWN, False),
+        (b"3", "digest 7 count 3 watermark 10", b"7", KNOWN, False),  # as a hash table may have them
+        (b"3", "watermark 11 count 3 digest 7", b"7", KNOWN, True),
+        (b"3", "watermark what count 3 digest 7", b"7", KNOWN, True),
+        (b"3", "watermark nan count 3 digest 7", b"7", KNOWN, True),
+        (b"4", "watermark 9 count 3 digest 7", b"7", KNOWN, True),
+        (None, "watermark 9 count 3 digest 7", b"7", KNOWN, True),
+        (REFUSED, "watermark 9 count 3 digest 7", b"7", KNOWN, True),
+        (b"3", "watermark 9 count 3 digest 7 e:x 12,1,-,-", b"7", KNOWN, True),
+        (b"3", "watermark 9 count 3 digest 7 forgot 8", b"7", KNOWN, True),
+        (b"3", "watermark 9 count 3 digest 8", b"7", CHANGED, True),
+        (b"3", "watermark 9 count 3", b"7", CHANGED, True),
+        (b"5", "watermark 9 count 5 digest 7", b"7", {**CHANGED, "rows": 5, "shrunk": 1, "lost": 2}, True),
+        (b"3", "", b"7", {**CHANGED, "rows": 0}, True),
+        (b"3", REFUSED, b"7", {**CHANGED, "rows": 0}, True),
+        (None, "", b"7", NEW, True),
+        (None, "", LASTS, NEW, True),
+        (None, REFUSED, ENDED, NEW, True),
+        (None, "", ENDED, KNOWN, False),
+        (b"3", "", ENDED, KNOWN, True),  # it ended between the two commands
+        (b"1", "e:x 400,1,-,-", ENDED, KNOWN, True),
+        (b"3", f"watermark 9 count 3 digest {LASTS.decode()}", LASTS, KNOWN, False),
+    ],
+)
+def test_what_may_be_left_out(
+    live: object, seed: str | Exception, digest: bytes, counts: dict[str, int], sent: bool
+) -> None:
+    """Before: the count and the seed of an entity of three rows in gold. It is sent unless all is as gold and its seed
+    say. The load is up to 10, and it is 200 by the store's clock.
+    """
+    found = changes.Changes(10, lambda: 200)
+    seeded = seed.encode().split() if isinstance(seed, str) else seed
+    columns = [digest] * 2, [b"3"] * 2, [5, 5]
+    for _ in range(2):  # the second time, a watermark is known
+        found.look(Block([1, 1], [b"a", b"b"], b"", [0, 0], 2, False, columns=columns), [live, seeded] * 2)
+    assert {name: n for name, n in found.counts.items() if n} == {name: 4 * n for name, n in counts.items() if n}
+    assert list(found.hashes.get(1, ())) == [5] * 4 * sent
+    assert (found.entities[1], found.different[1]) == (4, 4 * (counts.get("new", 0) + counts.get("changed", 0)))
+
+
+def test_little_is_asked_at_a_time(make_parquet: MakeWarehouse) -> None:
+    """A seed may record 500 events, 45 KB. The commands that read all seeds of gold are in blocks of some hundred."""
+    gold, layout = make_parquet([transaction(i, f"c{i}") for i in range(2_000)]), Layout()
+    shards = tuple(shard_names(layout.shard_count))
+    blocks = list(Digests(gold, layout, entity.CARDS, shards, until=gold.profile().until))
+    assert sum(len(block.keys) for block in blocks) == 2_000
+    assert all(len(block.payload) <= 50_000 for block in blocks)
 
 
 def test_a_key_of_another_type_is_sent(make_parquet: MakeWarehouse, online: redis.Redis, store: OnlineStore) -> None:

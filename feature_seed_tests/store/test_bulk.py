@@ -1,5 +1,9 @@
 """The bulk connection: how far it sends ahead of the replies, and whom it blames for an error."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import redis
 
@@ -16,13 +20,27 @@ def pushes(number: int, entities: int, commands: int = 1) -> Block:
 
 
 @pytest.mark.parametrize(
-    ("entities", "commands", "ahead"), [(SLICE_ENTITIES, 1, 1), (SLICE_ENTITIES + 1, 1, 16), (2_000, 5, 4)]
+    ("entities", "commands", "collect", "ahead"),
+    [
+        (SLICE_ENTITIES, 1, None, 1),
+        (SLICE_ENTITIES + 1, 1, None, 16),
+        (2_000, 5, None, 4),
+        (SLICE_ENTITIES + 1, 1, lambda block, replies: None, 2),
+    ],
 )
 def test_blocks_are_sent_ahead_of_replies(
-    online: redis.Redis, store: OnlineStore, monkeypatch: pytest.MonkeyPatch, entities: int, commands: int, ahead: int
+    online: redis.Redis,
+    store: OnlineStore,
+    monkeypatch: pytest.MonkeyPatch,
+    entities: int,
+    commands: int,
+    collect: Callable[[Block, Sequence[Any]], None] | None,
+    ahead: int,
 ) -> None:
     """Before: an empty store. While 20 blocks are written, no more than so many wait for replies: one slice of a
-    throttled load, 16 blocks, and fewer if they have many replies. After: every command is done."""
+    throttled load, 16 blocks, fewer if they have many replies, two if the replies are wanted and may be large. After:
+    every command is done.
+    """
     acknowledge, done = BulkConnection._acknowledge, list[Block]()  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr(
         BulkConnection, "_acknowledge", lambda self, block: (done.append(block), acknowledge(self, block))[1]
@@ -30,7 +48,7 @@ def test_blocks_are_sent_ahead_of_replies(
     waiting = []
     with store.bulk() as connection:
         for number in range(20):
-            connection.write(pushes(number, entities, commands))
+            connection.write(replace(pushes(number, entities, commands), collect=collect))
             waiting.append(number + 1 - len(done))
         connection.drain()
     assert max(waiting) == ahead

@@ -13,6 +13,9 @@ from feature_seed.contract import Transaction, apply_event
 from feature_seed.errors import StoreError
 from feature_seed.features.entity import CARDS, OnConflict
 from feature_seed.features.feature import FEATURES
+from feature_seed.loading.comparison.digests import compare
+from feature_seed.loading.layout import Layout, shard_names
+from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.acl import acl
 from feature_seed.store.cluster import ClusterStore
 from feature_seed.store.online_store import OnlineStore
@@ -114,6 +117,10 @@ def test_an_id_that_has_no_slot(make_parquet: MakeWarehouse, cluster: Cluster) -
     assert_holds(cluster.client(), expect(rows), tags=True)
     with pytest.raises(StoreError, match=r"refused card:\{\}x\}:.*an id that begins with '}'"):
         load(cluster.store(), make_parquet([transaction(1, "}x")]), "overwrite")
+    layout = Layout(key_tags=True)
+    stream = FeatureStream(make_parquet([transaction(1, "}x")]), layout, CARDS, tuple(shard_names(layout.shard_count)))
+    with pytest.raises(StoreError, match=r"refused card:\{\}x\}:seed.*an id that begins with '}'"):
+        compare(stream, cluster.store())
 
 
 def test_nodes_that_close_idle_connections(warehouse: Warehouse, cluster: Cluster) -> None:

@@ -119,7 +119,7 @@ class Pair:
             of_gold = [self.digest(rows).encode()], [b"%d" % len(rows)], [7]
             found = Changes(float(unix(watermark)), lambda: seconds + micros / 1e6)
             found.look(
-                Block([0], [seed.encode()], b"", [0], 2, False, columns=of_gold), [fields, count and count.encode()]
+                Block([0], [seed.encode()], b"", [0], 2, False, columns=of_gold), [count and count.encode(), fields]
             )
             sent += [seed] * (found.hashes == {0: array("I", [7])})
         return sent

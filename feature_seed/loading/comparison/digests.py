@@ -19,6 +19,9 @@ from feature_seed.warehouse.profile import Profile
 _ENTITY_BYTES = 200
 _BYTES_AHEAD = 8_000_000
 
+# Some 350 entities. A reply has all events that a seed records: 1 KB of ten events, 45 KB of the most that there are.
+_BLOCK_BYTES = 50_000
+
 
 @dataclass(frozen=True)
 class Digests(FeatureStream):
@@ -57,7 +60,7 @@ class Digests(FeatureStream):
         return profile.entities(self.entity.id) * _ENTITY_BYTES
 
     def _cut(self, columns: Sequence[Sequence[Any]]) -> Iterator[Block]:
-        blocks = Block.cut(*columns, commands=2, guarded=False)
+        blocks = Block.cut(*columns, commands=2, guarded=False, most=_BLOCK_BYTES)
         return (replace(block, collect=self.found.look, allowed=("WRONGTYPE",)) for block in blocks)
 
     def _end(self, client: Client, delivered: int) -> None:
@@ -78,7 +81,7 @@ def compare(
         StoreError: the store cannot be read.
     """
     profile, started = stream.warehouse.profile(), time.perf_counter()
-    found = found or Changes(float(profile.unix), _clock(store))
+    found = found or Changes(float(profile.unix), _clock(store) if stream.expire else time.time)
     digests = Digests(
         stream.warehouse, stream.layout, stream.entity, stream.shards, until=until or profile.until, found=found
     )
@@ -94,8 +97,8 @@ def compare(
 
 
 def _clock(store: OnlineStore) -> Callable[[], float]:
-    """The clock of the store, or of one of its primaries. It is asked once, and is ahead by what the answer takes."""
-    started = time.monotonic()
+    """The clock of the store, of a cluster the latest. It is asked once, and is ahead by what the answer takes."""
     with store.client() as client:
-        seconds, micros = primaries(client)[0].time()  # type: ignore[misc]
+        started, times = time.monotonic(), [one.time() for one in primaries(client)]
+    seconds, micros = max(times)  # type: ignore[misc]
     return lambda: seconds + micros / 1e6 + time.monotonic() - started

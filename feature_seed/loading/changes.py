@@ -95,7 +95,7 @@ class Changes:
         texts = iter(seed if type(seed) is list else [b"", b""])
         fields = dict(zip(texts, texts, strict=True))
         # An entity that has expired is as gold has it, also if the scorer has written to it since.
-        ended = not fields.keys() & {b"digest", b""} and self._has_ended(digest)
+        ended = b"digest" not in fields and b"" not in fields and self._has_ended(digest)
         if ended and live is None and not fields:
             return True, False, int(count)
         seeded = count if ended else fields.get(b"count", b"")

@@ -101,7 +101,7 @@ def _measure(name: str, streams: Sequence[FeatureStream], store: OnlineStore, cl
         stream.rehearse()
         with (
             store.bulk([stream.entity.guard]) as connection,
-            stream.prefetched(32_000_000, connection.keep_alive) as blocks,
+            stream.prefetched(16_000_000, connection.keep_alive) as blocks,
         ):
             for block in blocks:
                 connection.write(block)

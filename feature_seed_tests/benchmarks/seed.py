@@ -26,12 +26,11 @@ keeps gold for the next run (the disk needs some 6 GB more for a while).
 
 Whatever loads, a handful of cards must come out as seeding left them.
 
-Measured with Redis 7.0 on two cores, ids of 36 characters, medians of three rounds. The single rounds of `overwrite`
-took 2.1 to 2.2 floors; another one, in which Redis took a quarter more CPU for the same load, 2.5:
+Measured with Redis 7.0 on two cores, ids of 36 characters; `overwrite` in three rounds, `keep_newer` in one:
 
     cards  transactions  on conflict   whole job  loads  floor  whole / floor  loads / floor     peak
-    1 M    10 M          overwrite          53 s   31 s   24 s           2.18           1.29  1.43 GB
-    1 M    10 M          keep_newer         59 s   37 s   35 s           1.69           1.06  1.41 GB
+    1 M    10 M          overwrite          50 s   31 s   23 s           2.16           1.35  1.43 GB
+    1 M    10 M          keep_newer         64 s   45 s   40 s           1.59           1.10  1.41 GB
 
 What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
 
@@ -55,6 +54,8 @@ What was tried on 1 M cards in `overwrite`, and the seconds of seeding it gave:
     the filter no longer moved into the scan (optimize_move_to_prewhere)         -0.5 (2 %)
     replies counted by their lines instead of parsed                             -0.3 (1.5 %), for a parser of our own
     100 MB ahead instead of 32, or 150                                           -0.4, +0.07 GB; -0.7, +0.12 GB
+    16 MB ahead instead of 32                                                    none; from a server +2, -10 MB
+    the digests by HGETALL and GET, compared here, not by a script of 50         feature_checks 13.8 -> 10.8
     huge pages for ClickHouse (JE_MALLOC_CONF=thp:always)                        no gain, with half the page faults
 """
 

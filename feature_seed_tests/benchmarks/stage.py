@@ -23,7 +23,7 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.benchmarks.memory import high_water
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 
-_BYTES_AHEAD = 32_000_000
+_BYTES_AHEAD = 16_000_000
 
 # Seconds, GB and ratios, by name.
 Figures = dict[str, float]

@@ -17,7 +17,7 @@ from feature_seed.warehouse.profile import Profile
 
 # ClickHouse's memory for an entity, and the bytes of commands that are read ahead.
 _ENTITY_BYTES = 200
-_BYTES_AHEAD = 8_000_000
+_BYTES_AHEAD = 4_000_000
 
 # Some 350 entities. A reply has all events that a seed records: 1 KB of ten events, 45 KB of the most that there are.
 _BLOCK_BYTES = 50_000

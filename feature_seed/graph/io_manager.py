@@ -41,8 +41,8 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed.store.size import Size
 from feature_seed.warehouse.profile import Profile
 
-# How much is read ahead. 32 MB gain nothing that can be told from chance, since the next pass is begun meanwhile. From a
-# server they gain a twentieth, and this process then has 205 MB, not 195.
+# How much is read ahead. With ClickHouse embedded, 32 MB gain nothing: the next pass is begun meanwhile. From a server
+# they gain a twentieth, and this process then has 205 MB, not 195.
 _BYTES_AHEAD = 16_000_000
 
 MemoryCheck = Literal["refuse", "warn"]

@@ -37,7 +37,7 @@ from feature_seed.loading.stream import FeatureStream
 from feature_seed.store.online_store import OnlineStore
 from feature_seed.warehouse.clickhouse import Warehouse
 from feature_seed.warehouse.mapping import GoldMapping
-from feature_seed_tests.benchmarks.stage import write_gold
+from feature_seed_tests.benchmarks.stage import BYTES_AHEAD, write_gold
 from feature_seed_tests.support.redis_server import redis_server
 
 _EXAMPLE = Path(__file__).parents[2] / "feature_seed" / "features" / "examples" / "riskfabric.yaml"
@@ -101,7 +101,7 @@ def _measure(name: str, streams: Sequence[FeatureStream], store: OnlineStore, cl
         stream.rehearse()
         with (
             store.bulk([stream.entity.guard]) as connection,
-            stream.prefetched(16_000_000, connection.keep_alive) as blocks,
+            stream.prefetched(BYTES_AHEAD, connection.keep_alive) as blocks,
         ):
             for block in blocks:
                 connection.write(block)

@@ -23,7 +23,8 @@ from feature_seed.store.online_store import OnlineStore
 from feature_seed_tests.benchmarks.memory import high_water
 from feature_seed_tests.support.clickhouse_http import ClickHouseServer, clickhouse_server
 
-_BYTES_AHEAD = 16_000_000
+# As the job reads ahead.
+BYTES_AHEAD = 16_000_000
 
 # Seconds, GB and ratios, by name.
 Figures = dict[str, float]
@@ -91,7 +92,7 @@ def empty_store(home: Path) -> Iterator[Redis]:
 def load(store: OnlineStore, streams: Sequence[FeatureStream]) -> None:
     """Seed without Dagster, one entity after the other."""
     for stream in streams:
-        with store.bulk([stream.entity.guard]) as connection, stream.prefetched(_BYTES_AHEAD) as blocks:
+        with store.bulk([stream.entity.guard]) as connection, stream.prefetched(BYTES_AHEAD) as blocks:
             for block in blocks:
                 connection.write(block)
             connection.drain()
